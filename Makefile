@@ -1,0 +1,54 @@
+# Needs make and Python 3.11 or later; everything else is installed into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+PIP    := $(PYTHON) -m pip --disable-pip-version-check --quiet
+HOST   ?= 127.0.0.1
+PORT   ?= 7071
+DATA   ?= .data
+
+.PHONY: help run test check bench clean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(VENV)/.run ## serve the app with sample data; prints commands to paste (HOST, PORT, DATA)
+	@exec $(PYTHON) -m local serve --host $(HOST) --port $(PORT) --data-dir $(DATA)
+
+test: check ## format, lint, types, and every test
+	@$(PYTHON) -m pytest -q -n 2
+
+check: $(VENV)/.test ## format, lint, types
+	@$(PYTHON) -m ruff format --check --quiet .
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m mypy --no-error-summary
+
+bench: $(VENV)/.test ## every benchmark, with the ratios to its floors
+	@set -e; for file in bench/[a-z]*.py; do $(PYTHON) -m bench.$$(basename $$file .py); done
+
+clean: ## remove what was installed and cached; the events in .data stay
+	rm -rf $(VENV) .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is younger than the requirements that were installed; what tests need holds what the host needs.
+$(VENV)/.run: requirements.txt requirements-local.txt | $(PYTHON)
+	@echo "installing what requirements-local.txt pins"
+	@$(PIP) install -r requirements-local.txt
+	@touch $@
+
+$(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt | $(PYTHON)
+	@echo "installing what requirements-dev.txt pins"
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+$(PYTHON):
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "Python 3.11 or later with venv is needed; python3 here is: $$(python3 --version 2>/dev/null || echo none)" >&2; \
+	exit 1

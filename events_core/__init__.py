@@ -1,0 +1,1 @@
+"""The events component: values, use cases, ports and their adapters. See docs/architecture.md."""

@@ -1,0 +1,81 @@
+"""The platform's own names: resources of apps, instance URLs, subjects (docs/consumers.md). Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+RESOURCE_PREFIX = "urn:altinn:resource:"
+APP_PREFIX = f"{RESOURCE_PREFIX}app_"
+PERSON_PREFIX = "urn:altinn:person:identifier-no:"
+
+_ORG = "[A-Za-z0-9-]+"
+_APP = "[A-Za-z0-9._-]+"
+_APP_ID = re.compile(rf"{APP_PREFIX}({_ORG})_({_APP})")
+_OLDER_APP_ID = re.compile(rf"{RESOURCE_PREFIX}altinnapp\.({_ORG})\.({_APP})")
+_INSTANCE = re.compile(
+    rf"https?://([^/?#@]+)/({_ORG})/({_APP})/instances/([0-9]{{1,10}})/"
+    "([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
+)
+_NAMED = re.compile(rf"({_ORG})/({_APP})")
+
+
+@dataclass(frozen=True, slots=True)
+class AppId:
+    """An app, `{org}/{app}`."""
+
+    org: str
+    app: str
+
+    @classmethod
+    def parse(cls, text: str) -> AppId | None:
+        """The app that `org/app` names, None when it cannot be one."""
+        match = _NAMED.fullmatch(text)
+        return cls(*match.groups()) if match else None
+
+    @property
+    def resource(self) -> str:
+        """The resource of the app's events."""
+        return f"{APP_PREFIX}{self.org}_{self.app}"
+
+    def __str__(self) -> str:
+        return f"{self.org}/{self.app}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance of an app, as its URL names it."""
+
+    host: str
+    app: AppId
+    party: str
+    guid: str
+
+    @property
+    def id(self) -> str:
+        """`{party}/{guid}`."""
+        return f"{self.party}/{self.guid}"
+
+
+@lru_cache(maxsize=10_000)
+def app_of(resource: str) -> AppId | None:
+    """The app whose events the resource stands for, None for any other resource."""
+    match = _APP_ID.fullmatch(resource)
+    return AppId(*match.groups()) if match else None
+
+
+@lru_cache(maxsize=10_000)
+def instance_of(source: str) -> Instance | None:
+    """The instance that an event source `https://…/{org}/{app}/instances/{party}/{guid}` names, or None."""
+    match = _INSTANCE.fullmatch(source)
+    if not match:
+        return None
+    host, org, app, party, guid = match.groups()
+    return Instance(host, AppId(org, app), party, guid)
+
+
+def modern(resource: str) -> str:
+    """The resource itself, with the older notation `altinnapp.{org}.{app}` turned into `app_{org}_{app}`."""
+    match = _OLDER_APP_ID.fullmatch(resource)
+    return AppId(*match.groups()).resource if match else resource

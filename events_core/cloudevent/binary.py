@@ -1,0 +1,110 @@
+"""Binary mode: from `ce-` headers and a body to a raw event (CloudEvents 1.0.2, HTTP binding, section 3.1)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+from events_core import rfc
+from events_core.cloudevent import json_text
+from events_core.cloudevent.event import ATTRIBUTE_NAME, RawEvent
+from events_core.cloudevent.reading import check_event_size
+from events_core.errors import EventsError, FieldError, bad_request, unsupported_media_type
+
+_PREFIX = "ce-"
+_HEADER_VALUE = re.compile(r'(?:[\t !#-~]|"(?:[\t !#-\[\]-~]|\\[\t -~])*+")*+')
+_QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*+)"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_UTF8_CHARSETS = (None, "utf-8", "utf8", "us-ascii")
+
+
+def read_binary(headers: Mapping[str, str], body: bytes) -> RawEvent:
+    """The event of a binary-mode request; header names are in lower case.
+
+    A JSON body becomes `data` with its own text, text and XML in UTF-8 a string, anything else `data_base64`;
+    no body and no Content-Type make an event without data.
+
+    Raises:
+        EventsError: 413 beyond 256 KiB; 415 for a body without Content-Type; 400 for a Content-Type without a body,
+            and for headers that are no attributes.
+    """
+    check_event_size(len(body))
+    attributes = _attributes(headers)
+    content_type = headers.get("content-type", "").strip(" \t")
+    if body and not content_type:
+        raise unsupported_media_type("An event in binary mode needs a Content-Type for its body.")
+    if not content_type:
+        return _event(attributes, {})
+    if not body:
+        raise bad_request("The body is empty, though a Content-Type is given.")
+    return _event({**attributes, "datacontenttype": content_type}, _data(content_type, body))
+
+
+def _event(attributes: Mapping[str, str], data: Mapping[str, str]) -> RawEvent:
+    """An event made of its attributes and of at most one data member, given as JSON text."""
+    text = json_text.add_members(json_text.as_json(attributes), data).encode()
+    check_event_size(len(text))
+    members: dict[str, object] = {**attributes}
+    for name, value in data.items():
+        members[name] = json_text.parse_at(value, 0)[0]
+    return RawEvent.of(members, text)
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(_PREFIX): _attribute(name, value)
+        for name, value in headers.items()
+        if name.startswith(_PREFIX)
+    }
+
+
+def _attribute(header: str, value: str) -> str:
+    name = header.removeprefix(_PREFIX)
+    if not ATTRIBUTE_NAME.fullmatch(name) or name == "data":
+        raise _bad_header(name, "is no attribute name: only a-z and 0-9, and not 'data'")
+    if name == "datacontenttype":
+        raise _bad_header(name, "is given by Content-Type in binary mode")
+    return _decode(name, value.strip(" \t"))
+
+
+def _decode(name: str, value: str) -> str:
+    """The string that a header's value stands for (section 3.1.3.2)."""
+    if not _HEADER_VALUE.fullmatch(value):
+        raise _bad_header(name, "must be printable ASCII with quotes in pairs; percent-encode the rest")
+    plain = _QUOTED_STRING.sub(lambda quoted: _QUOTED_PAIR.sub(r"\1", quoted[1]), value)
+    if _STRAY_PERCENT.search(plain):
+        raise _bad_header(name, "must be percent-encoded: '%' is followed by two hexadecimal digits")
+    try:
+        return unquote_to_bytes(plain).decode()
+    except UnicodeDecodeError:
+        raise _bad_header(name, "must be percent-encoded UTF-8") from None
+
+
+def _bad_header(name: str, detail: str) -> EventsError:
+    field = f"{_PREFIX}{json_text.shown(name)}"
+    return bad_request(f"The header '{field}' {detail}.", FieldError(field, detail))
+
+
+def _data(content_type: str, body: bytes) -> dict[str, str]:
+    essence = rfc.media_type_essence(content_type)
+    if essence.endswith(("/json", "+json")):
+        return {"data": _json_text(body)}
+    if _is_text(essence) and rfc.media_type_charset(content_type) in _UTF8_CHARSETS:
+        try:
+            return {"data": json_text.as_json(body.decode())}
+        except UnicodeDecodeError:
+            pass
+    return {"data_base64": f'"{base64.b64encode(body).decode()}"'}
+
+
+def _json_text(body: bytes) -> str:
+    text = json_text.decode_utf8(body)
+    _, start, end = json_text.parse_whole(text)
+    return text[start:end]
+
+
+def _is_text(essence: str) -> bool:
+    return essence.startswith("text/") or essence.endswith(("/xml", "+xml"))

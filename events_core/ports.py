@@ -1,0 +1,214 @@
+"""The ports: what the use cases need of the world, as Protocols. Values only; no technology is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from events_core.cloudevent import CloudEvent
+from events_core.feed import NO_FILTERS, Cursor, Filters, Stream
+from events_core.identity import Caller
+from events_core.xacml import Decision, Question
+
+__all__ = [
+    "Appended",
+    "Chunk",
+    "Decision",
+    "DecisionPoint",
+    "EventStore",
+    "PartyRegister",
+    "Pingable",
+    "Question",
+    "ReadRequest",
+    "StoredEvent",
+    "TokenVerifier",
+]
+
+
+class Pingable(Protocol):
+    """A port that can say whether its technology answers."""
+
+    async def ping(self) -> None:
+        """Return when the technology behind the port answers.
+
+        Raises:
+            EventsError: UNAVAILABLE when it does not.
+        """
+
+
+class StoredEvent(Protocol):
+    """One row of a stream. `json` is the event's own text as published, None once it is erased."""
+
+    @property
+    def position(self) -> int:
+        """Where the row stands; positions rise along a stream and promise nothing more."""
+
+    @property
+    def registered(self) -> int:
+        """When it entered the stream, microseconds since the epoch; never decreases along a stream."""
+
+    @property
+    def json(self) -> bytes | None:
+        """The event's own JSON text; None for a tombstone."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place of this row, provable later."""
+
+    @property
+    def id(self) -> str:
+        """The event's `id`."""
+
+    @property
+    def source(self) -> str:
+        """The event's `source`."""
+
+    @property
+    def type(self) -> str:
+        """The event's `type`."""
+
+    @property
+    def subject(self) -> str | None:
+        """The event's `subject`."""
+
+    @property
+    def resource(self) -> str:
+        """The event's `resource`."""
+
+    @property
+    def resource_instance(self) -> str | None:
+        """The event's `resourceinstance`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """One chunk of a stream, wanted.
+
+    The start: `cursor` decides when it verifies (its stream is this one and its row is still that row);
+    else the first row whose event id is `event_id`, exclusive; else the oldest kept row. `registered_from` and
+    `registered_to` (microseconds since the epoch, inclusive) bound the rows besides.
+    At most `limit` rows that match `filters`, at most `scan` rows examined, and no more rows once their texts
+    exceed `max_bytes` together (the first always comes).
+    """
+
+    stream: Stream
+    cursor: Cursor | None = None
+    event_id: str | None = None
+    registered_from: int | None = None
+    registered_to: int | None = None
+    filters: Filters = NO_FILTERS
+    limit: int = 50
+    scan: int = 10_000
+    max_bytes: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows in the order of the stream, tombstones among them; and where to go on.
+
+    `end` is the last row that was examined, whether or not it matched: reading on from it misses and repeats
+    nothing. `caught_up` says that nothing that the request may see stood beyond it when the chunk was read.
+    """
+
+    rows: Sequence[StoredEvent]
+    end: Cursor
+    caught_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of one event: `cursor` is its place; `duplicate` when (resource, source, id) stood already."""
+
+    cursor: Cursor
+    duplicate: bool
+
+
+class EventStore(Pingable, Protocol):
+    """Ordered, durable, gap-free streams of events (docs/architecture.md, "Streams and positions")."""
+
+    async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
+        """Store events in the given order; return one outcome each, in the same order.
+
+        When this returns, the events are durable and the next read of their resource streams holds them.
+        An event whose (resource, source, id) stands already, earlier in `events` too, is a duplicate and
+        changes nothing. `resource` of each event is set.
+
+        Raises:
+            EventsError: UNAVAILABLE when the outcome is unknown; the same call again completes it.
+        """
+
+    async def read(self, request: ReadRequest) -> Chunk:
+        """Read a chunk of a stream.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+
+    async def head(self, stream: Stream) -> int:
+        """The newest position of the stream, 0 when it holds nothing; cheap, for waiting readers."""
+
+    async def erase(self, resource: str, source: str, event_id: str) -> bool:
+        """Replace an event by a tombstone in every stream; False when there is no such event."""
+
+    async def expire(self, registered_before: int) -> int:
+        """Remove what was registered before (microseconds since the epoch), oldest first; return how many."""
+
+    async def close(self) -> None:
+        """Release files, threads and connections; what was acknowledged stays."""
+
+
+class DecisionPoint(Pingable, Protocol):
+    """A XACML policy decision point."""
+
+    async def decide(self, questions: Sequence[Question]) -> list[Decision]:
+        """Answer distinct questions, in their order, in one request.
+
+        A question that the answer leaves out, or answers other than Permit, is denied.
+
+        Raises:
+            EventsError: UNAVAILABLE when it is unreachable, slow or answers nonsense.
+        """
+
+
+class PartyRegister(Pingable, Protocol):
+    """Register: who is behind a number. No answer and no number is ever logged."""
+
+    async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:
+        """The party id of an organisation, None when unknown.
+
+        Raises:
+            EventsError: UNAVAILABLE when Register does not answer.
+        """
+
+    async def party_of_person(self, person_number: str, caller: Caller) -> int | None:
+        """The party id of a person, None when unknown.
+
+        Raises:
+            EventsError: UNAVAILABLE when Register does not answer.
+        """
+
+    async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
+        """The party uuid of each person number that Register knows; asked 100 at a time.
+
+        Raises:
+            EventsError: UNAVAILABLE when Register does not answer.
+        """
+
+
+class TokenVerifier(Pingable, Protocol):
+    """Verifies signatures and times of tokens against the configured issuers (docs/consumers.md, "Tokens")."""
+
+    async def claims(self, token: str) -> Mapping[str, object]:
+        """The claims of a bearer token.
+
+        Raises:
+            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
+        """
+
+    async def platform_claims(self, token: str) -> Mapping[str, object]:
+        """The claims of a PlatformAccessToken, whose `iss` names its key set.
+
+        Raises:
+            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
+        """

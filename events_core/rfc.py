@@ -1,0 +1,129 @@
+"""Syntax that the RFCs define, checked by compiled expressions: URIs, URNs, timestamps, media types, base64. Pure.
+
+No expression backtracks: every run of characters is matched possessively, so a check takes linear time.
+"""
+
+from __future__ import annotations
+
+import calendar
+import datetime as dt
+import ipaddress
+import re
+
+_PCT = "%[0-9A-Fa-f]{2}"
+_UNRESERVED_SUB_DELIMS = r"A-Za-z0-9\-._~!$&'()*+,;="
+_SEGMENT_CHARS = rf"(?:[{_UNRESERVED_SUB_DELIMS}:@]++|{_PCT})"
+_SEGMENT_CHARS_NO_COLON = rf"(?:[{_UNRESERVED_SUB_DELIMS}@]++|{_PCT})"
+_PATH_CHARS = rf"(?:[{_UNRESERVED_SUB_DELIMS}:@/]++|{_PCT})"
+_QUERY_CHARS = rf"(?:[{_UNRESERVED_SUB_DELIMS}:@/?]++|{_PCT})"
+_AUTHORITY = (
+    rf"(?:(?:[{_UNRESERVED_SUB_DELIMS}:]++|{_PCT})*+@)?"
+    rf"(?:\[(?P<literal>[{_UNRESERVED_SUB_DELIMS}:]++)\]|(?:[{_UNRESERVED_SUB_DELIMS}]++|{_PCT})*+)"
+    r"(?::[0-9]*+)?"
+)
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*+:"
+_HIERARCHY = rf"(?://{_AUTHORITY}(?:/{_PATH_CHARS}*+)?|(?!//){_PATH_CHARS}*+)"
+_QUERY = rf"(?:\?{_QUERY_CHARS}*+)?"
+_FRAGMENT = rf"(?:\#{_QUERY_CHARS}*+)?"
+
+_URI = re.compile(rf"{_SCHEME}{_HIERARCHY}{_QUERY}{_FRAGMENT}")
+_ABSOLUTE_URI = re.compile(rf"{_SCHEME}{_HIERARCHY}{_QUERY}")
+_RELATIVE_REFERENCE = re.compile(
+    rf"(?://{_AUTHORITY}(?:/{_PATH_CHARS}*+)?|(?!//)(?:{_SEGMENT_CHARS_NO_COLON}*+(?:/{_PATH_CHARS}*+)?))"
+    rf"{_QUERY}{_FRAGMENT}"
+)
+_IP_FUTURE = re.compile(rf"[vV][0-9A-Fa-f]++\.[{_UNRESERVED_SUB_DELIMS}:]++")
+_URN = re.compile(
+    rf"[uU][rR][nN]:[A-Za-z0-9][A-Za-z0-9\-]{{1,31}}(?<!-):{_SEGMENT_CHARS}{_PATH_CHARS}*+"
+    rf"(?:\?\+{_SEGMENT_CHARS}(?:{_PATH_CHARS}|\?(?!=))*+)?(?:\?={_SEGMENT_CHARS}{_QUERY_CHARS}*+)?{_FRAGMENT}"
+)
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
+    r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.[0-9]++)?"
+    r"(?:[Zz]|([+\-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f-\U0010ffff]|\\[\t -~])*+"'
+_PARAMETER = rf"[ \t]*+;[ \t]*+({_NAME})=({_NAME}|{_QUOTED})"
+_MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*+")
+_PARAMETERS = re.compile(_PARAMETER)
+
+_BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+def is_uri_reference(text: str) -> bool:
+    """Whether `text` is a URI-reference: a URI or a relative reference (RFC 3986, section 4.1)."""
+    found = _URI.fullmatch(text) or _RELATIVE_REFERENCE.fullmatch(text)
+    return found is not None and _is_host(found)
+
+
+def is_absolute_uri(text: str) -> bool:
+    """Whether `text` is an absolute URI: with a scheme, without a fragment (RFC 3986, section 4.3)."""
+    found = _ABSOLUTE_URI.fullmatch(text)
+    return found is not None and _is_host(found)
+
+
+def _is_host(found: re.Match[str]) -> bool:
+    literal = found["literal"]
+    if literal is None or _IP_FUTURE.fullmatch(literal):
+        return True
+    try:
+        ipaddress.IPv6Address(literal)
+    except ValueError:
+        return False
+    return True
+
+
+def is_urn(text: str) -> bool:
+    """Whether `text` is a URN, with or without its optional components (RFC 8141, section 2)."""
+    return _URN.fullmatch(text) is not None
+
+
+def is_timestamp(text: str) -> bool:
+    """Whether `text` is a date-time of RFC 3339, section 5.6, on a day and in a leap second that can be (5.7)."""
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day = int(found[1]), int(found[2]), int(found[3])
+    if day > 28 and day > calendar.monthrange(_same_calendar(year), month)[1]:
+        return False
+    return found[6] != "60" or _ends_a_month_in_utc(found)
+
+
+def _same_calendar(year: int) -> int:
+    """A year with the same days, within reach of the standard library, which knows no year 0."""
+    return 2000 + year % 400
+
+
+def _ends_a_month_in_utc(found: re.Match[str]) -> bool:
+    """Whether the minute is the last of a month in UTC: the only one that may have a 61st second."""
+    year, month, day, hour, minute = map(int, found.groups()[:5])
+    offset = dt.timedelta(hours=int(found[8] or 0), minutes=int(found[9] or 0))
+    local = dt.datetime(_same_calendar(year), month, day, hour, minute, tzinfo=dt.UTC)
+    utc = local + offset if found[7] == "-" else local - offset
+    return (utc + dt.timedelta(minutes=1)).strftime("%d %H:%M") == "01 00:00"
+
+
+def is_media_type(text: str) -> bool:
+    """Whether `text` is a media type with or without parameters (RFC 2046, in the grammar of RFC 2045, section 5.1)."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
+def media_type_essence(text: str) -> str:
+    """The `type/subtype` of a media type, in lower case, without its parameters."""
+    return text.partition(";")[0].strip(" \t").lower()
+
+
+def media_type_charset(text: str) -> str | None:
+    """The `charset` parameter of a media type, in lower case and without quotes; None when there is none."""
+    for name, value in _PARAMETERS.findall(text):
+        if name.lower() == "charset":
+            return str(value).strip('"').lower()
+    return None
+
+
+def is_base64(text: str) -> bool:
+    """Whether `text` is padded base64 in the standard alphabet, without white space (RFC 4648, section 4)."""
+    return _BASE64.fullmatch(text) is not None

@@ -1,0 +1,41 @@
+"""The W3C trace context of the request at hand: read, kept while it is served, passed on (Trace Context, section 3)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A place in a trace: `trace_id` 32 and `span_id` 16 hexadecimal digits, flags 2."""
+
+    trace_id: str
+    span_id: str
+    flags: str = "00"
+
+    @property
+    def traceparent(self) -> str:
+        """The header that a callee continues the trace from."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+def begin(traceparent: str | None) -> Trace:
+    """Continue the trace that the header names, or begin a new one; it is the current one from now on."""
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    trace_id, flags = match.groups() if match else (secrets.token_hex(16), "00")
+    trace = Trace(trace_id, secrets.token_hex(8), flags)
+    _current.set(trace)
+    return trace
+
+
+def current() -> Trace | None:
+    """The trace of the request at hand, None outside of one."""
+    return _current.get()

@@ -1,0 +1,156 @@
+"""A policy decision point that answers XACML JSON over real HTTP on loopback, well or badly as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from events_core.xacml import ACTION_ID
+
+_CATEGORY_IDS = {
+    "AccessSubject": "urn:oasis:names:tc:xacml:1.0:subject-category:access-subject",
+    "Action": "urn:oasis:names:tc:xacml:3.0:attribute-category:action",
+    "Resource": "urn:oasis:names:tc:xacml:3.0:attribute-category:resource",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question as the server read it: attributes by name (the last of several), the event id among them."""
+
+    subject: Mapping[str, str]
+    action: str
+    resource: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """One answer: the word, and the authentication levels that go along as obligations."""
+
+    decision: str = "Permit"
+    level: object = None
+    level_org: object = None
+
+
+PERMIT, DENY = Ruling(), Ruling("Deny")
+Json = dict[str, Any]
+
+
+@dataclass
+class PdpServer:
+    """Serves while it is entered; `url` takes the POST.
+
+    `decide` gives the ruling on each question. `edit` may change the list of results before it is sent. `status` and
+    `body` replace the answer. While `gate` is cleared, requests wait; `arrived` is set when one comes.
+    """
+
+    decide: Callable[[Asked], Ruling] = lambda _: PERMIT
+    edit: Callable[[list[Json]], list[Json]] = lambda results: results
+    status: int = 200
+    body: bytes | None = None
+    requests: list[Json] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+
+    async def __aenter__(self) -> Self:
+        self.gate.set()
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/decide", self._answer)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/decide"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.gate.set()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close the port and every connection; nobody answers at `url` any more."""
+        await self._runner.cleanup()
+
+    @property
+    def asked(self) -> list[list[Asked]]:
+        """The questions of each request, in the order of their references."""
+        return [_questions_of(request["Request"]) for request in self.requests]
+
+    @property
+    def log(self) -> str:
+        """Everything that was received: headers and bodies."""
+        return json.dumps([[dict(headers) for headers in self.headers], self.requests])
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        document = await request.json()
+        self.requests.append(document)
+        self.headers.append(dict(request.headers))
+        self.arrived.set()
+        await self.gate.wait()
+        if self.status != 200 or self.body is not None:
+            return web.Response(status=self.status, body=self.body, headers={"Location": self.url})
+        return web.json_response({"Response": self.edit(self._results(document["Request"]))})
+
+    def _results(self, request: Json) -> list[Json]:
+        return [
+            _result(self.decide(asked), _returned(request, reference["ReferenceId"]))
+            for asked, reference in zip(
+                _questions_of(request), request["MultiRequests"]["RequestReference"], strict=True
+            )
+        ]
+
+
+def _questions_of(request: Json) -> list[Asked]:
+    sections = _sections(request)
+    return [_asked([sections[key] for key in each["ReferenceId"]]) for each in _references(request)]
+
+
+def _references(request: Json) -> list[Json]:
+    references: list[Json] = request["MultiRequests"]["RequestReference"]
+    return references
+
+
+def _sections(request: Json) -> dict[str, Json]:
+    return {section["Id"]: section for name in _CATEGORY_IDS for section in request[name]}
+
+
+def _asked(sections: Sequence[Json]) -> Asked:
+    subject, action, resource = ({a["AttributeId"]: a["Value"] for a in each["Attribute"]} for each in sections)
+    return Asked(subject, action[ACTION_ID], resource)
+
+
+def _returned(request: Json, reference: Sequence[str]) -> list[Json]:
+    """The category sections of a question with the attributes that it wants back."""
+    found = []
+    for name, category_id in _CATEGORY_IDS.items():
+        section = next(each for each in request[name] if each["Id"] in reference)
+        back = [each for each in section["Attribute"] if each.get("IncludeInResult")]
+        if back:
+            found.append({"CategoryId": category_id, "Attribute": back})
+    return found
+
+
+def _result(ruling: Ruling, categories: list[Json]) -> Json:
+    result: Json = {"Decision": ruling.decision, "Status": {"StatusCode": {"Value": "ok"}}, "Category": categories}
+    levels = {
+        "urn:altinn:minimum-authenticationlevel": ruling.level,
+        "urn:altinn:minimum-authenticationlevel-org": ruling.level_org,
+    }
+    assignments = [
+        {"AttributeId": "urn:altinn:obligation1-assignment1", "Category": category, "Value": value}
+        for category, value in levels.items()
+        if value is not None
+    ]
+    if assignments:
+        result["Obligations"] = [{"Id": "urn:altinn:obligation:1", "AttributeAssignment": assignments}]
+    return result

@@ -1,0 +1,75 @@
+"""Publishing in every mode as a test sends it, and what the store holds afterwards."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.support.asgi import Answer
+from tests.support.service import ANCIENT, PUBLISH, RESOURCE, RESOURCE_FEED, Service
+
+STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+PUBLISH_SCOPE, ADMIN_SCOPE = "altinn:events.publish", "altinn:events.publish.admin"
+BINARY = {
+    "ce-specversion": "1.0",
+    "ce-id": "e1",
+    "ce-type": "mail.received",
+    "ce-source": "https://mail.example/box",
+    "ce-resource": RESOURCE,
+}
+
+
+def publisher(service: Service) -> str:
+    """A token with the scope to publish, no more."""
+    return service.org(PUBLISH_SCOPE)
+
+
+async def structured(service: Service, event: object, token: str | None = None, **sent: Any) -> Answer:
+    """Publish one event in structured mode; by default with the scope to publish."""
+    token = token if token or "platform_token" in sent else publisher(service)
+    return await service.request("POST", PUBLISH, token=token, json_body=event, content_type=STRUCTURED, **sent)
+
+
+async def batch(service: Service, events: object, token: str | None = None, **sent: Any) -> Answer:
+    """Publish a batch; by default with the scope to publish."""
+    token = token if token or "platform_token" in sent else publisher(service)
+    return await service.request("POST", PUBLISH, token=token, json_body=events, content_type=BATCH, **sent)
+
+
+async def binary(
+    service: Service, body: bytes = b"", content_type: str | None = None, headers: Mapping[str, str | None] | None = None
+) -> Answer:
+    """Publish in binary mode; `headers` replace or, when None, take away some of `BINARY`."""
+    sent = {name: value for name, value in {**BINARY, **(headers or {})}.items() if value is not None}
+    return await service.request(
+        "POST", PUBLISH, token=publisher(service), headers=sent, body=body, content_type=content_type
+    )
+
+
+async def feed(service: Service, resource: str = RESOURCE) -> list[dict[str, Any]]:
+    """The events of a resource, as one sees them who may see all."""
+    token = service.org(f"altinn:events.reportees/{resource.removeprefix('urn:altinn:resource:')}")
+    answer = await service.get(RESOURCE_FEED, token, from_=ANCIENT, resource=resource, size=1000)
+    assert answer.status == 200, answer.body
+    return list(answer.json())
+
+
+def stored(data_dir: Path) -> list[bytes]:
+    """The text of every event in the store's file, of whatever resource."""
+    with closing(sqlite3.connect(data_dir / "events.db")) as connection:
+        return [bytes(row[0]) for row in connection.execute("SELECT json FROM events ORDER BY position")]
+
+
+def fields(answer: Answer) -> list[str]:
+    """The fields that a problem document names."""
+    return [fault["field"] for fault in answer.json().get("errors", [])]
+
+
+def of_size(event: Mapping[str, Any], size: int) -> bytes:
+    """The event as JSON text of exactly so many bytes, padded in its data."""
+    bare = json.dumps({**event, "data": ""}).encode()
+    return json.dumps({**event, "data": "x" * (size - len(bare))}).encode()

@@ -1,0 +1,79 @@
+"""Reading feeds in tests: runs of events, events that a reader may not see, the store's clock, readers that wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from events_core import app
+from tests.support.asgi import Answer
+from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
+from tests.support.service import APP_RESOURCE, PARTY, Service, event, instance_source
+
+HIDDEN_PARTY = 66
+START_OF_TIME = 1_700_000_000_000_000
+"""Where a test's clock begins: 2023-11-14T22:13:20Z, in microseconds since the epoch."""
+
+
+def app_events(count: int, *, party: int = PARTY, **attributes: Any) -> list[dict[str, Any]]:
+    """Events of one app about one party, each of its own instance."""
+    about = {"resource": APP_RESOURCE, "subject": f"/party/{PARTY}", **attributes}
+    return [event(**{"source": instance_source(party=party), **about}) for _ in range(count)]
+
+
+def hidden_events(count: int, **attributes: Any) -> list[dict[str, Any]]:
+    """The same, of instances that the decision point denies after `hide`."""
+    return app_events(count, party=HIDDEN_PARTY, **attributes)
+
+
+def hide(service: Service) -> None:
+    """Let the decision point deny the events that `hidden_events` makes."""
+    service.pdp.decide = _ruling
+
+
+def _ruling(asked: Asked) -> Ruling:
+    return DENY if asked.resource["urn:altinn:instance-id"].startswith(f"{HIDDEN_PARTY}/") else PERMIT
+
+
+async def publish_all(service: Service, events: Sequence[Mapping[str, Any]]) -> None:
+    """Publish any number of events, in batches."""
+    for start in range(0, len(events), 100):
+        await service.publish(*events[start : start + 100])
+
+
+def next_query(answer: Answer) -> list[tuple[str, str]]:
+    """The parameters of an answer's `next`, in order."""
+    return parse_qsl(urlsplit(answer.headers["next"]).query)
+
+
+def place(answer: Answer) -> dict[str, str]:
+    """Where an answer's `next` goes on: its `after` and `at`."""
+    return {name: value for name, value in next_query(answer) if name in ("after", "at")}
+
+
+class StoreClock:
+    """Tells the store the time, in microseconds since the epoch, until a test moves it."""
+
+    now = START_OF_TIME
+
+    def __call__(self) -> int:
+        """The time."""
+        return self.now
+
+
+async def store_clock() -> StoreClock:
+    """Give the running service's store a clock that the test moves; nothing has been published yet."""
+    clock = StoreClock()
+    events = await app.current()
+    events.store._clock = clock  # type: ignore[attr-defined] # the port has no clock
+    return clock
+
+
+async def until_waiting(readers: int = 1) -> None:
+    """Return once so many requests of the running service wait for events."""
+    wakeups = (await app.current()).wakeups
+    async with asyncio.timeout(10):
+        while sum(watch.readers for watch in wakeups._watches.values()) < readers:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)

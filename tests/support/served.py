@@ -1,0 +1,54 @@
+"""The service as `python -m local serve` serves it: a process of its own, on a free port and a new store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.documents import ROOT
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running service: where it listens, and its data directory, which is `.data` in a directory of its own."""
+
+    url: str
+    data_dir: Path
+
+    def run(self, *words: str, stdin: str = "") -> str:
+        """Run Python with these arguments beside the data directory; return what it printed.
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, *words]
+        return subprocess.run(
+            command, cwd=self.data_dir.parent, env=environment, input=stdin, text=True, check=True, capture_output=True
+        ).stdout
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings of the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("EVENTS_", "AZURE_FUNCTIONS_"))}
+
+
+@contextmanager
+def served(directory: Path) -> Iterator[Served]:
+    """Serve from the local host until the block ends, without sample data."""
+    data_dir = directory / ".data"
+    options = ["--port", "0", "--no-sample-data", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", "local", "serve", *options]
+    with subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            yield Served(first.removeprefix("listening on ").strip(), data_dir)
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)

@@ -1,0 +1,138 @@
+"""Settings: read, validated, and refused in one line that names them."""
+
+import base64
+
+import pytest
+
+from events_core.settings import Settings, SettingsError, load_settings
+
+DEVELOPMENT = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development"}
+KEY = base64.b64encode(bytes(32)).decode()
+DEPLOYED = {
+    "EVENTS_COSMOS": "AccountEndpoint=https://x.documents.azure.com;AccountKey=c2VjcmV0;",
+    "EVENTS_PDP_URL": "https://pdp.example/authorize",
+    "EVENTS_REGISTER_URL": "https://register.example/",
+    "EVENTS_BASE_URL": "https://events.example/",
+    "EVENTS_SECRET_KEY": KEY,
+    "EVENTS_SUBJECT_KEY": KEY,
+}
+
+
+def test_development_needs_no_setting() -> None:
+    """On a laptop everything has a default."""
+    settings = load_settings(DEVELOPMENT)
+    assert settings.development
+    assert settings.max_page_size == 1000
+
+
+def test_a_deployment_with_everything_loads() -> None:
+    """A complete deployment is accepted, its URLs without a slash at the end."""
+    settings = load_settings(DEPLOYED)
+    assert (settings.base_url, settings.register_url) == ("https://events.example", "https://register.example")
+    assert not settings.development
+
+
+@pytest.mark.parametrize("missing", DEPLOYED)
+@pytest.mark.parametrize("environment", ["", "Production", "Staging"])
+def test_a_deployment_never_falls_back_to_what_is_embedded(missing: str, environment: str) -> None:
+    """Outside of development each of these is required, empty counts as missing, and the error names it."""
+    with pytest.raises(SettingsError, match=f"^{missing}: is missing"):
+        load_settings({**DEPLOYED, missing: "", "AZURE_FUNCTIONS_ENVIRONMENT": environment})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EVENTS_TOKEN_ISSUERS", '[{"issuer": "x", "jwks_uri": "file:///keys.json"}]'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"ttd": {"jwks_uri": "file:///keys.json"}}'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"*": {"jwks_uri": "https://keys.example"}}'),
+    ],
+)
+def test_a_deployment_takes_no_development_keys(name: str, value: str) -> None:
+    """Keys from files, or for any issuer, are for development only."""
+    load_settings({**DEVELOPMENT, name: value})
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load_settings({**DEPLOYED, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EVENTS_BASE_URL", "events.example"),
+        ("EVENTS_BASE_URL", "https://events.example?x=CANARY"),
+        ("EVENTS_TOKEN_ISSUERS", "CANARY"),
+        ("EVENTS_TOKEN_ISSUERS", '[{"issuer": ""}]'),
+        ("EVENTS_TOKEN_ISSUERS", '[{"issuer": "x", "jwks_uri": "CANARY"}]'),
+        ("EVENTS_TOKEN_ISSUERS", '[{"issuer": "x", "CANARY": "y"}]'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '["CANARY"]'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"ttd": {}}'),
+        ("EVENTS_PDP_URL", "ftp://CANARY"),
+        ("EVENTS_AUTHORITY", "http://CANARY/tenant"),
+        ("EVENTS_AUTHORITY", "https://CANARY"),
+        ("EVENTS_AUTHORITY", "https://CANARY/"),
+        ("EVENTS_AUTHORITY", "https://CANARY/tenant?x"),
+        ("EVENTS_MAX_PAGE_SIZE", "0"),
+        ("EVENTS_MAX_PAGE_SIZE", "CANARY"),
+        ("EVENTS_ANONYMOUS_APPS", "CANARY"),
+        ("EVENTS_APPS_DOMAIN", "https://CANARY"),
+        ("EVENTS_WEBHOOK_ALLOW_HTTP", "CANARY"),
+        ("EVENTS_WEBHOOK_ALLOW_NETWORKS", "CANARY"),
+        ("EVENTS_WEBHOOK_RETRY_SECONDS", "10,CANARY"),
+        ("EVENTS_WEBHOOK_RETRY_SECONDS", "0"),
+        ("EVENTS_WEBHOOK_TIMEOUT_SECONDS", "0"),
+        ("EVENTS_RETENTION_DAYS", "-1"),
+        ("EVENTS_SECRET_KEY", "CANARY"),
+        ("EVENTS_SUBJECT_KEY", base64.b64encode(b"CANARY").decode()),
+        ("EVENTS_MAX_WAITERS", "-1"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it_and_never_shows_its_value(name: str, value: str) -> None:
+    """The error is one line that begins with the setting's name; its value may be a secret."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings({**DEVELOPMENT, name: value})
+    line = str(caught.value)
+    assert line.startswith(name)
+    assert "\n" not in line
+    assert "CANARY" not in line.removeprefix(name).replace("[CANARY]", "")
+
+
+CLIENT = {
+    "EVENTS_CLIENT_ID": "me",
+    "EVENTS_CLIENT_SECRET": "CANARY",
+    "EVENTS_AUTHORITY": "https://login.example/tenant/",
+}
+
+
+def test_a_client_has_id_secret_and_authority() -> None:
+    """A whole client is accepted, and so is the id of a managed identity alone."""
+    assert load_settings({**DEVELOPMENT, **CLIENT}).authority == "https://login.example/tenant"
+    assert load_settings({**DEVELOPMENT, "EVENTS_CLIENT_ID": "me"}).client_id == "me"
+
+
+@pytest.mark.parametrize("missing", CLIENT)
+def test_half_a_client_is_refused(missing: str) -> None:
+    """A client without its id, secret or authority is refused, and the error names what is missing."""
+    with pytest.raises(SettingsError, match=f"^{missing}: is missing") as caught:
+        load_settings({**DEVELOPMENT, **CLIENT, missing: ""})
+    assert "CANARY" not in str(caught.value)
+
+
+def test_secrets_do_not_show_in_a_settings_text() -> None:
+    """Printing the settings shows no key."""
+    assert KEY not in repr(load_settings(DEPLOYED))
+
+
+def test_lists_are_read_from_commas() -> None:
+    """Lists of names, networks and seconds are separated by commas."""
+    settings = load_settings(
+        {**DEVELOPMENT, "EVENTS_ANONYMOUS_APPS": "ttd/a, skd/b", "EVENTS_WEBHOOK_RETRY_SECONDS": "1,2"}
+    )
+    assert settings.anonymous_apps == ("ttd/a", "skd/b")
+    assert settings.webhook_retry_seconds == (1, 2)
+
+
+def test_the_default_schedule_is_fifteen_retries_over_more_than_three_days() -> None:
+    """The waits add up to more than three days."""
+    waits = Settings().webhook_retry_seconds
+    assert len(waits) == 15
+    assert sum(waits) > 3 * 86_400
