@@ -1,0 +1,63 @@
+"""A bounded cache of answers that others give, each question asked once at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from cachetools import TTLCache
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Ask = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
+
+
+class Answers(Generic[K, V]):
+    """Keeps answers for `ttl_seconds`, the most recently used `size` of them; failures are never kept.
+
+    A question that is being asked is not asked again: whoever comes meanwhile shares the answer, or the failure.
+    An asker who gives up takes nothing from the others.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], ttl_seconds: float, size: int) -> None:
+        self._kept: TTLCache[K, V] = TTLCache(size, ttl_seconds, timer=clock)
+        self._asked: dict[K, asyncio.Task[Mapping[K, V]]] = {}
+
+    async def get(self, questions: Iterable[K], ask: Ask[K, V]) -> dict[K, V]:
+        """The answer to each question; `ask` is called once, with those that are neither kept nor being asked.
+
+        Raises:
+            Exception: what `ask` raised.
+        """
+        found: dict[K, V] = {}
+        open_questions: list[K] = []
+        for question in questions:
+            try:
+                found[question] = self._kept[question]
+            except KeyError:
+                open_questions.append(question)
+        if open_questions:
+            found |= await self._asked_once(open_questions, ask)
+        return found
+
+    async def _asked_once(self, questions: Sequence[K], ask: Ask[K, V]) -> dict[K, V]:
+        new = [question for question in dict.fromkeys(questions) if question not in self._asked]
+        if new:
+            task = asyncio.ensure_future(_call(ask, new))
+            self._asked.update(dict.fromkeys(new, task))
+            task.add_done_callback(lambda done: self._keep(new, done))
+        tasks = {question: self._asked[question] for question in questions}
+        await asyncio.wait(set(tasks.values()))  # unlike await and gather, it leaves the tasks alone when cancelled
+        return {question: task.result()[question] for question, task in tasks.items()}
+
+    def _keep(self, questions: Sequence[K], done: asyncio.Task[Mapping[K, V]]) -> None:
+        for question in questions:
+            del self._asked[question]
+        if not done.cancelled() and done.exception() is None:
+            self._kept.update(done.result())
+
+
+async def _call(ask: Ask[K, V], questions: Sequence[K]) -> Mapping[K, V]:
+    return await ask(questions)

@@ -1,0 +1,105 @@
+"""What every decision point promises, held against the one over HTTP and the embedded one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from events_core.adapters.http_client import HttpClient, JsonService
+from events_core.adapters.local_policy import LocalPolicy
+from events_core.adapters.pdp import PdpDecisionPoint
+from events_core.ports import DecisionPoint
+from events_core.xacml import DENY, Decision
+from tests.support import pdp_server
+from tests.support.askers import question
+from tests.support.pdp_server import Asked, PdpServer, Ruling
+
+POLICY = {
+    "rules": [
+        {"who": {"urn:altinn:userid": "1"}, "may": ["read"], "on": {"urn:altinn:resource": ["a", "b", "secret"]}},
+        {"who": {"urn:altinn:userid": "2"}, "may": ["read"], "on": {"urn:altinn:resource": "b"}},
+    ],
+    "obligations": [{"on": {"urn:altinn:resource": "secret"}, "minimumLevel": 4, "minimumLevelOrg": 3}],
+}
+"""User 1 reads a, b and secret, user 2 reads b; secret asks for level 4, of service owners 3."""
+
+
+def _rule(asked: Asked) -> Ruling:
+    """The same policy, told to the server."""
+    user, resource = asked.subject["urn:altinn:userid"], asked.resource["urn:altinn:resource"]
+    if asked.action != "read" or resource not in {"1": ("a", "b", "secret"), "2": ("b",)}.get(user, ()):
+        return pdp_server.DENY
+    return Ruling(level=4, level_org=3) if resource == "secret" else pdp_server.PERMIT
+
+
+@pytest.fixture(params=["http", "embedded"])
+async def point(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DecisionPoint]:
+    """Each kind of decision point, deciding by the same policy."""
+    if request.param == "embedded":
+        file = tmp_path / "policy.json"
+        file.write_text(json.dumps(POLICY))
+        yield LocalPolicy(file)
+        return
+    client = HttpClient()
+    async with PdpServer(_rule) as server:
+        yield PdpDecisionPoint(JsonService(client, "The decision point", server.url))
+        await client.close()
+
+
+async def _permits(point: DecisionPoint, *asked: tuple[str, str]) -> list[bool]:
+    return [
+        decision.permit
+        for decision in await point.decide([question(user, resource, "read") for user, resource in asked])
+    ]
+
+
+async def test_what_is_permitted_is_permitted(point: DecisionPoint) -> None:
+    """A question that the policy permits is answered Permit."""
+    assert await point.decide([question("1", "a", "read")]) == [Decision(permit=True)]
+
+
+async def test_what_nothing_permits_is_denied(point: DecisionPoint) -> None:
+    """A subject, action or resource that the policy does not know is denied."""
+    asked = [question("3", "a", "read"), question("1", "a", "publish"), question("1", "c", "read")]
+    assert await point.decide(asked) == [DENY, DENY, DENY]
+
+
+async def test_answers_come_in_the_order_of_the_questions(point: DecisionPoint) -> None:
+    """Each answer stands at its question's place."""
+    assert await _permits(point, ("1", "c"), ("1", "a"), ("1", "x"), ("1", "b")) == [False, True, False, True]
+
+
+async def test_many_subjects_are_answered_at_once(point: DecisionPoint) -> None:
+    """Questions of several subjects about the same resources are kept apart."""
+    asked = [(user, resource) for user in ("1", "2", "3") for resource in ("a", "b")]
+    assert await _permits(point, *asked) == [True, True, False, True, False, False]
+
+
+async def test_a_thousand_questions_are_answered(point: DecisionPoint) -> None:
+    """A page of the greatest size, every row another question, is one call."""
+    asked = [("1", "a" if number == 500 else f"n{number}") for number in range(1000)]
+    assert [place for place, permit in enumerate(await _permits(point, *asked)) if permit] == [500]
+
+
+async def test_obligations_come_with_the_decision(point: DecisionPoint) -> None:
+    """The levels that a permit asks for come along, and with other decisions none."""
+    decisions = await point.decide([question("1", name, "read") for name in ("secret", "a")])
+    assert decisions == [Decision(permit=True, level=4, level_org=3), Decision(permit=True)]
+
+
+async def test_no_questions_have_no_answers(point: DecisionPoint) -> None:
+    """Nothing asked, nothing answered."""
+    assert await point.decide([]) == []
+
+
+async def test_odd_characters_are_asked_as_they_are(point: DecisionPoint) -> None:
+    """Names and values of any text are asked and answered."""
+    assert await _permits(point, ("1", "æ\u0000\U0001f600\"'<a>"), ("1", "a")) == [False, True]
+
+
+async def test_ping_returns_when_it_is_there(point: DecisionPoint) -> None:
+    """A decision point that answers is up."""
+    await point.ping()

@@ -1,0 +1,77 @@
+"""What every Register promises, held against the one over HTTP and the embedded one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from events_core.adapters.http_client import HttpClient, JsonService
+from events_core.adapters.local_register import LocalRegister
+from events_core.adapters.register import RegisterClient
+from events_core.ports import PartyRegister
+from tests.support.askers import PERSON, PERSON_UUID, STRANGER, USER
+from tests.support.register_server import Person, RegisterServer
+
+OTHER, OTHER_UUID = "09855930126", "60e0b96d-9f86-466e-be6f-fff1859202d8"
+UNIT, UNKNOWN_UNIT = "974760673", "405003309"
+PARTIES = [
+    {"partyId": 50002108, "partyUuid": PERSON_UUID, "personIdentifier": PERSON},
+    {"partyId": 50002110, "partyUuid": OTHER_UUID, "personIdentifier": OTHER},
+    {"partyId": 50074838, "partyUuid": "b9aff916-7f7f-458f-993b-8ec9be1bc3ba", "organizationIdentifier": UNIT},
+]
+
+
+@pytest.fixture(params=["http", "embedded"])
+async def register(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PartyRegister]:
+    """Each kind of Register, knowing the same parties."""
+    if request.param == "embedded":
+        file = tmp_path / "register.json"
+        file.write_text(json.dumps(PARTIES))
+        yield LocalRegister(file)
+        return
+    persons = {PERSON: Person(50002108, PERSON_UUID), OTHER: Person(50002110, OTHER_UUID)}
+    client = HttpClient()
+    async with RegisterServer(persons, {UNIT: 50074838}) as server:
+        yield RegisterClient(JsonService(client, "Register", server.url))
+        await client.close()
+
+
+async def test_unit_has_its_party(register: PartyRegister) -> None:
+    """An organisation number leads to the organisation's party."""
+    assert await register.party_of_unit(UNIT, USER) == 50074838
+
+
+async def test_person_has_their_party(register: PartyRegister) -> None:
+    """A person number leads to the person's party."""
+    assert await register.party_of_person(PERSON, USER) == 50002108
+
+
+async def test_unknown_numbers_have_none(register: PartyRegister) -> None:
+    """A number that is not known, or is one of the other kind, has no party."""
+    assert await register.party_of_unit(UNKNOWN_UNIT, USER) is None
+    assert await register.party_of_person(STRANGER, USER) is None
+    assert await register.party_of_person(UNIT, USER) is None
+    assert await register.party_of_unit(PERSON, USER) is None
+
+
+async def test_known_persons_have_uuids_and_strangers_none(register: PartyRegister) -> None:
+    """Of several person numbers the known ones come with their uuid, in a mapping by number."""
+    assert await register.party_uuids([STRANGER, PERSON, OTHER]) == {PERSON: PERSON_UUID, OTHER: OTHER_UUID}
+
+
+async def test_nobody_asked_for_is_nobody(register: PartyRegister) -> None:
+    """No numbers, no uuids."""
+    assert await register.party_uuids([]) == {}
+
+
+async def test_repeated_numbers_are_one(register: PartyRegister) -> None:
+    """The same number twice is one person."""
+    assert await register.party_uuids([PERSON, PERSON]) == {PERSON: PERSON_UUID}
+
+
+async def test_ping_returns_when_it_is_there(register: PartyRegister) -> None:
+    """A Register that answers is up."""
+    await register.ping()
