@@ -1,0 +1,1 @@
+"""Benchmarks: medians and ratios within one run. They report; the tests decide."""

@@ -1,0 +1,5 @@
+"""The embedded edition: one SQLite file."""
+
+from events_core.adapters.sqlite.store import SqliteEventStore
+
+__all__ = ["SqliteEventStore"]

@@ -1,0 +1,148 @@
+"""The file: its tables, and connections to it."""
+# ruff: noqa: S608  statements are put together from constants; every value is bound
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+from events_core import errors
+from events_core.adapters.sqlite.hashes import Digest, Hashes
+
+_log = getLogger(__name__)
+
+LARGEST = 2**63 - 1
+"""The largest integer that SQLite holds; no row stands there."""
+
+SAMPLED = 16
+"""Every so many positions one row is in the index by registration."""
+
+KEY = "SELECT value FROM store WHERE name = 'key'"
+"""The random key of the file's hashes."""
+
+_VERSION = 1
+_KEY_BYTES = 16
+_RETRY_SECONDS = 0.001
+
+# Whatever an index can do without is not in the row twice: resources, orgs and types are interned in `names`,
+# subjects are keyed hashes, and the columns of texts say where the text stands in the event's own JSON. A row's
+# position is its rowid, which ends every index entry anyway.
+_TABLES = f"""
+CREATE TABLE store (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE events (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  resource INTEGER NOT NULL,
+  type INTEGER NOT NULL,
+  org INTEGER,
+  subject INTEGER,
+  alternative INTEGER,
+  registered INTEGER NOT NULL,
+  identity INTEGER NOT NULL,
+  erased INTEGER NOT NULL DEFAULT 0,
+  id_text BLOB NOT NULL,
+  source_text BLOB NOT NULL,
+  subject_text BLOB,
+  alternative_text BLOB,
+  instance_text BLOB,
+  json BLOB NOT NULL
+);
+CREATE INDEX by_resource ON events (resource);
+CREATE INDEX by_org ON events (org) WHERE org IS NOT NULL;
+CREATE INDEX by_subject ON events (subject) WHERE org IS NOT NULL;
+CREATE INDEX by_subject_and_resource ON events (subject, resource) WHERE subject IS NOT NULL;
+CREATE INDEX by_alternative_and_resource ON events (alternative, resource) WHERE alternative IS NOT NULL;
+CREATE INDEX by_identity ON events (identity);
+CREATE INDEX by_registered ON events (registered) WHERE position % {SAMPLED} = 0;
+INSERT INTO store VALUES ('newest_removed', 0);
+PRAGMA user_version = {_VERSION};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection to the file, and the hashes under the file's key."""
+
+    connection: sqlite3.Connection
+    hashes: Hashes
+
+
+def retry_while_busy(action: Callable[[], object], seconds: float) -> None:
+    """Do `action`; while another connection holds the file, try again for so long.
+
+    SQLite's own busy handler waits longer after each try, so that of two busy processes one would starve.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            action()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
+@contextmanager
+def failures_as_unavailable() -> Iterator[None]:
+    """Turn a failure of SQLite or of the disk within the block into UNAVAILABLE; their messages hold no data."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        _log.warning("the event store failed: %s %s", getattr(error, "sqlite_errorname", ""), error)
+        raise errors.unavailable("The event store does not answer.") from error
+
+
+def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
+    """Open the file, made when it is not there; waits `busy_timeout` seconds for other processes.
+
+    Raises:
+        sqlite3.Error: when it cannot be opened.
+        EventsError: UNAVAILABLE when it is another version's file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    try:
+        retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), busy_timeout)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -8000")
+        retry_while_busy(lambda: _ensure_tables(connection), busy_timeout)
+        (key,) = connection.execute(KEY).fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return Session(connection, Hashes(key, digest))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _ensure_tables(connection: sqlite3.Connection) -> None:
+    if _version(connection) == 0:
+        _make_tables(connection)
+    if _version(connection) != _VERSION:
+        raise errors.unavailable("The event store's file is of another version of this service.")
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(connection) == 0:
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO store VALUES ('key', ?)", (secrets.token_bytes(_KEY_BYTES),))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

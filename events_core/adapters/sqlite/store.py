@@ -1,0 +1,171 @@
+"""The event store on one SQLite file (the embedded edition)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from events_core import errors
+from events_core.adapters.sqlite import pages
+from events_core.adapters.sqlite.filters import add_functions
+from events_core.adapters.sqlite.hashes import Digest, keyed_digest
+from events_core.adapters.sqlite.rows import Names
+from events_core.adapters.sqlite.schema import KEY, Session, connect, failures_as_unavailable
+from events_core.adapters.sqlite.writer import Writer
+from events_core.adapters.sqlite.writes import Ledger
+from events_core.cloudevent import CloudEvent
+from events_core.feed import Stream
+from events_core.ports import Appended, Chunk, ReadRequest
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_LOG_PAGES = 4_000
+"""A log of 16 MB: while publishers never pause, a page that many events touch is moved into the file once."""
+
+
+def microseconds_now() -> int:
+    """The time of day, microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class SqliteEventStore:
+    """An EventStore in a file that several processes may share.
+
+    Positions rise in the order of commits across all streams. `clock` gives microseconds since the epoch,
+    `busy_timeout` says how many seconds to wait for another process's transaction, `idle` after how many seconds
+    without writes the write-ahead log is moved into the file proper, and `digest` hashes for the indexes.
+    The file is opened when first used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], int] = microseconds_now,
+        readers: int = 2,
+        busy_timeout: float = 5.0,
+        idle: float = 0.5,
+        digest: Digest = keyed_digest,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._connect = partial(connect, path, busy_timeout=busy_timeout, digest=digest)
+        self._names = Names()
+        self._closed = False
+        self._local = threading.local()
+        self._sessions: list[Session] = []
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="events-reader")
+        self._writer = Writer(self._open_ledger, self._commit, busy_timeout=busy_timeout, idle=idle)
+
+    def key(self) -> bytes:
+        """The file's own secret, 16 bytes, made with the file, which this opens.
+
+        Raises:
+            EventsError: UNAVAILABLE when it cannot be opened.
+        """
+        with failures_as_unavailable(), closing(self._connect().connection) as connection:
+            (key,) = connection.execute(KEY).fetchone()
+        return bytes(key)
+
+    async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
+        """Store events durably in the given order; see `EventStore.append`."""
+        if not events:
+            return []
+        return await self._writer.submit(
+            lambda ledger: ledger.append(events), weight=sum(len(event.json) for event in events)
+        )
+
+    async def read(self, request: ReadRequest) -> Chunk:
+        """Read a chunk of a stream; see `EventStore.read`."""
+        return await self._in_reader(pages.read, self._names, request)
+
+    async def head(self, stream: Stream) -> int:
+        """The newest position of a stream, 0 when it holds nothing."""
+        return await self._in_reader(pages.head, stream)
+
+    async def erase(self, resource: str, source: str, event_id: str) -> bool:
+        """Replace an event by a tombstone, also one that is a tombstone already; False when there is none."""
+        return await self._writer.submit(lambda ledger: ledger.erase(resource, source, event_id))
+
+    async def expire(self, registered_before: int) -> int:
+        """Remove the oldest events in small transactions, between which publishers have their turn."""
+        removed = 0
+        while at_once := await self._writer.submit(lambda ledger: ledger.expire(registered_before)):
+            removed += at_once
+        return removed
+
+    async def ping(self) -> None:
+        """Return when the file can be read, and written to.
+
+        Raises:
+            EventsError: UNAVAILABLE when it cannot.
+        """
+        await self._in_reader(_ping, self._path)
+        await self._writer.submit(lambda _: None)
+
+    async def close(self) -> None:
+        """Finish what was submitted and close the file; whatever is called later is UNAVAILABLE."""
+        self._closed = True
+        await asyncio.to_thread(self._readers.shutdown)
+        while self._sessions:
+            self._sessions.pop().connection.close()
+        await self._writer.close()
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        """Make a transaction durable; a benchmark puts its delay here."""
+        connection.execute("COMMIT")
+
+    def _open_ledger(self) -> Ledger:
+        session = self._connect()
+        session.connection.execute("PRAGMA busy_timeout = 0")
+        session.connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        return Ledger(session, self._clock)
+
+    async def _in_reader(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._closed:
+            raise errors.unavailable("The event store is closed.")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(self._with_session, work, *args, **kwargs))
+
+    def _with_session(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with failures_as_unavailable():
+            session = self._session()
+            try:
+                return work(session, *args, **kwargs)
+            except sqlite3.Error:
+                self._discard(session)
+                raise
+
+    def _session(self) -> Session:
+        """This thread's own connection."""
+        session: Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._connect()
+            session.connection.execute("PRAGMA query_only = ON")
+            add_functions(session.connection)
+            self._sessions.append(session)
+            self._local.session = session
+        return session
+
+    def _discard(self, session: Session) -> None:
+        """Close a connection that failed; the thread opens another when it next needs one."""
+        self._local.session = None
+        self._sessions.remove(session)
+        session.connection.close()
+
+
+def _ping(session: Session, path: Path) -> None:
+    """Read the file anew: connections that are open do not see that it was removed or overwritten."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        if connection.execute(KEY).fetchone() != session.connection.execute(KEY).fetchone():
+            raise sqlite3.DatabaseError("another file stands in its place")

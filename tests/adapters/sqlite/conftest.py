@@ -1,0 +1,37 @@
+"""Stores on a file of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events_core.adapters.sqlite import SqliteEventStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file stands."""
+    return tmp_path / "data" / "events.db"
+
+
+@pytest.fixture
+async def open_store(path: Path) -> AsyncIterator[Callable[..., SqliteEventStore]]:
+    """Opens stores, which are closed in the end."""
+    opened: list[SqliteEventStore] = []
+
+    def open_(kind: type[SqliteEventStore] = SqliteEventStore, **options: Any) -> SqliteEventStore:
+        opened.append(kind(path, **({"busy_timeout": 0.1, "idle": 0.02} | options)))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        await each.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., SqliteEventStore]) -> SqliteEventStore:
+    """An empty store."""
+    return open_store()

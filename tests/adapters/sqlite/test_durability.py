@@ -1,0 +1,253 @@
+"""What the embedded store promises when processes share its file, crash, or find it locked, full or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import sqlite3
+import sys
+import threading
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.errors import EventsError, Problem
+from events_core.feed import START, Stream
+from events_core.ports import ReadRequest
+from tests.adapters.sqlite.publisher import BATCH
+from tests.contract.event_store import ANY, APP, OTHER_APP, event, events, everything, ids
+
+RESOURCE = Stream.of_resource(APP)
+ROOT = Path(__file__).parents[3]
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Expect a 503."""
+    with pytest.raises(EventsError) as caught:
+        yield
+    assert caught.value.problem is Problem.UNAVAILABLE
+
+
+async def _publisher(path: Path, prefix: str, count: int) -> Process:
+    module = "tests.adapters.sqlite.publisher"
+    arguments = ["-m", module, str(path), prefix, str(count)]
+    return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdout=PIPE)
+
+
+async def _acknowledged(process: Process, lines: int | None = None) -> list[str]:
+    assert process.stdout is not None
+    acknowledged: list[str] = []
+    while (lines is None or len(acknowledged) < lines * BATCH) and (line := await process.stdout.readline()):
+        acknowledged += line.decode().split()
+    return acknowledged
+
+
+async def test_two_processes_share_one_file(path: Path, store: SqliteEventStore) -> None:
+    """What two other processes publish at once, everybody reads in one order, and nothing is missing."""
+    processes = [await _publisher(path, prefix, 500) for prefix in ("a", "b")]
+    acknowledged = await asyncio.gather(*map(_acknowledged, processes))
+    assert [await process.wait() for process in processes] == [0, 0]
+    stored = ids(await everything(store))
+    assert len(stored) == 1_000
+    for own in acknowledged:
+        assert [each for each in stored if each[0] == own[0][0]] == own
+
+
+async def test_nothing_acknowledged_is_lost_by_kill_9(path: Path, open_store: Callable[..., SqliteEventStore]) -> None:
+    """Killed twenty times in the middle of publishing, the file holds every acknowledged batch, and batches whole."""
+    acknowledged: list[str] = []
+    for life in range(20):
+        process = await _publisher(path, f"{life}", 1_000_000)
+        acknowledged += await _acknowledged(process, random.randint(1, 20))
+        process.kill()
+        acknowledged += await _acknowledged(process)
+        await process.wait()
+    stored = ids(await everything(open_store()))
+    assert len(stored) == len(set(stored))
+    assert [each for each in stored if each in set(acknowledged)] == acknowledged
+    assert len(stored) % BATCH == 0
+
+
+async def test_reads_are_right_while_thirty_thousand_events_are_written(store: SqliteEventStore) -> None:
+    """A reader that follows a burst of fresh events sees each exactly once, in order."""
+    batches = [events(500) for _ in range(60)]
+    publishing = asyncio.gather(*map(store.append, batches))
+    seen: list[str] = []
+    cursor = START
+    while len(seen) < 30_000:
+        chunk = await store.read(ReadRequest(RESOURCE, cursor=cursor, limit=1_000))
+        seen += ids(chunk.rows)
+        cursor = chunk.end
+    await publishing
+    assert seen == [each.id for batch in batches for each in batch]
+
+
+async def test_a_locked_file_is_unavailable_and_recovers(path: Path, store: SqliteEventStore) -> None:
+    """While another process holds the file nothing is acknowledged; reading goes on; afterwards all is well."""
+    await store.append([event("a")])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with unavailable():
+            await store.append([event("b")])
+        assert ids(await everything(store)) == ["a"]
+        other.execute("ROLLBACK")
+    await store.append([event("b")])
+    assert ids(await everything(store)) == ["a", "b"]
+
+
+@contextmanager
+def _disk_full_at(size: int) -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("kilobytes", [150, 151, 170, 400])
+async def test_a_full_disk_is_unavailable_and_loses_nothing(store: SqliteEventStore, kilobytes: int) -> None:
+    """When the disk is full publishing fails; what was acknowledged stays; with room again it goes on."""
+    acknowledged: list[str] = []
+    batch = events(20)
+    with _disk_full_at(kilobytes * 1024), unavailable():
+        for _ in range(200):
+            await store.append(batch)
+            acknowledged += ids(batch)
+            batch = events(20)
+    assert ids(await everything(store)) == acknowledged
+    assert not any(outcome.duplicate for outcome in await store.append(batch))
+    assert ids(await everything(store)) == acknowledged + ids(batch)
+
+
+class FailingCommits(SqliteEventStore):
+    """A store whose COMMIT fails when told, before or after it took effect."""
+
+    fail: str | None = None
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        fail, self.fail = self.fail, None
+        if fail == "before":
+            raise sqlite3.OperationalError("disk I/O error")
+        super()._commit(connection)
+        if fail == "after":
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize(("when", "stored"), [("before", 0), ("after", 3)])
+async def test_a_failed_commit_is_unavailable_and_the_batch_completes_when_sent_again(
+    open_store: Callable[..., SqliteEventStore], when: str, stored: int
+) -> None:
+    """Whether or not a failed COMMIT took effect, the same batch again leaves every event there once."""
+    store = open_store(FailingCommits)
+    assert isinstance(store, FailingCommits)
+    batch = events(3)
+    store.fail = when
+    with unavailable():
+        await store.append(batch)
+    assert len(await everything(store)) == stored
+    await store.append(batch)
+    assert ids(await everything(store)) == ids(batch)
+
+
+async def test_names_of_a_failed_transaction_are_forgotten(open_store: Callable[..., SqliteEventStore]) -> None:
+    """A resource and type that a failed commit would have named are named anew."""
+    store = open_store(FailingCommits)
+    assert isinstance(store, FailingCommits)
+    await store.append([event()])
+    store.fail = "before"
+    with unavailable():
+        await store.append([event(resource=ANY, type="lost")])
+    await store.append([event("x", resource=OTHER_APP, type="kept")])
+    (row,) = await everything(store, OTHER_APP)
+    assert (row.type, row.resource) == ("kept", OTHER_APP)
+
+
+class HeldCommits(SqliteEventStore):
+    """A store that counts its transactions, and whose first one waits to be released."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.released = threading.Event()
+        self.commits = 0
+        super().__init__(path, **options)
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        self.released.wait(5)
+        self.commits += 1
+        super()._commit(connection)
+
+
+async def test_requests_that_gathered_share_a_commit(open_store: Callable[..., SqliteEventStore]) -> None:
+    """What is submitted while a transaction is being committed goes into the next one, together."""
+    store = open_store(HeldCommits)
+    assert isinstance(store, HeldCommits)
+    appends = [asyncio.ensure_future(store.append([event()])) for _ in range(20)]
+    await asyncio.sleep(0)
+    store.released.set()
+    await asyncio.gather(*appends)
+    assert store.commits <= 2
+
+
+async def test_a_request_that_fails_leaves_its_neighbours_alone(open_store: Callable[..., SqliteEventStore]) -> None:
+    """Within one transaction, a request that cannot be stored undoes itself only."""
+    store = open_store(HeldCommits)
+    assert isinstance(store, HeldCommits)
+    held = asyncio.ensure_future(store.append([event("first")]))
+    await asyncio.sleep(0)
+    outcomes = asyncio.gather(
+        store.append([event("before")]),
+        store.append([event("half"), event("\ud800")]),
+        store.append([event("after", type="of its own")]),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    store.released.set()
+    await held
+    assert [isinstance(outcome, Exception) for outcome in await outcomes] == [False, True, False]
+    assert ids(await everything(store)) == ["first", "before", "after"]
+
+
+@pytest.fixture(params=["text", "directory"])
+def unusable(request: pytest.FixtureRequest, path: Path) -> Path:
+    """Something else where the file should be."""
+    path.parent.mkdir()
+    if request.param == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"not a database, but a text " * 100)
+    return path
+
+
+async def test_a_file_that_cannot_be_used_is_unavailable(unusable: Path, store: SqliteEventStore) -> None:
+    """What is no file of this store is never written to, and every call is 503."""
+    before = unusable.stat().st_mtime_ns  # noqa: ASYNC240 - nothing else runs
+    for call in (store.append([event()]), store.read(ReadRequest(RESOURCE)), store.ping()):
+        with unavailable():
+            await call
+    assert unusable.stat().st_mtime_ns == before  # noqa: ASYNC240 - nothing else runs
+
+
+async def test_a_file_of_another_version_is_unavailable(path: Path, store: SqliteEventStore) -> None:
+    """A file that a later version has made is left alone."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as later:
+        later.execute("PRAGMA user_version = 99")
+    with pytest.raises(EventsError, match="another version"):
+        await store.ping()
+
+
+async def test_a_reader_whose_connection_broke_gets_a_new_one(store: SqliteEventStore) -> None:
+    """One read fails with its connection, the next one is fine."""
+    await store.ping()
+    for session in store._sessions:
+        session.connection.close()
+    with unavailable():
+        await store.ping()
+    await store.ping()

@@ -1,0 +1,271 @@
+"""The EventStore port against a list: whatever is done in whatever order, both tell the same."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from events_core.cloudevent import CloudEvent
+from events_core.feed import START, Cursor, Filters, Stream, matches
+from events_core.ports import EventStore, ReadRequest
+from tests.contract.event_store import (
+    ANY,
+    APP,
+    HARNESSES,
+    OTHER_APP,
+    PARTY,
+    PERSON,
+    SECOND,
+    Harness,
+    event,
+    everything,
+    ids,
+    walk,
+)
+
+SUBJECTS = [None, PARTY, "/party/1", PERSON]
+RESOURCES = [APP, OTHER_APP, ANY]
+STREAMS = [
+    *map(Stream.of_resource, RESOURCES),
+    *(Stream.of_subject(subject) for subject in SUBJECTS if subject),
+    Stream.of_org("ttd"),
+]
+_few = st.integers(0, 6).map(str)
+EVENTS = st.builds(
+    event,
+    _few,
+    source=st.sampled_from(["urn:a", "urn:B_c"]),
+    type=st.sampled_from(["a.b", "A.ø", "ab"]),
+    subject=st.sampled_from(SUBJECTS),
+    alternativesubject=st.sampled_from(SUBJECTS),
+    resource=st.sampled_from(RESOURCES),
+)
+FILTERS = st.builds(
+    Filters,
+    types=st.lists(st.sampled_from(["a.%", "A.Ø", "%b", "_b"]), max_size=2).map(tuple),
+    sources=st.lists(st.sampled_from(["URN:A", "%_C", "%n%a%"]), max_size=2).map(tuple),
+    subject=st.sampled_from([None, None, *SUBJECTS]),
+    alternative_subject=st.sampled_from([None, None, *SUBJECTS]),
+    org=st.sampled_from([None, None, "ttd", "nobody"]),
+    resource=st.sampled_from([None, None, *RESOURCES]),
+)
+# what came in between two moments is told apart by bounds that lie one second around them
+MOMENTS = st.none() | st.integers(-3, 12)
+
+
+@dataclass
+class Kept:
+    """What the model knows of a row."""
+
+    event: CloudEvent
+    registered: int
+    cursor: Cursor
+    erased: bool = False
+
+    @property
+    def subject(self) -> str | None:
+        """A tombstone keeps its subject when it is a party."""
+        subject = self.event.subject
+        return None if self.erased and not (subject or "").startswith("/party/") else subject
+
+    @property
+    def alternative(self) -> str | None:
+        """A tombstone keeps no alternative subject."""
+        return None if self.erased else self.event.alternative_subject
+
+    def stands_in(self, stream: Stream) -> bool:
+        """Whether the row belongs to the stream."""
+        app = self.event.resource != ANY
+        of_kind = {"resource": self.event.resource == stream.key, "subject": app and self.subject == stream.key}
+        return of_kind.get(stream.kind, app and stream.key == "ttd")
+
+    def passes(self, filters: Filters) -> bool:
+        """Whether the row passes the filters."""
+        org = None if self.event.resource == ANY else "ttd"
+        return (
+            (not filters.types or any(matches(each, self.event.type) for each in filters.types))
+            and (not filters.sources or any(matches(each, self.event.source) for each in filters.sources))
+            and filters.subject in (None, self.subject)
+            and filters.alternative_subject in (None, self.alternative)
+            and filters.org in (None, org)
+            and filters.resource in (None, self.event.resource)
+        )
+
+
+class Model(RuleBasedStateMachine):
+    """An event store and a list, to which the same happens."""
+
+    make: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.directory = TemporaryDirectory()
+        self.harness: Harness = self.make(Path(self.directory.name))
+        self.store: EventStore = self.harness.open()
+        self.began = self.harness.clock.now
+        self.rows: list[Kept] = []
+        self.gone: list[Cursor] = []
+        self.newest = 0
+
+    def teardown(self) -> None:
+        """Close the store."""
+        self.runner.run(self.harness.close())
+        self.runner.close()
+        self.directory.cleanup()
+
+    @initialize(batch=st.lists(EVENTS, max_size=30))
+    def begin(self, batch: list[CloudEvent]) -> None:
+        """Begin with something to read."""
+        self.append(batch)
+
+    @rule(batch=st.lists(EVENTS, max_size=6))
+    def append(self, batch: list[CloudEvent]) -> None:
+        """Publish a batch."""
+        outcomes = self.runner.run(self.store.append(batch))
+        self.newest = max(self.newest, self.harness.clock.now) if batch else self.newest
+        for each, outcome in zip(batch, outcomes, strict=True):
+            standing = self._standing(each)
+            assert outcome.duplicate == (standing is not None)
+            if standing is None:
+                self.rows.append(Kept(each, self.newest, outcome.cursor))
+            else:
+                assert outcome.cursor == standing.cursor
+
+    @rule(seconds=st.integers(-2, 3))
+    def pass_time(self, seconds: int) -> None:
+        """Move the clock, backwards too."""
+        self.harness.clock.now += seconds * SECOND
+
+    @rule(wanted=EVENTS)
+    def erase(self, wanted: CloudEvent) -> None:
+        """Erase an event that may be there."""
+        standing = self._standing(wanted)
+        done = self.runner.run(self.store.erase(wanted.resource, wanted.source, wanted.id))
+        assert done == (standing is not None)
+        if standing is not None:
+            standing.erased = True
+
+    @rule(moment=st.integers(-3, 3))
+    def expire(self, moment: int) -> None:
+        """Remove what is too old."""
+        before = self.began + moment * SECOND
+        kept = [row for row in self.rows if row.registered >= before]
+        self.gone += [row.cursor for row in self.rows if row.registered < before]
+        assert self.runner.run(self.store.expire(before)) == len(self.rows) - len(kept)
+        self.rows = kept
+
+    @rule()
+    def reopen(self) -> None:
+        """Close the store and open it again."""
+        self.runner.run(self.harness.close())
+        self.store = self.harness.open()
+
+    @precondition(lambda self: self.rows)
+    @rule(
+        data=st.data(),
+        stream=st.sampled_from(STREAMS),
+        filters=st.just(Filters()) | FILTERS,
+        bounds=st.tuples(MOMENTS, MOMENTS),
+        event_id=st.none() | _few,
+        limit=st.integers(1, 9),
+        scan=st.integers(1, 30),
+    )
+    def read(  # noqa: PLR0917 - Hypothesis gives arguments by name
+        self,
+        data: st.DataObject,
+        stream: Stream,
+        filters: Filters,
+        bounds: tuple[int | None, int | None],
+        event_id: str | None,
+        limit: int,
+        scan: int,
+    ) -> None:
+        """Walk a stream from anywhere."""
+        places = [START, *self.gone[-3:], *(row.cursor for row in self.rows)]
+        place = data.draw(st.none() | st.sampled_from(places))
+        cursor = Cursor(place.position, place.mark, data.draw(st.booleans())) if place else None
+        first, last = (None if n is None else self.began + n * SECOND for n in bounds)
+        request = ReadRequest(stream, cursor, event_id, first, last, filters, limit, scan)
+        rows = self.runner.run(walk(self.store, request))
+        told = [(row.id, row.source, row.subject, row.resource, row.type, row.json, row.registered) for row in rows]
+        assert told == [self._told(row) for row in self._expected(request)]
+
+    @invariant()
+    def heads_agree(self) -> None:
+        """The head of a stream is its newest row."""
+        for stream in STREAMS:
+            positions = [row.cursor.position for row in self.rows if row.stands_in(stream)]
+            assert self.runner.run(self.store.head(stream)) == max(positions, default=0)
+
+    def _standing(self, wanted: CloudEvent) -> Kept | None:
+        key = (wanted.resource, wanted.source, wanted.id)
+        return next((r for r in self.rows if (r.event.resource, r.event.source, r.event.id) == key), None)
+
+    def _expected(self, request: ReadRequest) -> list[Kept]:
+        rows = self._after_start([row for row in self.rows if row.stands_in(request.stream)], request)
+        first = -1 if request.registered_from is None else request.registered_from
+        last = 2**62 if request.registered_to is None else request.registered_to
+        return [row for row in rows if first <= row.registered <= last and row.passes(request.filters)]
+
+    @staticmethod
+    def _after_start(rows: list[Kept], request: ReadRequest) -> list[Kept]:
+        cursor = request.cursor
+        if cursor is not None and (cursor.position, cursor.mark) == (START.position, START.mark):
+            return rows
+        for n, row in enumerate(rows):
+            if cursor is not None and (row.cursor.position, row.cursor.mark) == (cursor.position, cursor.mark):
+                return rows[n if cursor.before else n + 1 :]
+        by_id = [n for n, row in enumerate(rows) if row.event.id == request.event_id]
+        return rows[by_id[0] + 1 :] if by_id else rows
+
+    @staticmethod
+    def _told(row: Kept) -> tuple[Any, ...]:
+        kept = row.event
+        json = None if row.erased else kept.json
+        return (kept.id, kept.source, row.subject, kept.resource, kept.type, json, row.registered)
+
+
+@pytest.mark.parametrize("adapter", HARNESSES)
+def test_a_store_tells_what_a_list_would(adapter: str) -> None:
+    """Any sequence of appends, erasures, expiries and steps of the clock reads as it would from a list."""
+    machine: Any = type("Model", (Model,), {"make": staticmethod(HARNESSES[adapter])})
+    case = machine.TestCase
+    case.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+    case("runTest").debug()
+
+
+TEXTS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12)
+ALIKE = st.text("aAbÆæßẞİıKΣσς%_\\", min_size=1, max_size=8)  # noqa: RUF001 - alike is what they are to be
+
+
+@pytest.mark.parametrize("adapter", HARNESSES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(TEXTS | ALIKE, min_size=1, max_size=12, unique=True), patterns=st.lists(ALIKE, max_size=3))
+def test_patterns_match_as_they_are_defined(
+    adapter: str, tmp_path: Path, values: list[str], patterns: list[str]
+) -> None:
+    """Of any types and sources, those that match any pattern are let through, in whatever script they are."""
+
+    async def compare() -> None:
+        harness = HARNESSES[adapter](tmp_path)
+        store = await harness.wipe()
+        try:
+            await store.append([event(str(n), type=v, source=v) for n, v in enumerate(values)])
+            wanted = [*patterns, values[0][:2] + "%"]
+            expected = [str(n) for n, value in enumerate(values) if any(matches(p, value) for p in wanted)]
+            for filters in (Filters(types=tuple(wanted)), Filters(sources=tuple(wanted))):
+                assert ids(await walk(store, ReadRequest(Stream.of_resource(APP), filters=filters))) == expected
+            assert len(await everything(store)) == len(values)
+        finally:
+            await harness.close()
+
+    asyncio.run(compare())
