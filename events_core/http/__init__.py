@@ -1,0 +1,1 @@
+"""HTTP: parses a request, calls one use case, maps the outcome to a response."""

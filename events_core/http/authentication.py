@@ -1,0 +1,49 @@
+"""Who asks: the caller behind a request's tokens (docs/consumers.md, "Tokens")."""
+
+from __future__ import annotations
+
+from cachetools import LRUCache
+
+from events_core import errors
+from events_core.http.request import Request
+from events_core.identity import Caller, caller_from_claims, caller_from_platform_claims
+from events_core.ports import TokenVerifier
+
+PLATFORM_HEADER = "PlatformAccessToken"
+_callers: LRUCache[str, Caller] = LRUCache(1_000)  # what a token says of its caller never changes; its validity does
+
+
+async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
+    """The caller of the bearer token.
+
+    Raises:
+        EventsError: UNAUTHORIZED without a trusted one, UNAVAILABLE when its issuer's keys cannot be had.
+    """
+    scheme, _, token = (request.header("authorization") or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise errors.unauthorized()
+    claims = await tokens.claims(token)
+    caller = _callers.get(token)
+    if caller is None:
+        caller = _callers[token] = caller_from_claims(claims, token)
+    return caller
+
+
+async def platform_app(request: Request, tokens: TokenVerifier) -> Caller:
+    """The app of the PlatformAccessToken.
+
+    Raises:
+        EventsError: UNAUTHORIZED without a trusted one, UNAVAILABLE when its issuer's keys cannot be had.
+    """
+    token = request.header(PLATFORM_HEADER)
+    if token is None:
+        raise errors.unauthorized(f"A valid {PLATFORM_HEADER} is required.")
+    return caller_from_platform_claims(await tokens.platform_claims(token), token)
+
+
+async def bearer_or_platform_app(request: Request, tokens: TokenVerifier) -> Caller:
+    """The caller of the bearer token when there is one, which then decides alone, else the app."""
+    if request.header("authorization") is None and request.header(PLATFORM_HEADER) is not None:
+        return await platform_app(request, tokens)
+    return await bearer(request, tokens)

@@ -1,0 +1,61 @@
+"""The edge: composes once, traces, logs, and turns every failure into a problem document."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import azure.functions as func
+
+from events_core import app, trace
+from events_core.app import Events
+from events_core.errors import EventsError, Problem
+from events_core.http.request import Request
+from events_core.http.response import problem
+
+Handler = Callable[[Request, Events], Awaitable[func.HttpResponse]]
+LEGACY_SINCE = "@1688169600"
+
+_log = logging.getLogger(__name__)
+_INTERNAL = EventsError(Problem.INTERNAL, "Something went wrong here; the trace id finds it in our logs.")
+
+
+async def serve(handler: Handler, raw: func.HttpRequest, *, successor: str | None = None) -> func.HttpResponse:
+    """Answer a request by `handler`, which gets the request and the composed application.
+
+    `successor` is the route that takes the place of an older one; the answer says so (RFC 9745, RFC 8288).
+    """
+    started = time.perf_counter()
+    context = trace.begin(raw.headers.get("traceparent"))
+    try:
+        events = await app.current()
+        request = Request(raw, events.settings.base_url)
+        response = await _answered(handler, request, events, context.trace_id)
+        if successor:
+            _deprecate(response, request, successor)
+    except EventsError as error:
+        response = problem(error, context.trace_id)
+    milliseconds = round((time.perf_counter() - started) * 1000, 1)
+    details = {"endpoint": handler.__name__, "status": response.status_code, "milliseconds": milliseconds}
+    _log.info("request", extra=details)
+    return response
+
+
+async def _answered(handler: Handler, request: Request, events: Events, trace_id: str) -> func.HttpResponse:
+    try:
+        return await handler(request, events)
+    except EventsError as error:
+        return problem(error, trace_id)
+    except Exception:  # noqa: BLE001 - the last edge: a 500 is a bug, and still a problem document
+        _log.exception("unexpected", extra={"endpoint": handler.__name__})
+        return problem(_INTERNAL, trace_id)
+
+
+def _deprecate(response: func.HttpResponse, request: Request, successor: str) -> None:
+    path = successor.format_map({name: quote(value) for name, value in request.route_params.items()})
+    ours = f'<{request.base_url}{path}>; rel="successor-version"'
+    link = response.headers.get("Link")
+    response.headers["Link"] = f"{link}, {ours}" if link else ours
+    response.headers["Deprecation"] = LEGACY_SINCE

@@ -1,0 +1,219 @@
+"""Every setting of the service, read from the environment and validated once (docs/operations.md lists them)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+PREFIX = "EVENTS_"
+ANY_ISSUER = "*"
+"""In development, the issuer whose key set verifies the PlatformAccessTokens of every other issuer."""
+_APP = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+_BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s#]*)?")
+_AUTHORITY = re.compile(r"https://[^\s/?#]+/[^\s?#]+")
+_KEYS_URL = re.compile(r"(https?|file)://[^\s?#]*\S*")
+
+
+class SettingsError(Exception):
+    """A setting is missing or bad; the text is one line that names it and never shows its value."""
+
+
+def _from_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("is not JSON") from None
+
+
+def _from_commas(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _base_url(value: str) -> str:
+    if not _BASE_URL.fullmatch(value):
+        raise ValueError("is not an http(s) URL without query")
+    return value.rstrip("/")
+
+
+def _url(value: str) -> str:
+    if not _URL.fullmatch(value):
+        raise ValueError("is not an http(s) URL")
+    return value
+
+
+def _authority(value: str) -> str:
+    if not _AUTHORITY.fullmatch(value.rstrip("/")):
+        raise ValueError("is not an https URL with a tenant")
+    return value.rstrip("/")
+
+
+def _keys_url(value: str) -> str:
+    if not _KEYS_URL.fullmatch(value):
+        raise ValueError("is not a URL of a key set")
+    return value
+
+
+def _app(value: str) -> str:
+    if not _APP.fullmatch(value):
+        raise ValueError("is not a list of org/app")
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError("is not a list of networks in CIDR notation") from None
+    return value
+
+
+def _key(value: SecretStr) -> SecretStr:
+    try:
+        raw = base64.b64decode(value.get_secret_value(), validate=True)
+    except binascii.Error:
+        raise ValueError("is not base64") from None
+    if len(raw) != 32:
+        raise ValueError("is not 32 bytes in base64")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Url = Annotated[str, AfterValidator(_url)]
+Authority = Annotated[str, AfterValidator(_authority)]
+KeysUrl = Annotated[str, AfterValidator(_keys_url)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+
+
+class TokenIssuer(BaseModel):
+    """An issuer of bearer tokens; without `jwks_uri` its OpenID discovery document is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1)
+    jwks_uri: KeysUrl | None = None
+    audience: str | None = None
+
+
+class PlatformTokenIssuer(BaseModel):
+    """A key set of PlatformAccessTokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    jwks_uri: KeysUrl
+
+
+class Settings(BaseModel):
+    """The settings; each field `x_y` is the environment variable `EVENTS_X_Y`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: BaseUrl | None = None
+    data_dir: Path = Path(".data")
+    cosmos: SecretStr | None = None
+    cosmos_database: str = "events"
+    token_issuers: Annotated[tuple[TokenIssuer, ...], BeforeValidator(_from_json)] = ()
+    platform_token_issuers: Annotated[dict[str, PlatformTokenIssuer], BeforeValidator(_from_json)] = {}
+    pdp_url: Url | None = None
+    pdp_subscription_key: SecretStr | None = None
+    pdp_scope: str | None = None
+    policy_file: Path = Path("local/policy.json")
+    register_url: BaseUrl | None = None
+    register_scope: str | None = None
+    register_file: Path = Path("local/register.json")
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    authority: Authority | None = None
+    apps_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")
+    max_page_size: int = Field(default=1000, ge=1, le=10_000)
+    anonymous_apps: Annotated[tuple[Annotated[str, AfterValidator(_app)], ...], BeforeValidator(_from_commas)] = ()
+    webhook_allow_http: bool = False
+    webhook_allow_networks: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_from_commas)
+    ] = ()
+    webhook_retry_seconds: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=7 * 86_400)], ...], BeforeValidator(_from_commas)
+    ] = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, *(43200,) * 6)
+    webhook_timeout_seconds: int = Field(default=30, ge=1, le=100)
+    retention_days: int = Field(default=90, ge=1, le=36_500)
+    secret_key: Key | None = None
+    subject_key: Key | None = None
+    max_waiters: int = Field(default=8, ge=0, le=10_000)
+    development: bool = False
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate the settings; an empty value counts as absent.
+
+    Raises:
+        SettingsError: naming the first setting that is missing or bad.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {
+        name: environment[PREFIX + name.upper()] for name in _FROM_ENVIRONMENT & _set_in(environment)
+    }
+    try:
+        settings = Settings(**values, development=is_development(environment))
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+    _refuse_half_a_client(settings)
+    if not settings.development:
+        _refuse_embedded(settings)
+    return settings
+
+
+def is_development(environment: Mapping[str, str]) -> bool:
+    """Whether this is a developer's machine: the local host, or Core Tools (`func start`)."""
+    return environment.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development"
+
+
+def _set_in(environment: Mapping[str, str]) -> set[str]:
+    return {
+        name.removeprefix(PREFIX).lower() for name, value in environment.items() if name.startswith(PREFIX) and value
+    }
+
+
+def _one_line(error: ValidationError) -> str:
+    fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    name, *inside = fault["loc"]
+    where = "".join(f"[{part}]" for part in inside if str(part).isidentifier())
+    return f"{PREFIX}{str(name).upper()}{where}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _refuse_half_a_client(settings: Settings) -> None:
+    """A client has a secret, an id and an authority; without secret and authority the id is a managed identity's."""
+    if settings.client_secret is None and settings.authority is not None:
+        raise SettingsError(f"{PREFIX}CLIENT_SECRET: is missing; {PREFIX}AUTHORITY is of no use without it")
+    for name in ("client_id", "authority"):
+        if settings.client_secret is not None and getattr(settings, name) is None:
+            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; {PREFIX}CLIENT_SECRET is of no use without it")
+
+
+def _refuse_embedded(settings: Settings) -> None:
+    """What is embedded serves development only: a typo must not acknowledge events into an instance's own file."""
+    for name in _REQUIRED_WHEN_DEPLOYED:
+        if getattr(settings, name) is None:
+            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; only development can do without it")
+    uris = [issuer.jwks_uri or "" for issuer in settings.token_issuers]
+    if any(uri.startswith("file:") for uri in uris):
+        raise SettingsError(f"{PREFIX}TOKEN_ISSUERS: keys are read from files in development only")
+    if any(
+        name == ANY_ISSUER or issuer.jwks_uri.startswith("file:")
+        for name, issuer in settings.platform_token_issuers.items()
+    ):
+        raise SettingsError(
+            f"{PREFIX}PLATFORM_TOKEN_ISSUERS: keys are read from files, and of any issuer, in development only"
+        )
+
+
+_FROM_ENVIRONMENT = Settings.model_fields.keys() - {"development"}
+_REQUIRED_WHEN_DEPLOYED = ("cosmos", "pdp_url", "register_url", "base_url", "secret_key", "subject_key")

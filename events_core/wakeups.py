@@ -1,0 +1,96 @@
+"""Waiting readers: at once by a publish in this process, by one shared head poll for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+from events_core.errors import EventsError
+from events_core.feed import Stream
+from events_core.ports import EventStore
+
+POLL_SECONDS = 0.5
+
+
+class _Watch:
+    """What the readers of one stream wait for: a flag that each change replaces, and the poll for changes."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.changed = asyncio.Event()
+        self.readers = 0
+        self.poll: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Wakeups:
+    """Lets at most `max_waiters` requests of this process wait for streams to grow, holding no thread."""
+
+    def __init__(self, store: EventStore, max_waiters: int) -> None:
+        self._store = store
+        self._places = max_waiters
+        self._watches: dict[Stream, _Watch] = {}
+        self.closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether no further request may wait now."""
+        return self.closed or self._places <= 0
+
+    def wake(self, streams: Iterable[Stream]) -> None:
+        """Wake the readers that wait for one of the streams."""
+        for stream in streams:
+            if watch := self._watches.get(stream):
+                watch.wake()
+
+    def close(self) -> None:
+        """Wake everybody and let nobody wait any more, so that the process can stop."""
+        self.closed = True
+        for watch in self._watches.values():
+            watch.wake()
+
+    @asynccontextmanager
+    async def watching(self, stream: Stream) -> AsyncIterator[_Watch]:
+        """Take a place and watch a stream; no change after entering is missed by `changed`.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+        self._places -= 1
+        try:
+            watch = await self._enter(stream)
+            try:
+                yield watch
+            finally:
+                self._leave(stream, watch)
+        finally:
+            self._places += 1
+
+    async def _enter(self, stream: Stream) -> _Watch:
+        head = 0 if stream in self._watches else await self._store.head(stream)
+        watch = self._watches.get(stream)
+        if watch is None:
+            watch = self._watches[stream] = _Watch(head)
+            watch.poll = asyncio.create_task(self._poll(stream, watch))
+        watch.readers += 1
+        return watch
+
+    def _leave(self, stream: Stream, watch: _Watch) -> None:
+        watch.readers -= 1
+        if not watch.readers:
+            del self._watches[stream]
+            if watch.poll is not None:
+                watch.poll.cancel()
+
+    async def _poll(self, stream: Stream, watch: _Watch) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            with suppress(EventsError):  # the reader's own next read says what is wrong
+                head = await self._store.head(stream)
+                if head > watch.head:
+                    watch.head = head
+                    watch.wake()

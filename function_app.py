@@ -1,0 +1,161 @@
+"""Every trigger of the service. Each hands its request to one handler of events_core; nothing is decided here."""
+
+import azure.functions as func
+
+from events_core.http import feeds, instance_feed, operations, publishing
+from events_core.http.edge import serve
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers authenticate with their own tokens
+
+# The host tries the functions in the order of their names, and the first whose route and method match answers.
+
+# -- Feeds ------------------------------------------------------------------------------------------------------------
+
+
+@app.function_name("app_feed")
+@app.route("events/api/v1/app/{org}/{app}", methods=["GET"])
+async def app_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """The events of one app, for its owner."""
+    return await serve(feeds.app_feed, req)
+
+
+@app.function_name("app_party_feed")
+@app.route("events/api/v1/app/party", methods=["GET"])
+async def app_party_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """The app events about one party, for end users and their systems."""
+    return await serve(feeds.party_feed, req)
+
+
+@app.function_name("app_party_feed_by_post")
+@app.route("events/api/v1/app/party", methods=["POST"])
+async def app_party_feed_by_post(req: func.HttpRequest) -> func.HttpResponse:
+    """The same with the parameters in the body, so that a person's number is in no URL."""
+    return await serve(feeds.party_feed_by_post, req)
+
+
+@app.function_name("org_feed")
+@app.route("events/api/v1/app/{org}", methods=["GET"])
+async def org_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """The events of all apps of an org, for their owner."""
+    return await serve(feeds.org_feed, req)
+
+
+@app.function_name("party_feed_by_post")
+@app.route("events/api/v1/party", methods=["POST"])
+async def party_feed_by_post(req: func.HttpRequest) -> func.HttpResponse:
+    """The party feed with the parameters in the body."""
+    return await serve(feeds.party_feed_by_post, req)
+
+
+@app.function_name("resource_feed")
+@app.route("events/api/v1/events", methods=["GET"])
+async def resource_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """The events of any resource."""
+    return await serve(feeds.resource_feed, req)
+
+
+@app.function_name("instance_feed")
+@app.route("events/instanceeventsforinstance/{partyId}/{instanceGuid}", methods=["POST"])
+async def instance_feed_without_login(req: func.HttpRequest) -> func.HttpResponse:
+    """What happened to one instance, without login, for apps that allow it."""
+    return await serve(instance_feed.instance_feed, req)
+
+
+# -- Publishing -------------------------------------------------------------------------------------------------------
+
+
+@app.function_name("publish_app_event")
+@app.route("events/api/v1/app", methods=["POST"])
+async def publish_app_event(req: func.HttpRequest) -> func.HttpResponse:
+    """An app publishes an event of one of its instances."""
+    return await serve(publishing.publish_app, req)
+
+
+@app.function_name("publish_events")
+@app.route("events/api/v1/events", methods=["POST"])
+async def publish_events(req: func.HttpRequest) -> func.HttpResponse:
+    """Anyone who may publishes events of any resource."""
+    return await serve(publishing.publish_events, req)
+
+
+@app.function_name("erase_event")
+@app.route("events/api/v1/events/{id}", methods=["DELETE"])
+async def erase_event(req: func.HttpRequest) -> func.HttpResponse:
+    """Replace an event by a tombstone in every stream."""
+    return await serve(publishing.erase_event, req)
+
+
+# -- Older routes -----------------------------------------------------------------------------------------------------
+
+
+@app.function_name("legacy_app_feed")
+@app.route("events/instanceevents/{org}/{app}", methods=["GET"])
+async def legacy_app_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """Older route of the app feed."""
+    return await serve(feeds.app_feed, req, successor="/events/api/v1/app/{org}/{app}")
+
+
+@app.function_name("legacy_org_feed")
+@app.route("events/instanceevents/{org}", methods=["GET"])
+async def legacy_org_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """Older route of the org feed."""
+    return await serve(feeds.org_feed, req, successor="/events/api/v1/app/{org}")
+
+
+@app.function_name("legacy_party_feed")
+@app.route("events/instanceeventsforparty", methods=["GET"])
+async def legacy_party_feed(req: func.HttpRequest) -> func.HttpResponse:
+    """Older route of the party feed."""
+    return await serve(feeds.party_feed, req, successor="/events/api/v1/app/party")
+
+
+@app.function_name("legacy_publish")
+@app.route("events", methods=["POST"])
+async def legacy_publish(req: func.HttpRequest) -> func.HttpResponse:
+    """Older route of publishing."""
+    return await serve(publishing.publish_events, req, successor="/events/api/v1/events")
+
+
+# -- Operating --------------------------------------------------------------------------------------------------------
+
+
+@app.function_name("health")
+@app.route("health", methods=["GET"])
+async def health(req: func.HttpRequest) -> func.HttpResponse:
+    """Whether the store and the settings are right."""
+    return await operations.health(req)
+
+
+@app.function_name("health_ready")
+@app.route("health/ready", methods=["GET"])
+async def health_ready(req: func.HttpRequest) -> func.HttpResponse:
+    """Whether everything that the service depends on answers."""
+    return await operations.ready(req)
+
+
+@app.function_name("openapi")
+@app.route("events/api/v1/openapi.json", methods=["GET"])
+async def openapi(req: func.HttpRequest) -> func.HttpResponse:
+    """The API's description, OpenAPI 3.1."""
+    return await serve(operations.openapi, req)
+
+
+@app.function_name("docs")
+@app.route("events/api/v1/docs", methods=["GET"])
+async def docs(req: func.HttpRequest) -> func.HttpResponse:
+    """The API's documentation, a page."""
+    return await serve(operations.docs, req)
+
+
+@app.function_name("retention")
+@app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
+async def retention(timer: func.TimerRequest) -> None:
+    """Every night: remove the events that are older than they are kept."""
+    await operations.retention(timer)
+
+
+@app.function_name("zz_fallback")
+@app.route("{*path}")
+async def fallback(req: func.HttpRequest) -> func.HttpResponse:
+    """Whatever no route takes: 404, or 405 with the methods that the path has."""
+    return await serve(operations.fallback, req)

@@ -1,0 +1,42 @@
+"""Which feed `tail` follows, and the token that may read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from events_core.altinn import RESOURCE_PREFIX
+from local.errors import LocalError
+from local.issuer import DevelopmentIssuer
+from local.persona import USER
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A feed's path and parameters, and how its reader's token is made."""
+
+    path: str
+    parameters: Mapping[str, str]
+    token: Callable[[DevelopmentIssuer], str]
+
+
+def feed_of(*, party: int | None, org: str | None, app: str | None, resource: str | None) -> Feed:
+    """The feed that the options name; `org` and `app` narrow the feed of a party.
+
+    Raises:
+        LocalError: they name none, or more than one.
+    """
+    if (resource and (party is not None or org)) or (app and not org):
+        raise LocalError("--resource stands alone, and --app only with --org")
+    if resource:
+        scope = f"altinn:events.reportees/{resource.removeprefix(RESOURCE_PREFIX)}"
+        return Feed("/events/api/v1/events", {"resource": resource}, lambda issuer: issuer.token_for_org("ttd", scope))
+    if party is not None:
+        narrowed = {name: value for name, value in (("org", org), ("app", app)) if value}
+        parameters = {"party": str(party), **narrowed}
+        return Feed("/events/api/v1/app/party", parameters, lambda issuer: issuer.token_for_user(USER, party))
+    if org:
+        path = "/events/api/v1/app/" + "/".join(quote(name, safe="") for name in (org, app) if name)
+        return Feed(path, {}, lambda issuer: issuer.token_for_org(org, f"altinn:events/{org}"))
+    raise LocalError("say which feed: --party, --org (and --app), or --resource")

@@ -1,0 +1,253 @@
+"""The development issuer: tokens for a developer's own machine, signed by a key in the data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import signal
+import socket
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+DEFAULT_ISSUER = "http://127.0.0.1:7072"
+TOKEN_SECONDS = 12 * 3600
+_ORGANISATION_NUMBERS = {"ttd": "405003309"}
+_ISSUER = re.compile(r"http://[^\s/?#]+")
+
+
+class DevelopmentIssuer:
+    """An issuer whose private key lives in `data_dir/issuer/`, made there once, its JWK set beside it.
+
+    Raises:
+        ValueError: the file of the key is there and holds no P-256 key.
+        OSError: the directory cannot be written.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self._directory = (data_dir / "issuer").resolve()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._key = _load_or_make(self._directory / "key.pem")
+        self._jwk = _public_jwk(self._key)
+        _replace(self.jwks_path, orjson.dumps(self.jwks()))
+
+    @property
+    def jwks_path(self) -> Path:
+        """The file of the JWK set; `jwks_path.as_uri()` is a `jwks_uri`."""
+        return self._directory / "jwks.json"
+
+    @property
+    def issuer(self) -> str:
+        """What the tokens say in `iss`: where it was last served, by default `http://127.0.0.1:7072`."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            recorded = (self._directory / "url").read_text()
+            if _ISSUER.fullmatch(recorded):
+                return recorded
+        return DEFAULT_ISSUER
+
+    def record(self, issuer: str) -> None:
+        """Keep the URL at which the issuer is served, for tokens made from now on."""
+        _replace(self._directory / "url", issuer.encode())
+
+    def jwks(self) -> dict[str, Any]:
+        """The JWK set (RFC 7517, section 5)."""
+        return {"keys": [self._jwk]}
+
+    def discovery(self, base_url: str) -> dict[str, Any]:
+        """The OpenID discovery document of the issuer served at `base_url`."""
+        return {
+            "issuer": base_url,
+            "jwks_uri": f"{base_url}/jwks",
+            "response_types_supported": ["token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        }
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """A JWT of these claims, valid for 12 hours; `iss`, `iat`, `exp` and `jti` may be among them."""
+        import jwt  # noqa: PLC0415 - it takes a tenth of a second, and `serve` does not need it yet
+
+        now = int(time.time())
+        standard = {"iss": self.issuer, "iat": now, "exp": now + TOKEN_SECONDS, "jti": str(uuid.uuid4())}
+        return jwt.encode({**standard, **claims}, self._key, algorithm="ES256", headers={"kid": self._jwk["kid"]})
+
+    def token_for_org(self, org: str, scope: str = "", *, org_number: str | None = None, level: int = 3) -> str:
+        """The token of a service owner, such as `ttd`."""
+        number = org_number or _ORGANISATION_NUMBERS.get(org)
+        return self.sign(
+            {
+                "urn:altinn:org": org,
+                **({"urn:altinn:orgNumber": number, "consumer": _consumer(number)} if number else {}),
+                **_level_and_scope(level, scope),
+            }
+        )
+
+    def token_for_user(self, user_id: int, party_id: int | None = None, scope: str = "", *, level: int = 3) -> str:
+        """The token of an end user, who represents a party."""
+        party = {} if party_id is None else {"urn:altinn:partyid": party_id}
+        return self.sign({"urn:altinn:userid": user_id, **party, **_level_and_scope(level, scope)})
+
+    def token_for_system_user(
+        self, system_user: str, org_number: str | None = None, scope: str = "", *, level: int = 3
+    ) -> str:
+        """The token of a system user, by its UUID, of an organisation."""
+        details: dict[str, Any] = {"type": "urn:altinn:systemuser", "systemuser_id": [system_user]}
+        consumer: dict[str, Any] = {}
+        if org_number:
+            consumer = {"consumer": _consumer(org_number)}
+            details["systemuser_org"] = _consumer(org_number)
+        return self.sign({"authorization_details": [details], **consumer, **_level_and_scope(level, scope)})
+
+    def token_for_organisation(self, org_number: str, scope: str = "") -> str:
+        """The token of an organisation as Maskinporten issues it, unexchanged."""
+        return self.sign({"consumer": _consumer(org_number), **_scope(scope)})
+
+    def platform_token(self, app: str) -> str:
+        """The PlatformAccessToken of an app, `{org}/{app}`.
+
+        Raises:
+            ValueError: `app` is not of that form.
+        """
+        org, slash, name = app.partition("/")
+        if not (org and slash and name) or "/" in name:
+            raise ValueError("An app is named {org}/{app}, for example ttd/apps-test.")
+        return self.sign({"iss": org, "urn:altinn:app": name})
+
+
+def _consumer(number: str) -> dict[str, str]:
+    return {"authority": "iso6523-actorid-upis", "ID": f"0192:{number}"}
+
+
+def _scope(scope: str) -> dict[str, Any]:
+    return {"scope": scope} if scope else {}
+
+
+def _level_and_scope(level: int, scope: str) -> dict[str, Any]:
+    return {"urn:altinn:authlevel": level, **_scope(scope)}
+
+
+def _load_or_make(path: Path) -> EllipticCurvePrivateKey:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - as for jwt above
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as for jwt above
+
+    if not path.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        pem = serialization.Encoding.PEM
+        plain = serialization.NoEncryption()
+        _create_once(path, made.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise ValueError(f"{path} holds no P-256 private key; remove it and a new one is made.")
+    return key
+
+
+def _public_jwk(key: EllipticCurvePrivateKey) -> dict[str, str]:
+    """The public key as a JWK whose id is its thumbprint (RFC 7638)."""
+    numbers = key.public_key().public_numbers()
+    x, y = (_base64url(value.to_bytes(32, "big")) for value in (numbers.x, numbers.y))
+    required = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+    thumbprint = _base64url(hashlib.sha256(orjson.dumps(required)).digest())
+    return {**required, "kid": thumbprint, "use": "sig", "alg": "ES256"}
+
+
+def _base64url(value: bytes) -> str:
+    return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _write_beside(path: Path, content: bytes) -> Path:
+    """Write a new file, readable by its owner only, in the same directory."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return beside
+
+
+def _replace(path: Path, content: bytes) -> None:
+    _write_beside(path, content).replace(path)
+
+
+def _create_once(path: Path, content: bytes) -> None:
+    """Create the file whole, unless another process was first: a link never overwrites."""
+    beside = _write_beside(path, content)
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(beside)
+    finally:
+        beside.unlink()
+
+
+def issuer_asgi(issuer: DevelopmentIssuer, url: str) -> Starlette:
+    """The issuer served at `url` as an ASGI application: `/.well-known/openid-configuration` and `/jwks`."""
+    from starlette.applications import Starlette  # noqa: PLC0415 - tokens are made without a server
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - tokens are made without a server
+    from starlette.routing import Route  # noqa: PLC0415 - tokens are made without a server
+
+    async def discovery(_: Request) -> Response:
+        return JSONResponse(issuer.discovery(url))
+
+    async def jwks(_: Request) -> Response:
+        return JSONResponse(issuer.jwks(), media_type="application/jwk-set+json")
+
+    return Starlette(routes=[Route("/.well-known/openid-configuration", discovery), Route("/jwks", jwks)])
+
+
+def serve_issuer(
+    issuer: DevelopmentIssuer,
+    host: str = "127.0.0.1",
+    port: int = 7072,
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve the issuer until SIGTERM or SIGINT; its URL, told to `ready`, is recorded as that of its tokens.
+
+    Port 0 takes a free one.
+
+    Raises:
+        OSError: the address cannot be listened at.
+    """
+    import uvicorn  # noqa: PLC0415 - tokens are made without a server
+
+    listener = _listen(host, port)
+    url = f"http://{_reachable(host)}:{listener.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(issuer_asgi(issuer, url), access_log=False, log_level="warning"))
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        # An exception raised here could be swallowed by a weak reference's callback, so nothing is raised.
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    issuer.record(url)
+    ready(url)
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _reachable(host: str) -> str:
+    """The host as a URL of this machine names it; a wildcard address is no destination."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not listened at
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,108 @@
+"""Synthetic events for a first look; their ids are always the same, so that none is ever there twice."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from events_core.cloudevent import CloudEvent, read_structured, validate
+from events_core.feed import Stream
+from events_core.ports import EventStore
+from events_core.publish import streams_of
+from local.persona import PARTY
+
+RESOURCE = "urn:altinn:resource:ttd-altinn-events-automated-tests"
+_REGISTER = Path(__file__).with_name("register.json")
+_APPS = ("ttd/apps-test", "ttd/apps-test", "ttd/other", "skd/mva")
+_TYPES = (
+    "app.instance.created",
+    "app.instance.process.movedTo.task_1",
+    "app.instance.process.movedTo.task_2",
+    "app.instance.process.completed",
+)
+_INSTANCES = 60
+_REPORTS = 60
+_PERIOD = timedelta(days=7)
+_NAMESPACE = uuid.UUID("8b3f3c1e-6a55-4f0e-9d0a-6f6e2f0b7a11")
+_BATCH = 100
+
+
+async def insert_sample_data(store: EventStore, *, progress: bool) -> int:
+    """Store the sample events in a store that has none of their streams yet; how many were stored.
+
+    Raises:
+        EventsError: UNAVAILABLE when the store does not answer.
+    """
+    events = list(sample_events(datetime.now(UTC)))
+    if await _has_any(store, {stream for event in events for stream in streams_of(event)}):
+        return 0
+    batches: Iterable[list[CloudEvent]] = [events[at : at + _BATCH] for at in range(0, len(events), _BATCH)]
+    for batch in _shown(batches) if progress else batches:
+        await store.append(batch)
+    return len(events)
+
+
+async def _has_any(store: EventStore, streams: Iterable[Stream]) -> bool:
+    for stream in streams:
+        if await store.head(stream):
+            return True
+    return False
+
+
+def _shown(batches: Iterable[list[CloudEvent]]) -> Iterable[list[CloudEvent]]:
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second that only a terminal is worth
+    from rich.progress import track  # noqa: PLC0415 - see above
+
+    return track(batches, "Sample data", console=Console(stderr=True), transient=True)
+
+
+def sample_events(until: datetime) -> Iterator[CloudEvent]:
+    """300 events of the week before `until`, in the order in which they happened."""
+    happened = sorted((*_app_events(), *_reports()), key=lambda pair: pair[0])
+    step = _PERIOD / len(happened)
+    for index, (_, event) in enumerate(happened):
+        time = until - _PERIOD + step * (index + 1)
+        event["time"] = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        yield validate(read_structured(orjson.dumps({"specversion": "1.0", **event})))
+
+
+def _app_events() -> Iterator[tuple[int, dict[str, Any]]]:
+    """Instances that begin one after the other and are worked on side by side, each with the sort key of its moment."""
+    parties = [entry["partyId"] for entry in orjson.loads(_REGISTER.read_bytes())]
+    for number in range(_INSTANCES):
+        party = PARTY if number % 3 == 0 else parties[number % len(parties)]
+        org, _, app = _APPS[number % len(_APPS)].partition("/")
+        instance = f"{party}/{uuid.uuid5(_NAMESPACE, f'instance {number}')}"
+        for step, kind in enumerate(_TYPES):
+            yield (
+                4 * number + 15 * step,
+                {
+                    "id": str(uuid.uuid5(_NAMESPACE, f"{instance} {kind}")),
+                    "source": f"https://{org}.apps.altinn.no/{org}/{app}/instances/{instance}",
+                    "type": kind,
+                    "subject": f"/party/{party}",
+                    "resource": f"urn:altinn:resource:app_{org}_{app}",
+                    "resourceinstance": instance,
+                },
+            )
+
+
+def _reports() -> Iterator[tuple[int, dict[str, Any]]]:
+    for number in range(_REPORTS):
+        yield (
+            4 * number,
+            {
+                "id": str(uuid.uuid5(_NAMESPACE, f"report {number}")),
+                "source": f"https://reports.example/runs/{number}",
+                "type": "automated-tests.run.failed" if number % 7 == 0 else "automated-tests.run.passed",
+                "subject": f"/party/{PARTY + number % 5}",
+                "resource": RESOURCE,
+                "datacontenttype": "application/json",
+                "data": {"run": number, "seconds": 40 + number * 17 % 50},
+            },
+        )

@@ -1,0 +1,91 @@
+"""What the Functions host indexes: triggers, routes, methods, and the settings files around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+import function_app
+from local.host import functions_of
+
+ROOT = Path(__file__).resolve().parents[2]
+TRIGGERS = {function.name: function.trigger for function in functions_of(function_app.app)}
+
+
+def trigger(name: str) -> Mapping[str, Any]:
+    """The trigger of a function as the host reads it."""
+    return TRIGGERS[name]
+
+
+HTTP = [name for name in TRIGGERS if trigger(name)["type"] == "httpTrigger"]
+ROUTES = {
+    "app_feed": ("GET", "events/api/v1/app/{org}/{app}"),
+    "app_party_feed": ("GET", "events/api/v1/app/party"),
+    "app_party_feed_by_post": ("POST", "events/api/v1/app/party"),
+    "docs": ("GET", "events/api/v1/docs"),
+    "erase_event": ("DELETE", "events/api/v1/events/{id}"),
+    "health": ("GET", "health"),
+    "health_ready": ("GET", "health/ready"),
+    "instance_feed": ("POST", "events/instanceeventsforinstance/{partyId}/{instanceGuid}"),
+    "legacy_app_feed": ("GET", "events/instanceevents/{org}/{app}"),
+    "legacy_org_feed": ("GET", "events/instanceevents/{org}"),
+    "legacy_party_feed": ("GET", "events/instanceeventsforparty"),
+    "legacy_publish": ("POST", "events"),
+    "openapi": ("GET", "events/api/v1/openapi.json"),
+    "org_feed": ("GET", "events/api/v1/app/{org}"),
+    "party_feed_by_post": ("POST", "events/api/v1/party"),
+    "publish_app_event": ("POST", "events/api/v1/app"),
+    "publish_events": ("POST", "events/api/v1/events"),
+    "resource_feed": ("GET", "events/api/v1/events"),
+}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_each_endpoint_has_a_trigger_of_its_own(name: str) -> None:
+    """One function, one method, one route."""
+    method, route = ROUTES[name]
+    assert [str(method.value) for method in trigger(name)["methods"]] == [method]
+    assert trigger(name)["route"] == route
+
+
+def test_there_is_nothing_else_but_the_fallback() -> None:
+    """Every HTTP function is an endpoint of the contract, but for the last one."""
+    assert {*HTTP} == {*ROUTES, "zz_fallback"}
+
+
+def test_the_fallback_is_tried_last_and_takes_every_method() -> None:
+    """The host tries functions in the order of their names."""
+    assert max(TRIGGERS) == "zz_fallback"
+    assert trigger("zz_fallback").get("methods") is None
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_no_function_key_is_asked_for(name: str) -> None:
+    """Callers authenticate with their own tokens."""
+    assert trigger(name)["authLevel"] == func.AuthLevel.ANONYMOUS
+
+
+def test_routes_have_no_prefix() -> None:
+    """The routes are the contract's own paths, and none of them is the host's."""
+    host = json.loads((ROOT / "host.json").read_text())
+    assert host["extensions"]["http"]["routePrefix"] == ""
+    assert not any(trigger(name)["route"].startswith(("/", "admin", "runtime")) for name in HTTP)
+
+
+def test_the_sample_settings_disable_what_needs_a_connection() -> None:
+    """`func start` with the sample runs no trigger that needs storage."""
+    values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
+    background = [name for name in TRIGGERS if name not in HTTP]
+    assert background == ["retention"]
+    assert all(values[f"AzureWebJobs.{name}.Disabled"] == "true" for name in background)
+
+
+def test_the_sample_settings_are_all_strings() -> None:
+    """The host passes settings on as environment variables."""
+    values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
+    assert all(isinstance(value, str) for value in values.values())

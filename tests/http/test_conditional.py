@@ -1,0 +1,165 @@
+"""ETag and If-None-Match: what did not change is not sent again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.asgi import Answer
+from tests.support.pdp_server import Ruling
+from tests.support.reading import app_events
+from tests.support.service import (
+    ANCIENT,
+    APP_FEED,
+    APP_RESOURCE,
+    PARTY,
+    PARTY_FEED,
+    RESOURCE_FEED,
+    Service,
+    ids,
+    running,
+)
+
+FEEDS: list[tuple[str, dict[str, Any]]] = [
+    (APP_FEED, {}),
+    ("/events/api/v1/app/ttd", {}),
+    (PARTY_FEED, {"party": PARTY}),
+    (RESOURCE_FEED, {"resource": APP_RESOURCE}),
+]
+
+
+async def read(service: Service, etag: str | None = None, token: str | None = None, **query: Any) -> Answer:
+    """Read the owner's feed, perhaps on condition that it changed."""
+    headers = {"If-None-Match": etag} if etag else {}
+    return await service.get(APP_FEED, token or service.org(), from_=ANCIENT, headers=headers, **query)
+
+
+@pytest.mark.parametrize(("path", "query"), FEEDS)
+async def test_a_page_that_did_not_change_is_304_with_next(service: Service, path: str, query: dict[str, Any]) -> None:
+    """`ETag` is on every 200; sent back it gives 304 without a body, with the same `next`."""
+    await service.publish(*app_events(3))
+    token = service.org("altinn:events.subscribe")
+    page = await service.get(path, token, from_=ANCIENT, size=2, **query)
+    headers = {"If-None-Match": page.headers["etag"]}
+    answer = await service.get(path, token, from_=ANCIENT, size=2, headers=headers, **query)
+    assert (answer.status, answer.body) == (304, b"")
+    kept = ("next", "link", "etag", "events-caught-up", "cache-control", "vary")
+    assert {name: answer.headers[name] for name in kept} == {name: page.headers[name] for name in kept}
+
+
+async def test_a_posted_feed_is_conditional_too(service: Service) -> None:
+    """A feed asked by POST has an ETag, and answers 304 to it."""
+    body, token = {"from": ANCIENT, "party": PARTY}, service.user()
+    page = await service.request("POST", PARTY_FEED, token=token, json_body=body)
+    headers = {"If-None-Match": page.headers["etag"]}
+    answer = await service.request("POST", PARTY_FEED, token=token, headers=headers, json_body=body)
+    assert (answer.status, answer.headers["next"]) == (304, page.headers["next"])
+
+
+async def test_an_empty_page_has_an_etag_too(service: Service) -> None:
+    """Polling an empty feed is answered 304 until something is there."""
+    etag = (await read(service)).headers["etag"]
+    assert (await read(service, etag)).status == 304
+    await service.publish(*app_events(1))
+    assert (await read(service, etag)).status == 200
+
+
+async def test_a_page_that_grew_is_sent(service: Service) -> None:
+    """A new event changes the page's ETag."""
+    await service.publish(*app_events(1))
+    etag = (await read(service)).headers["etag"]
+    await service.publish(*app_events(1))
+    answer = await read(service, etag)
+    assert (answer.status, len(answer.json()), answer.headers["etag"] == etag) == (200, 2, False)
+
+
+async def test_a_full_page_changes_when_it_is_no_longer_the_last(service: Service) -> None:
+    """What the answer says of the stream's end counts: a poll sees that more is there."""
+    await service.publish(*app_events(2))
+    etag = (await read(service, size=2)).headers["etag"]
+    await service.publish(*app_events(1))
+    answer = await read(service, etag, size=2)
+    assert (answer.status, answer.headers["events-caught-up"]) == (200, "false")
+
+
+async def test_an_erased_event_changes_the_page(service: Service) -> None:
+    """After an erasure the old page is no longer confirmed."""
+    await service.publish(*(published := app_events(2)))
+    etag = (await read(service)).headers["etag"]
+    query = {"source": published[0]["source"], "resource": APP_RESOURCE}
+    token = service.org("altinn:events.erase")
+    await service.request(
+        "DELETE",
+        f"{RESOURCE_FEED}/{published[0]['id']}?" + "&".join(f"{name}={value}" for name, value in query.items()),
+        token=token,
+    )
+    answer = await read(service, etag)
+    assert (answer.status, ids(answer.json())) == (200, ids(published[1:]))
+
+
+async def test_the_etag_changes_with_what_the_caller_may_read(service: Service) -> None:
+    """The ETag is made after authorization: the same caller at a lower level gets another page, and no 304."""
+    service.pdp.decide = lambda _: Ruling(level=3)
+    await service.publish(*app_events(1))
+    high, low = [service.org(**{"urn:altinn:authlevel": level}) for level in ("3", "2")]
+    etag = (await read(service, token=high)).headers["etag"]
+    answer = await read(service, etag, token=low)
+    assert (answer.status, answer.json()) == (200, [])
+    assert (await read(service, etag, token=high)).status == 304
+
+
+async def test_an_etag_confirms_nothing_to_another_caller(service: Service) -> None:
+    """Two callers who read the same page have different ETags."""
+    await service.publish(*app_events(1))
+    mine, theirs = await read(service), await read(service, token=service.org(org="skd"))
+    assert mine.body == theirs.body
+    assert mine.headers["etag"] != theirs.headers["etag"]
+    assert (await read(service, mine.headers["etag"], token=service.org(org="skd"))).status == 200
+
+
+async def test_the_etag_is_of_one_representation(service: Service) -> None:
+    """Another media type is another representation, with another ETag."""
+    tags = [
+        (await service.get(APP_FEED, service.org(), from_=ANCIENT, headers={"Accept": accept})).headers["etag"]
+        for accept in ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+    ]
+    assert len(set(tags)) == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ("{}", 304),
+        ("W/{}", 304),
+        ('"other", {}', 304),
+        ('"a",W/"b" , W/{}', 304),
+        ("*", 304),
+        ('"other"', 200),
+        ("nonsense", 200),
+        (",", 200),
+    ],
+)
+async def test_if_none_match_is_read_as_a_list_and_compared_weakly(service: Service, form: str, status: int) -> None:
+    """Several tags, weak ones, and `*` are understood (RFC 9110, section 13.1.2); anything else changes nothing."""
+    await service.publish(*app_events(1))
+    etag = (await read(service)).headers["etag"]
+    assert (await read(service, form.format(etag))).status == status
+
+
+async def test_the_etag_holds_nothing_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart on the same store an unchanged page is still confirmed."""
+    async with running(tmp_path, monkeypatch) as service:
+        await service.publish(*app_events(3))
+        etag = (await read(service, size=2)).headers["etag"]
+    async with running(tmp_path, monkeypatch) as service:
+        assert (await read(service, etag, size=2)).status == 304
+
+
+async def test_a_304_is_authorized_as_a_200_is(service: Service) -> None:
+    """While the decision point is down a known page is not confirmed to who must be asked about."""
+    await service.publish(*app_events(1))
+    etag = (await read(service, token=service.org(org="skd"))).headers["etag"]
+    service.pdp.status = 500
+    assert (await read(service, etag)).status == 503

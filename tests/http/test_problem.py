@@ -1,0 +1,368 @@
+"""Every failure is one shape, problem+json (RFC 9457), and the statuses carry what HTTP wants with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from events_core.errors import EventsError, Problem
+from events_core.http import publishing
+from events_core.http.response import problem
+from tests.support.asgi import Answer
+from tests.support.pdp_server import DENY
+from tests.support.publishing import batch, fields, publisher, structured
+from tests.support.service import (
+    ANCIENT,
+    APP_FEED,
+    APP_RESOURCE,
+    APP_TOKEN_SCOPES,
+    PARTY,
+    PARTY_FEED,
+    PERSON,
+    PUBLISH,
+    RESOURCE,
+    RESOURCE_FEED,
+    UNIT,
+    Service,
+    event,
+)
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+Ask = Callable[[Service], Awaitable[Answer]]
+
+
+async def bad_request(service: Service) -> Answer:
+    return await service.get(APP_FEED, service.org(), headers=TRACEPARENT)
+
+
+async def unauthorized(service: Service) -> Answer:
+    return await service.get(APP_FEED, headers=TRACEPARENT)
+
+
+async def forbidden(service: Service) -> Answer:
+    return await service.get(APP_FEED, service.user(), headers=TRACEPARENT)
+
+
+async def not_found(service: Service) -> Answer:
+    return await service.get("/nothing", headers=TRACEPARENT)
+
+
+async def method_not_allowed(service: Service) -> Answer:
+    return await service.request("PUT", PUBLISH, headers=TRACEPARENT)
+
+
+async def not_acceptable(service: Service) -> Answer:
+    headers = {"Accept": "text/html", **TRACEPARENT}
+    return await service.get(APP_FEED, service.org(), headers=headers, from_=ANCIENT)
+
+
+async def content_too_large(service: Service) -> Answer:
+    return await batch(service, [event() for _ in range(101)], headers=TRACEPARENT)
+
+
+async def unsupported_media_type(service: Service) -> Answer:
+    return await service.request("POST", PUBLISH, token=publisher(service), json_body={}, headers=TRACEPARENT)
+
+
+async def too_many_requests(service: Service) -> Answer:
+    path = f"/events/instanceeventsforinstance/{PARTY}/c3a1f5a2-0b3c-4c4e-9d7e-0c5b8e9f7a11"
+    answers = [
+        await service.request("POST", path, json_body={"from": ANCIENT}, headers=TRACEPARENT) for _ in range(61)
+    ]
+    return answers[-1]
+
+
+async def unavailable(service: Service) -> Answer:
+    await service.pdp.stop()
+    return await structured(service, event(), headers=TRACEPARENT)
+
+
+ROWS = {
+    Problem.BAD_REQUEST: bad_request,
+    Problem.UNAUTHORIZED: unauthorized,
+    Problem.FORBIDDEN: forbidden,
+    Problem.NOT_FOUND: not_found,
+    Problem.METHOD_NOT_ALLOWED: method_not_allowed,
+    Problem.NOT_ACCEPTABLE: not_acceptable,
+    Problem.CONTENT_TOO_LARGE: content_too_large,
+    Problem.UNSUPPORTED_MEDIA_TYPE: unsupported_media_type,
+    Problem.TOO_MANY_REQUESTS: too_many_requests,
+    Problem.UNAVAILABLE: unavailable,
+}
+UNASKED = {Problem.CONFLICT, Problem.INTERNAL}
+"""What no request of this edition can bring about."""
+
+
+def test_every_row_of_the_table_is_walked() -> None:
+    """Each problem of the table has its request here."""
+    assert set(Problem) == set(ROWS) | UNASKED
+
+
+@pytest.mark.parametrize(("row", "ask"), ROWS.items(), ids=[row.slug for row in ROWS])
+async def test_every_problem_has_one_shape(service: Service, row: Problem, ask: Ask) -> None:
+    """Type, title and status of the table, a detail, the request's trace id, and a list of faults if there is one."""
+    answer = await ask(service)
+    document = answer.json()
+    assert answer.status == row.status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert document.pop("detail").endswith((".", "defined."))
+    assert all(set(fault) == {"field", "detail"} for fault in document.pop("errors", []))
+    assert document == {
+        "type": f"/events/api/v1/docs#{row.slug}",
+        "title": row.title,
+        "status": row.status,
+        "traceId": TRACE,
+    }
+
+
+@pytest.mark.parametrize("row", Problem)
+def test_every_row_renders_as_the_same_shape(row: Problem) -> None:
+    """Also the problems that no request brings about today."""
+    response = problem(EventsError(row, "Detail."), TRACE)
+    document = json.loads(response.get_body())
+    assert list(document) == ["type", "title", "status", "detail", "traceId"]
+    assert (response.status_code, document["status"]) == (row.status, row.status)
+
+
+@pytest.mark.parametrize("row", Problem)
+async def test_the_type_of_a_problem_leads_to_its_documentation(service: Service, row: Problem) -> None:
+    """`type` is a URL of the documentation page, which has that anchor."""
+    page = await service.get("/events/api/v1/docs")
+    assert f'id="{row.slug}"'.encode() in page.body
+
+
+async def test_problems_are_never_cached(service: Service) -> None:
+    """Each problem says `Cache-Control: no-store`."""
+    assert (await bad_request(service)).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("traceparent", [None, "", "nonsense", f"00-{'0' * 32}-b7ad6b7169203331-01", f"ff-{TRACE}-1-01"])
+async def test_a_request_without_a_trace_begins_one(service: Service, traceparent: str | None) -> None:
+    """Without a usable `traceparent` each problem has a trace id of its own, 32 hexadecimal digits."""
+    headers = {} if traceparent is None else {"traceparent": traceparent}
+    found = {(await service.get("/nothing", headers=headers)).json()["traceId"] for _ in range(2)}
+    assert len(found) == 2
+    assert all(re.fullmatch("(?!0{32})[0-9a-f]{32}", trace_id) for trace_id in found)
+    assert TRACE not in found
+
+
+async def test_the_trace_is_passed_on(service: Service) -> None:
+    """The PDP and Register are asked under the request's own trace, each under a new span."""
+    subject = f"urn:altinn:person:identifier-no:{PERSON}"
+    await structured(service, event(subject=subject), headers=TRACEPARENT)
+    for headers in (service.pdp.headers[0], service.register.headers[0]):
+        _, trace_id, span, flags = headers["traceparent"].split("-")
+        assert (trace_id, flags) == (TRACE, "01")
+        assert span != "b7ad6b7169203331"
+
+
+PROTECTED = [
+    ("GET", APP_FEED),
+    ("GET", "/events/api/v1/app/ttd"),
+    ("GET", PARTY_FEED),
+    ("POST", PARTY_FEED),
+    ("POST", "/events/api/v1/party"),
+    ("GET", RESOURCE_FEED),
+    ("POST", "/events/api/v1/app"),
+    ("POST", PUBLISH),
+    ("POST", "/events"),
+    ("DELETE", f"{RESOURCE_FEED}/e1"),
+    ("GET", "/events/instanceevents/ttd/apps-test"),
+    ("GET", "/events/instanceevents/ttd"),
+    ("GET", "/events/instanceeventsforparty"),
+]
+CREDENTIALS = [
+    None,
+    "",
+    "Bearer",
+    "Bearer ",
+    "Bearer nonsense",
+    "Bearer a.b.c",
+    "Basic dXNlcjpwYXNz",
+    "Bearer expired",
+    "Bearer early",
+    "Bearer untrusted",
+]
+
+
+@pytest.mark.parametrize("credentials", CREDENTIALS)
+async def test_every_route_wants_a_token(service: Service, credentials: str | None) -> None:
+    """Missing, malformed, expired, early or untrusted: 401 with `WWW-Authenticate: Bearer`, and not why."""
+    made = {
+        "Bearer expired": f"Bearer {service.org(exp=1)}",
+        "Bearer early": f"Bearer {service.org(nbf=4_000_000_000)}",
+        "Bearer untrusted": f"Bearer {service.org(iss='https://issuer.example')}",
+    }
+    headers = {} if credentials is None else {"Authorization": made.get(credentials, credentials)}
+    for method, path in PROTECTED:
+        answer = await service.request(method, path, headers=headers)
+        assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer"), path
+        assert len(answer.json()["detail"]) < 60
+
+
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
+ALLOWED = {
+    APP_FEED: ["GET"],
+    "/events/api/v1/app/ttd": ["GET"],
+    PARTY_FEED: ["GET", "POST"],
+    "/events/api/v1/party": ["POST"],
+    RESOURCE_FEED: ["GET", "POST"],
+    f"{RESOURCE_FEED}/e1": ["DELETE"],
+    f"{RESOURCE_FEED}/a%2Fb%20c": ["DELETE"],
+    "/events/api/v1/app": ["POST"],
+    "/events/instanceeventsforinstance/1/2": ["POST"],
+    "/events/instanceevents/ttd/apps-test": ["GET"],
+    "/events/instanceevents/ttd": ["GET"],
+    "/events/instanceeventsforparty": ["GET"],
+    "/events/instanceeventsforparty/": ["GET"],
+    "/events": ["POST"],
+    "/events/": ["POST"],
+    "/EVENTS/api/V1/app/ttd/apps-test/": ["GET"],
+    "/health": ["GET"],
+    "/health/ready": ["GET"],
+    "/events/api/v1/openapi.json": ["GET"],
+    "/events/api/v1/docs": ["GET"],
+}
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+async def test_another_method_is_405_and_the_allowed_are_named(service: Service, path: str) -> None:
+    """Every other method on a path that exists is 405 with all that it has in `Allow`."""
+    for method in METHODS - set(ALLOWED[path]):
+        answer = await service.request(method, path)
+        assert (answer.status, answer.headers["allow"].split(", ")) == (405, ALLOWED[path]), method
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "//",
+        "/nothing",
+        "/events/api/v1",
+        "/events/api/v2/app",
+        "/events/api/v1/app/ttd/apps-test/more",
+        "/events/api/v1/events/e1/more",
+        "/events/api/v1/eventsx",
+        "/events/api/v1/party/1",
+        "/healthy",
+        "/health/ready/more",
+        "/events/api/v1/docs/index.html",
+        "/events/api/v1/openapi_json",
+        "/admin/host/status",
+        "/%00",
+        "/..%2F..%2Fetc/passwd",
+        "/%ff",
+    ],
+)
+async def test_what_no_route_takes_is_404(service: Service, path: str) -> None:
+    """Any other path is 404 with every method, and nothing is asked of anybody."""
+    answers = [await service.request(method, path, token=service.org()) for method in sorted(METHODS)]
+    assert {answer.status for answer in answers} == {404}
+    assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
+
+
+@pytest.mark.parametrize("ask", [too_many_requests, unavailable])
+async def test_who_is_to_come_again_is_told_when(service: Service, ask: Ask) -> None:
+    """429 and 503 have `Retry-After`, in whole seconds up to a minute."""
+    answer = await ask(service)
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+
+
+async def test_a_bug_is_a_problem_too(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody foresaw is 500 in the same shape: nothing of what went wrong, which stands in the log."""
+
+    def broken(_: bytes) -> Any:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(publishing, "read_structured", broken)
+    answer = await structured(service, event(), headers=TRACEPARENT)
+    assert (answer.status, answer.json()["traceId"]) == (500, TRACE)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert b"secret" not in answer.body
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["unexpected"]
+
+
+PERSON_HEADER = {"person": PERSON}
+PAST = "2020-01-01T00:00:00"
+WORDS: list[tuple[str, dict[str, Any], dict[str, str], str, str]] = [
+    (APP_FEED, {}, {}, "from", "The 'From' or 'After' parameter must be defined."),
+    (
+        PARTY_FEED,
+        {"from_": ANCIENT},
+        {},
+        "party",
+        "Subject must be specified using either query params party or unit or header value person.",
+    ),
+    (
+        APP_FEED,
+        {"from_": PAST},
+        {},
+        "from",
+        "The 'From' parameter must specify timezone. E.g. 2022-07-07T11:00:53.3917Z for UTC",
+    ),
+    (
+        APP_FEED,
+        {"from_": ANCIENT, "to": PAST},
+        {},
+        "to",
+        "The 'To' parameter must specify timezone. E.g. 2022-07-07T11:00:53.3917Z for UTC",
+    ),
+    (APP_FEED, {"from_": ANCIENT, "size": 0}, {}, "size", "The 'Size' parameter must be a number larger that 0."),
+    (APP_FEED, {"from_": ANCIENT, "size": "x"}, {}, "size", "The 'Size' parameter must be a number larger that 0."),
+    (
+        APP_FEED,
+        {"from_": ANCIENT, "party": PARTY},
+        PERSON_HEADER,
+        "party",
+        "Only one of 'Party' or 'Person' can be defined.",
+    ),
+    (
+        APP_FEED,
+        {"from_": ANCIENT, "party": PARTY, "unit": UNIT},
+        {},
+        "party",
+        "Only one of 'Party' or 'Unit' can be defined.",
+    ),
+    (APP_FEED, {"from_": ANCIENT, "unit": "12345678"}, {}, "unit", "Value of 'Unit' needs to be exactly 9 digits."),
+    (
+        RESOURCE_FEED,
+        {"from_": ANCIENT, "resource": "mail"},
+        {},
+        "resource",
+        "The 'resource' parameter must begin with `urn:altinn:resource:`",
+    ),
+    (
+        RESOURCE_FEED,
+        {"from_": ANCIENT, "resource": RESOURCE, "subject": "/party/1"},
+        {"Altinn-AlternativeSubject": "/party/2"},
+        "subject",
+        "Only one of 'subject' or 'alternativeSubject' can be defined.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "query", "headers", "field", "words"), WORDS)
+async def test_the_documented_words(
+    service: Service, path: str, query: dict[str, Any], headers: dict[str, str], field: str, words: str
+) -> None:
+    """What the documentation says of a fault stands in `detail`, and the parameter is named."""
+    token = service.org(APP_TOKEN_SCOPES, "altinn:events.subscribe")
+    answer = await service.get(path, token, headers=headers, **query)
+    assert (answer.status, answer.json()["detail"], fields(answer)) == (400, words, [field])
+
+
+async def test_a_problem_names_nobody_elses_data(service: Service) -> None:
+    """What stands already is told to nobody: the 403 of an event is the same whether or not it is there."""
+    await service.publish(event(id="e1"))
+    service.pdp.decide = lambda _: DENY
+    answers = [await structured(service, event(id=name), headers=TRACEPARENT) for name in ("e1", "e2")]
+    assert answers[0].body == answers[1].body
+    assert APP_RESOURCE.encode() not in answers[0].body

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import azure.functions as func
+import pytest
+import pytest_asyncio
+
+from local import asgi
+from tests.support.http_host import Hosted, hosted
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+gates: dict[str, asyncio.Event] = {}
+
+
+@app.function_name("echo")
+@app.route("echo/{*rest}")
+async def echo(req: func.HttpRequest) -> func.HttpResponse:
+    """What the function is given."""
+    given = {
+        "method": req.method,
+        "url": req.url,
+        "route": dict(req.route_params),
+        "params": dict(req.params),
+        "headers": dict(req.headers),
+        "body": req.get_body().decode("latin-1"),
+    }
+    return func.HttpResponse(json.dumps(given), mimetype="application/json")
+
+
+@app.function_name("headers")
+@app.route("headers")
+async def headers(req: func.HttpRequest) -> func.HttpResponse:
+    """Headers that are set more than once, and some that are the server's own."""
+    response = func.HttpResponse("x", headers={"X-One": "first", "Content-Length": "77"})
+    response.headers.add("x-one", "last")
+    response.headers.add("Set-Cookie", "a=1")
+    response.headers.add("Set-Cookie", "b=2")
+    return response
+
+
+@app.function_name("answer")
+@app.route("answer/{kind}")
+async def answer(req: func.HttpRequest) -> Any:
+    """Answers that a function can give, right and wrong."""
+    return {
+        "text": "plain",
+        "nothing": None,
+        "control": func.HttpResponse("x", headers={"X-One": "a\x01b"}),
+        "unicode": func.HttpResponse("x", headers={"X-One": "å"}),
+        "204": func.HttpResponse("x", status_code=204),
+        "304": func.HttpResponse("x", status_code=304, headers={"ETag": '"1"'}),
+    }[req.route_params["kind"]]
+
+
+@app.function_name("sync")
+@app.route("sync")
+def sync(req: func.HttpRequest) -> str:
+    """The thread in which a function that is not async runs."""
+    return threading.current_thread().name
+
+
+@app.function_name("wait")
+@app.route("wait")
+async def wait(req: func.HttpRequest) -> str:
+    """Waits until it is released."""
+    gates["entered"].set()
+    await gates["released"].wait()
+    gates["finished"].set()
+    return "done"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def host() -> AsyncIterator[Hosted]:
+    """The app of this file, running."""
+    async with hosted(app) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client."""
+    async with aiohttp.ClientSession() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def closed_gates() -> None:
+    """The function `wait` starts anew in each test."""
+    gates.update({name: asyncio.Event() for name in ("entered", "released", "finished")})
+
+
+async def echoed(host: Hosted, request: bytes) -> dict[str, Any]:
+    """What the function is given for a request that asks to close the connection."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    answer = await host.raw(head + b"\r\nConnection: close\r\n\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    given: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return given
+
+
+async def test_the_url_is_the_one_that_the_client_used(host: Hosted) -> None:
+    """Scheme, the Host header, the escaped path, and the query as it came."""
+    given = await echoed(host, b"GET /echo/a%2Fb%20c?x=%C3%A5&y=1+2 HTTP/1.1\r\nHost: events.example:81\r\n\r\n")
+    assert given["url"] == "http://events.example:81/echo/a%2Fb%20c?x=%C3%A5&y=1+2"
+    assert given["route"] == {"rest": "a%2Fb c"}
+
+
+async def test_without_a_host_header_the_url_has_the_address(host: Hosted) -> None:
+    """HTTP/1.0 knows requests without one."""
+    answer = await host.raw(b"GET /echo HTTP/1.0\r\n\r\n")
+    assert f'"{host.url}/echo"'.encode() in answer
+
+
+async def test_the_query_map_has_one_value_for_a_name_and_no_empty_ones(host: Hosted) -> None:
+    """The last one counts."""
+    given = await echoed(host, b"GET /echo?a=1&a=2&b=&c HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert given["params"] == {"a": "2"}
+
+
+async def test_header_names_are_in_lower_case_and_repeated_ones_joined(host: Hosted) -> None:
+    """By a comma."""
+    given = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
+    assert given["headers"]["x-a"] == "1,2"
+
+
+@pytest.mark.parametrize("sent", ["å".encode(), "å".encode("latin-1")])
+async def test_a_header_is_text_in_utf_8_or_else_latin_1(host: Hosted, sent: bytes) -> None:
+    """No bytes in a header keep the function from judging the request."""
+    given = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: " + sent + b"\r\n\r\n")
+    assert given["headers"]["x-a"] == "å"
+
+
+async def test_a_body_of_a_known_length_arrives(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """Whole, in however many pieces it comes."""
+    body = "ab" * 300_000
+    async with session.post(f"{host.url}/echo", data=body.encode()) as response:
+        assert (await response.json())["body"] == body
+
+
+async def test_a_chunked_body_is_dropped(host: Hosted) -> None:
+    """The Functions host hands over an empty body, and the connection stays in order."""
+    request = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    assert (await echoed(host, request))["body"] == ""
+
+
+async def test_a_body_beyond_the_hosts_limit_is_refused_unread(host: Hosted) -> None:
+    """100 MB."""
+    length = asgi.MAX_BODY_BYTES + 1
+    request = f"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    assert (await host.raw(request.encode())).startswith(b"HTTP/1.1 413")
+
+
+async def test_a_response_header_has_one_value_and_the_last_one_wins(
+    host: Hosted, session: aiohttp.ClientSession
+) -> None:
+    """Except Set-Cookie; and the length is the host's own business."""
+    async with session.get(f"{host.url}/headers") as response:
+        assert response.headers.getall("X-One") == ["last"]
+        assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
+        assert response.headers.getall("Content-Length") == ["1"]
+
+
+async def test_a_text_is_an_answer(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """As plain text."""
+    async with session.get(f"{host.url}/answer/text") as response:
+        assert (response.status, await response.text()) == (200, "plain")
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("kind", ["204", "304"])
+async def test_a_status_without_content_has_none(host: Hosted, kind: str) -> None:
+    """Whatever the function says; and no Content-Length (RFC 9110, section 8.6)."""
+    answer = await host.raw(f"GET /answer/{kind} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert body == b""
+    assert b"content-length" not in head.lower()
+
+
+async def test_head_is_answered_without_a_body(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """And is a method like any other for the function."""
+    async with session.head(f"{host.url}/echo") as response:
+        assert int(response.headers["Content-Length"]) > 0
+        assert await response.read() == b""
+
+
+@pytest.mark.parametrize("kind", ["missing", "nothing", "control", "unicode"])
+async def test_a_function_that_fails_is_an_empty_500_and_logged(
+    host: Hosted, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """It raises, answers nothing, or a header that HTTP does not carry."""
+    async with session.get(f"{host.url}/answer/{kind}") as response:
+        assert (response.status, await response.read()) == (500, b"")
+    assert [record.levelno for record in caplog.records if record.name == "local.host"] == [logging.ERROR]
+
+
+async def test_no_function_is_an_empty_404(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The host's own answer."""
+    async with session.get(f"{host.url}/other") as response:
+        assert (response.status, await response.read()) == (404, b"")
+
+
+async def test_a_function_that_is_not_async_runs_in_a_thread(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """As in the worker, so that it blocks nobody."""
+    async with session.get(f"{host.url}/sync") as response:
+        assert await response.text() != threading.main_thread().name
+
+
+async def test_a_client_that_leaves_does_not_stop_the_function(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """A disconnect cancels nothing."""
+    request = asyncio.create_task(session.get(f"{host.url}/wait").__aenter__())
+    await gates["entered"].wait()
+    request.cancel()
+    await asyncio.wait([request])
+    gates["released"].set()
+    await asyncio.wait_for(gates["finished"].wait(), 5)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_body_reaches_no_function(host: Hosted) -> None:
+    """Half a body is never handed over."""
+    _, writer = await asyncio.open_connection("127.0.0.1", host.port)
+    writer.write(b"POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await host.raw(b"GET /other HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).startswith(b"HTTP/1.1 404")
+    assert not gates["entered"].is_set()
+
+
+async def test_a_request_at_hand_is_answered_503_when_the_host_stops(session: aiohttp.ClientSession) -> None:
+    """After the time that it was given."""
+    async with hosted(app) as stopping:
+        request = asyncio.create_task(session.get(f"{stopping.url}/wait").__aenter__())
+        await gates["entered"].wait()
+        stopping.host.stop(0)
+        assert (await request).status == 503

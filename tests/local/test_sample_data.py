@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.altinn import app_of
+from events_core.cloudevent import read_structured, validate
+from events_core.feed import Stream
+from events_core.ports import ReadRequest
+from local.persona import PARTY
+from local.sample_data import RESOURCE, insert_sample_data, sample_events
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+TTD = Stream.of_org("ttd")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteEventStore]:
+    """An empty store."""
+    store = SqliteEventStore(tmp_path / "events.db")
+    yield store
+    await store.close()
+
+
+def test_there_are_about_300_events() -> None:
+    """Of several apps and orgs, and of a resource that is no app."""
+    events = list(sample_events(NOW))
+    apps = Counter(str(app_of(event.resource)) for event in events)
+    assert 250 <= len(events) <= 350
+    assert {"ttd/apps-test", "ttd/other", "skd/mva"} < set(apps)
+    assert any(event.resource == RESOURCE for event in events)
+
+
+def test_their_ids_are_always_the_same_and_differ() -> None:
+    """A restart doubles nothing."""
+    ids = [event.id for event in sample_events(NOW)]
+    assert ids == [event.id for event in sample_events(datetime.now(UTC))]
+    assert len(set(ids)) == len(ids)
+
+
+def test_each_is_a_valid_event_in_the_order_of_time() -> None:
+    """Of the week before."""
+    events = [validate(read_structured(event.json)) for event in sample_events(NOW)]
+    times = [str(read_structured(event.json).attributes["time"]) for event in events]
+    assert times == sorted(times)
+    assert "2026-11-14" <= times[0] < times[-1] <= "2026-11-21T00:00:00.000Z"
+
+
+def test_the_sample_party_has_app_events_of_its_own() -> None:
+    """What the party feed's command shows."""
+    mine = [event for event in sample_events(NOW) if event.subject == f"/party/{PARTY}" and app_of(event.resource)]
+    assert len(mine) > 50
+
+
+async def test_an_empty_store_is_filled_once(store: SqliteEventStore) -> None:
+    """The second time nothing happens, the progress bar included."""
+    stored = await insert_sample_data(store, progress=True)
+    head = await store.head(TTD)
+    assert stored == len(list(sample_events(NOW)))
+    assert await insert_sample_data(store, progress=True) == 0
+    assert await store.head(TTD) == head
+
+
+async def test_a_store_with_events_is_left_alone(store: SqliteEventStore) -> None:
+    """A single event of one's own is enough."""
+    mine = next(event for event in sample_events(NOW) if event.resource == RESOURCE)
+    await store.append([mine])
+    assert await insert_sample_data(store, progress=False) == 0
+    assert (await store.read(ReadRequest(TTD))).rows == []

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import orjson
+import pytest
+
+from local.persona import PARTY, USER
+from tests.support.command_line import Served, line_of, run, served
+
+ANCIENT = "2000-01-01T00:00:00Z"
+OWNER_FEED = f"/events/api/v1/app/ttd/apps-test?from={ANCIENT}&size=1000"
+OWNER = ("--org", "ttd", "--scope", "altinn:events/ttd")
+FIRST_STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The service with its sample data, for tests that only use it."""
+    with served(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+def get(url: str, token: str, **headers: str) -> tuple[int, Any]:
+    """The status and the JSON document at a URL."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=40) as response:
+            return response.status, orjson.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, None
+
+
+def first_steps(running: Served) -> list[list[str]]:
+    """The commands that it prints, as a shell reads them."""
+    steps: list[list[str]] = []
+    while len(steps) < FIRST_STEPS:
+        line = line_of(running.process)
+        if line.startswith("curl "):
+            steps.append(shlex.split(line))
+    return steps
+
+
+def test_it_listens_and_answers_within_a_second_and_a_half(tmp_path: Path) -> None:
+    """From the start of the process, on an empty store, sample data included; twice that on a busy machine."""
+    begun = time.perf_counter()
+    with served(tmp_path) as running:
+        assert urllib.request.urlopen(f"{running.url}/health").status == 200
+        assert time.perf_counter() - begun < 3.0
+
+
+def test_the_printed_commands_work(tmp_path: Path) -> None:
+    """Owner feed, party feed, publish as an app, and read what was published."""
+    with served(tmp_path) as running:
+        answers = [subprocess.run(step, capture_output=True, check=True).stdout for step in first_steps(running)]
+    owner, party, published, since = map(orjson.loads, answers)
+    assert len(owner) == len(party) == 5
+    assert {event["subject"] for event in party} == {f"/party/{PARTY}"}
+    assert [event["id"] for event in since] == [published]
+
+
+def test_a_restart_keeps_the_events_and_doubles_none(tmp_path: Path) -> None:
+    """The sample data is inserted into an empty store only."""
+    counts = []
+    for _ in range(2):
+        with served(tmp_path) as running:
+            counts.append(len(get(running.url + OWNER_FEED, running.token(*OWNER))[1]))
+            assert running.stop() == 0
+    assert counts[0] == counts[1] > 100
+
+
+def test_sample_data_can_be_left_out(tmp_path: Path) -> None:
+    """The store is empty then."""
+    with served(tmp_path, "--no-sample-data") as running:
+        assert get(running.url + OWNER_FEED, running.token(*OWNER)) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (OWNER, OWNER_FEED),
+        (("--user", str(USER), "--party", str(PARTY)), f"/events/api/v1/app/party?party={PARTY}&from={ANCIENT}"),
+        (
+            ("--system-user", "a1b2c3d4-0000-4000-8000-000000000009", "--org-number", "974760673"),
+            f"/events/api/v1/app/party?party={PARTY}&from={ANCIENT}",
+        ),
+        (("--org-number", "974760673"), f"/events/api/v1/app/party?unit=974760673&from={ANCIENT}"),
+    ],
+)
+def test_a_printed_token_is_trusted(service: Served, arguments: tuple[str, ...], path: str) -> None:
+    """Each kind reads the sample events that it may."""
+    status, events = get(service.url + path, service.token(*arguments))
+    assert status == 200
+    assert events
+
+
+def test_a_token_of_another_data_directory_is_not_trusted(service: Served, tmp_path: Path) -> None:
+    """Each data directory has a key of its own."""
+    foreign = run("token", *OWNER, "--data-dir", tmp_path).stdout.strip()
+    assert get(service.url + OWNER_FEED, foreign)[0] == 401
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_cleanly_while_a_long_poll_is_open(tmp_path: Path, stop: int) -> None:
+    """Within seconds, with status 0; the poll is answered."""
+    with served(tmp_path) as running:
+        token = running.token(*OWNER)
+        newest = get(running.url + OWNER_FEED, token)[1][-1]["id"]
+        url = f"{running.url}/events/api/v1/app/ttd/apps-test?after={newest}"
+        answered: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        poll = threading.Thread(target=lambda: answered.put(get(url, token, Prefer="wait=30")))
+        poll.start()
+        with pytest.raises(Empty):
+            answered.get(timeout=0.5)
+        begun = time.perf_counter()
+        assert running.stop(stop) == 0
+        assert time.perf_counter() - begun < 4
+        assert answered.get(timeout=5) == (200, [])
+        poll.join()
+
+
+def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> None:
+    """A client that sends half a request, and one that sends none."""
+    with served(tmp_path) as running:
+        port = int(running.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as half, socket.create_connection(("127.0.0.1", port)):
+            half.sendall(b"POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{")
+            begun = time.perf_counter()
+            assert running.stop() == 0
+            assert time.perf_counter() - begun < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EVENTS_MAX_PAGE_SIZE", "many"),
+        ("EVENTS_TOKEN_ISSUERS", "{"),
+        ("EVENTS_POLICY_FILE", "/nowhere/policy.json"),
+        ("EVENTS_REGISTER_FILE", "/nowhere/register.json"),
+        ("EVENTS_DATA_DIR", "/dev/null/data"),
+    ],
+)
+def test_a_bad_setting_ends_it_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
+    """On standard error, with status 2."""
+    settings = {"EVENTS_DATA_DIR": str(tmp_path), name: value}
+    ended = run("serve", "--port", "0", **settings)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"{name}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_what_is_embedded_serves_development_only(tmp_path: Path) -> None:
+    """Told that it is deployed, the host does not acknowledge events into a file of its own."""
+    ended = run("serve", "--port", "0", "--data-dir", tmp_path, AZURE_FUNCTIONS_ENVIRONMENT="Production")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("EVENTS_COSMOS: ")
+
+
+def test_an_address_that_is_taken_is_one_line(service: Served, tmp_path: Path) -> None:
+    """And a status other than 0."""
+    port = service.url.rpartition(":")[2]
+    ended = run("serve", "--port", port, "--data-dir", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == f"cannot listen at 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_its_own_issuer_is_not_trusted_where_another_is_configured(tmp_path: Path) -> None:
+    """And no commands with its tokens are printed."""
+    issuers = orjson.dumps([{"issuer": "https://issuer.example", "jwks_uri": "https://issuer.example/jwks"}]).decode()
+    with served(tmp_path, EVENTS_TOKEN_ISSUERS=issuers) as running:
+        assert get(running.url + OWNER_FEED, running.token(*OWNER))[0] == 401
+        running.process.send_signal(signal.SIGTERM)
+        printed, _ = running.process.communicate(timeout=10)
+        assert printed == ""
