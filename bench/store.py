@@ -163,23 +163,33 @@ def report_pages(count: int, times: dict[str, float], first: dict[str, float]) -
     print()
 
 
-async def _median_page(store: SqliteEventStore, starts: Places) -> float:
-    return (await timed({"": lambda n: store.read(ReadRequest(STREAM, starts[n][0]))}, len(starts)))[""]
+async def _median_page(store: SqliteEventStore, floor: Floor, starts: Places) -> tuple[float, float]:
+    times = await timed(
+        {
+            "page": lambda n: store.read(ReadRequest(STREAM, starts[n][0])),
+            "floor": lambda n: floor.page("by_resource", "resource = 1 AND position > ?", starts[n][0].position),
+        },
+        len(starts),
+    )
+    return times["page"], times["floor"]
 
 
-async def burst(store: SqliteEventStore, first: int) -> None:
-    """Reads before, during and after 30,000 fresh events that no checkpoint has moved yet."""
+async def burst(store: SqliteEventStore, path: Path, first: int) -> None:
+    """Reads before, during and after 30,000 fresh events, of which a log full is not moved into the file yet."""
+    floor = Floor(path)
     deep = await depths(store, Filters())
-    before = await _median_page(store, deep)
+    before = await _median_page(store, floor, deep)
     publishing = asyncio.create_task(fill(store, first, first + BURST, size=100))
-    during: list[float] = []
+    during: list[tuple[float, float]] = []
     while not publishing.done():
-        during.append(await _median_page(store, deep[:20]))
-    after = await _median_page(store, deep)
-    newest = (await places(store, Filters()))[-SAMPLES - 2 : -2]
-    fresh = await _median_page(store, newest)
-    print(f"burst of {BURST:,}: page {before:.0f} us before, {after:.0f} us after = {after / before:.2f}x; ", end="")
-    print(f"of fresh rows {fresh / before:.2f}x; while it is written {median(during) / before:.2f}x")
+        during.append(await _median_page(store, floor, deep[:20]))
+    after = await _median_page(store, floor, deep)
+    fresh = await _median_page(store, floor, (await places(store, Filters()))[-SAMPLES - 2 : -2])
+    while_written = median(page for page, _ in during), median(floor for _, floor in during)
+    print(f"burst of {BURST:,} events: a page takes {before[0]:.0f} us before (floor {before[1]:.0f})")
+    for name, (page, its_floor) in {"while written": while_written, "after": after, "fresh rows": fresh}.items():
+        print(f"    {name:<15}{page:>7.0f} us = {page / before[0]:.2f}x", end="")
+        print(f" (floor {its_floor:.0f} = {its_floor / before[1]:.2f}x)")
 
 
 class SlowCommits(SqliteEventStore):
@@ -259,7 +269,7 @@ async def measure(count: int, directory: Path) -> None:
         report_pages(step, times, first)
         print(f"    filled at {rate:,.0f} events/s in batches of {BATCH}; resident {resident()}")
         stored = step
-    await burst(store, stored)
+    await burst(store, path, stored)
     await store.close()
     for part in (batches, group_commit, sizes):
         await part(directory)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate, compress
 
-from events_core.feed import Cursor
+from events_core.feed import Cursor, Filters
 from events_core.ports import Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.wakeups import Wakeups
 
@@ -18,6 +18,7 @@ SCAN_ROWS = 10_000
 SCAN_SECONDS = 3.0
 LARGEST_CHUNK = 500
 CHUNK_GROWTH = 4
+FREE_PATTERN_CHARACTERS = 50
 
 Permitted = Callable[[Sequence[StoredEvent]], Awaitable[Sequence[bool]]]
 
@@ -79,6 +80,7 @@ async def read_feed(store: EventStore, request: ReadRequest, permitted: Permitte
         EventsError: UNAVAILABLE when the store or the decision point does not answer; never an unfiltered page.
     """
     page = _Page(request.limit)
+    request = replace(request, scan=min(request.scan, _scan(request.filters)))
     budget = SCAN_ROWS
     deadline = time.monotonic() + SCAN_SECONDS
     while True:
@@ -90,6 +92,12 @@ async def read_feed(store: EventStore, request: ReadRequest, permitted: Permitte
         if chunk.caught_up or _full(page) or budget <= 0 or time.monotonic() > deadline:
             return page.close(chunk.end, caught_up=chunk.caught_up)
         request = _continued(request, chunk, page)
+
+
+def _scan(filters: Filters) -> int:
+    """Rows to examine before the clock is looked at: the fewer, the longer it may take to match one of them."""
+    characters = sum(map(len, filters.types + filters.sources))
+    return SCAN_ROWS * FREE_PATTERN_CHARACTERS // max(FREE_PATTERN_CHARACTERS, characters) or 1
 
 
 def _full(page: _Page) -> bool:
@@ -119,7 +127,7 @@ def _shown(rows: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], list[byt
 def _continued(request: ReadRequest, chunk: Chunk, page: _Page) -> ReadRequest:
     """The next chunk: larger the fewer rows were readable, so that a long run of hidden rows is crossed quickly."""
     limit = min(max(page.size - len(page.events), request.limit * CHUNK_GROWTH), LARGEST_CHUNK)
-    return replace(request, cursor=chunk.end, event_id=None, limit=limit, scan=SCAN_ROWS)
+    return replace(request, cursor=chunk.end, event_id=None, limit=limit)
 
 
 async def read_or_wait(

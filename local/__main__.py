@@ -143,7 +143,11 @@ def issuer(
     with _one_line():
         from local.issuer import serve_issuer  # noqa: PLC0415 - as in serve
 
-        serve_issuer(_issuer(data_dir), host, port, lambda url: print(f"listening on {url}", flush=True))
+        opened = _issuer(data_dir)
+        try:
+            serve_issuer(opened, host, port, lambda url: print(f"listening on {url}", flush=True))
+        except OSError as error:
+            raise LocalError(f"cannot listen at {host}:{port}: {os.strerror(error.errno or 0)}") from None
 
 
 @cli.command()

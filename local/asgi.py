@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
 
@@ -22,9 +22,19 @@ Headers = list[tuple[bytes, bytes]]
 Answer = tuple[int, Headers, bytes]
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SET_BY_SERVER = frozenset({"content-length", "transfer-encoding", "connection", "date"})
 _NO_CONTENT = frozenset({204, 304})
 _log = logging.getLogger("local.host")
+
+
+class _Request(func.HttpRequest):
+    """The worker's request; its map of query parameters is made when it is asked for."""
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """One value for each name, the last; empty ones are left out."""
+        return dict(parse_qsl(urlsplit(self.url).query))
 
 
 class HttpHost:
@@ -67,6 +77,8 @@ class HttpHost:
             return _empty(404)
         function, parameters = found
         headers = _request_headers(scope["headers"])
+        if not _HOST.fullmatch(headers.get("host", "")):
+            return _empty(400)
         if int(headers.get("content-length", 0)) > MAX_BODY_BYTES:
             return _empty(413)
         body = await _read_body(headers, receive)
@@ -120,9 +132,7 @@ def _request(
     query = _text(scope["query_string"])
     host = headers.get("host") or "{}:{}".format(*scope["server"])
     url = f"{scope['scheme']}://{host}{encode_path(path)}{'?' if query else ''}{query}"
-    return func.HttpRequest(
-        scope["method"], url, headers=headers, params=dict(parse_qsl(query)), route_params=parameters, body=body
-    )
+    return _Request(scope["method"], url, headers=headers, route_params=parameters, body=body)
 
 
 def _response(answer: object) -> Answer:

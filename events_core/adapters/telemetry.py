@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import re
 import sys
 import traceback
 from datetime import UTC, datetime
 from typing import Any
-
-import orjson
 
 from events_core import trace
 
@@ -22,7 +22,7 @@ class JsonLines(logging.Formatter):
     """A record as a JSON line: time, level, logger, message, traceId, and the fields given as `extra`.
 
     Of an exception its type and the places in the code, never its text, which may quote what was being handled.
-    Our own messages hold no tokens and no person numbers; those of libraries are masked.
+    Our own records hold no tokens and no person numbers; those of libraries are masked.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": _NEVER.sub(_MASK, record.getMessage()),
+            "message": record.getMessage(),
         }
         if context := trace.current():
             line["traceId"] = context.trace_id
@@ -41,7 +41,24 @@ class JsonLines(logging.Formatter):
             line["at"] = [
                 f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(record.exc_info[2])
             ]
-        return orjson.dumps(line, default=str).decode()
+        return json.dumps(_masked(line))
+
+
+def _masked(value: object) -> object:
+    """The value as JSON has it, without tokens and person numbers, at any depth."""
+    match value:
+        case None | bool():
+            return value
+        case dict():
+            return {_NEVER.sub(_MASK, str(name)): _masked(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_masked(each) for each in value]
+        case int() if abs(value) < 10**10:  # fewer digits than a person number
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case _:
+            return _NEVER.sub(_MASK, str(value))
 
 
 def configure_logging() -> None:

@@ -37,10 +37,17 @@ async def serve(handler: Handler, raw: func.HttpRequest, *, successor: str | Non
             _deprecate(response, request, successor)
     except EventsError as error:
         response = problem(error, context.trace_id)
-    milliseconds = round((time.perf_counter() - started) * 1000, 1)
-    details = {"endpoint": handler.__name__, "status": response.status_code, "milliseconds": milliseconds}
-    _log.info("request", extra=details)
+    _record(handler, response, started)
     return response
+
+
+def _record(handler: Handler, response: func.HttpResponse, started: float) -> None:
+    """What was refused or failed is for the operator; what went well the host counts already."""
+    level = logging.INFO if response.status_code >= 400 else logging.DEBUG
+    if _log.isEnabledFor(level):
+        milliseconds = round((time.perf_counter() - started) * 1000, 1)
+        details = {"endpoint": handler.__name__, "status": response.status_code, "milliseconds": milliseconds}
+        _log.log(level, "request", extra=details)
 
 
 async def _answered(handler: Handler, request: Request, events: Events, trace_id: str) -> func.HttpResponse:

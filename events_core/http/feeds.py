@@ -83,7 +83,13 @@ async def _party_feed(
     org, app = parameters.app(asked)
     filters = Filters(_types(asked), asked.many("source"), org=org, resource=app.resource if app else None)
     feed = Feed(window, Stream.of_subject(subject), filters, _permission(events, caller), caller, link)
-    return await answer(request, events, feed)
+    return await answer(request, events, replace(feed, sealed_for=_seal_of_person(asked)))
+
+
+def _seal_of_person(asked: Parameters) -> Stream | None:
+    """A seal of the person's own: equal cursors would tell which party has which person's number."""
+    person = parameters.person(asked)
+    return Stream(f"person:{person}") if person else None
 
 
 async def resource_feed(request: Request, events: Events) -> func.HttpResponse:
@@ -136,7 +142,9 @@ def _in_url(request: Request) -> Parameters:
 
 
 def _with_person_of_header(request: Request, asked: Parameters) -> Parameters:
-    person = request.header("person")
+    person, in_body = request.header("person"), asked.one("person")
+    if person and in_body and person != in_body:
+        raise bad_parameter("person", "The person is given once, in the body or in the header 'person'.")
     return Parameters([("person", person)]) | asked if person else asked
 
 
@@ -180,7 +188,7 @@ async def answer(request: Request, events: Events, feed: Feed) -> func.HttpRespo
     if feed.shown:
         page = replace(page, events=[feed.shown(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}
-    return page_response(request, feed, page, events.cursors.encode(page.end, feed.stream), applied)
+    return page_response(request, feed, page, events.cursors.encode(page.end, feed.seal), applied)
 
 
 def _seconds(request: Request, wanted: ReadRequest) -> int:
@@ -192,7 +200,7 @@ def _seconds(request: Request, wanted: ReadRequest) -> int:
 
 def _read_request(events: Events, feed: Feed) -> ReadRequest:
     window = feed.window
-    cursor = events.cursors.decode(window.at, feed.stream) if window.at else None
+    cursor = events.cursors.decode(window.at, feed.seal) if window.at else None
     if cursor is None and window.after:
-        cursor = events.cursors.decode(window.after, feed.stream)
+        cursor = events.cursors.decode(window.after, feed.seal)
     return ReadRequest(feed.stream, cursor, window.after, window.first, window.last, feed.filters, window.limit)

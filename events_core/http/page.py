@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import azure.functions as func
 
@@ -44,9 +44,9 @@ class Link:
         """The URL alone: the same body is posted to it again."""
         return cls(request.base_url + request.path)
 
-    def to(self, place: Sequence[tuple[str, str]]) -> str:
-        """The absolute URL that continues at a place."""
-        return f"{self.url}?{_encoded(tuple(self.repeated))}{urlencode(place)}"
+    def to(self, place: str) -> str:
+        """The absolute URL that continues at a place, which is given as encoded parameters."""
+        return f"{self.url}?{_encoded(tuple(self.repeated))}{place}"
 
 
 @lru_cache(maxsize=1_000)
@@ -58,7 +58,7 @@ def _encoded(pairs: tuple[tuple[str, str], ...]) -> str:
 class Feed:
     """One feed as asked for: where, which events, and who decides of each (None: all may be read).
 
-    `shown` makes what is shown of an event's text.
+    `shown` makes what is shown of an event's text. Cursors are sealed for `sealed_for`, else for the stream.
     """
 
     window: Window
@@ -68,6 +68,12 @@ class Feed:
     caller: Caller
     link: Link
     shown: Callable[[bytes], bytes] | None = None
+    sealed_for: Stream | None = None
+
+    @property
+    def seal(self) -> Stream:
+        """What the feed's cursors verify for."""
+        return self.sealed_for or self.stream
 
 
 def _is_person(name: str, value: str) -> bool:
@@ -115,7 +121,7 @@ def page_response(
     request: Request, feed: Feed, page: FeedPage, cursor: str, applied: Mapping[str, str]
 ) -> func.HttpResponse:
     """200 with the page, or 304 when the caller has it; `next` is always there. `cursor` is the page's end."""
-    place = [("after", cursor)] if page.last_id is None else [("after", page.last_id), ("at", cursor)]
+    place = f"after={cursor}" if page.last_id is None else f"after={quote_plus(page.last_id)}&at={cursor}"
     following = feed.link.to(place)
     media_type = negotiated(request.header("accept"))
     body = b"[" + b",".join(page.events) + b"]"

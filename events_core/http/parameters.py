@@ -12,6 +12,7 @@ import orjson
 
 from events_core import errors
 from events_core.altinn import RESOURCE_PREFIX, AppId, modern
+from events_core.cloudevent.json_text import shown
 from events_core.errors import EventsError, FieldError
 from events_core.http.request import Request
 
@@ -28,8 +29,8 @@ _REPEATABLE = frozenset({"type", "eventtype", "source"})
 
 
 def bad_parameter(name: str, detail: str) -> EventsError:
-    """400 that names the parameter; `detail` repeats no value."""
-    return errors.bad_request(detail, FieldError(name, detail))
+    """400 that names the parameter; `detail` repeats no value, and no number of a person stands in the name."""
+    return errors.bad_request(detail, FieldError(shown(name), detail))
 
 
 class Parameters:
@@ -99,7 +100,7 @@ def _flattened(name: str, value: Any) -> Iterable[tuple[str, str]]:
     values = value if isinstance(value, list) and name.lower() in _REPEATABLE else [value]
     for item in values:
         if isinstance(item, bool) or not (item is None or isinstance(item, str | int)):
-            raise bad_parameter(name[:100], "A parameter is a string, a whole number, or a list of strings.")
+            raise bad_parameter(name, "A parameter is a string, a whole number, or a list of strings.")
         if item is not None:
             yield name, str(item)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.asgi import Answer
 from tests.support.pdp_server import Ruling
-from tests.support.reading import app_events
+from tests.support.reading import FEEDS, app_events
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
@@ -21,13 +21,6 @@ from tests.support.service import (
     ids,
     running,
 )
-
-FEEDS: list[tuple[str, dict[str, Any]]] = [
-    (APP_FEED, {}),
-    ("/events/api/v1/app/ttd", {}),
-    (PARTY_FEED, {"party": PARTY}),
-    (RESOURCE_FEED, {"resource": APP_RESOURCE}),
-]
 
 
 async def read(service: Service, etag: str | None = None, token: str | None = None, **query: Any) -> Answer:

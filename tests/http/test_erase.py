@@ -99,7 +99,12 @@ async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) 
 
 @pytest.mark.parametrize(
     ("event_id", "source", "resource"),
-    [("e2", SOURCE, RESOURCE), ("e1", f"{SOURCE}2", RESOURCE), ("e1", SOURCE, f"{RESOURCE}-2"), ("E1", SOURCE, RESOURCE)],
+    [
+        ("e2", SOURCE, RESOURCE),
+        ("e1", f"{SOURCE}2", RESOURCE),
+        ("e1", SOURCE, f"{RESOURCE}-2"),
+        ("E1", SOURCE, RESOURCE),
+    ],
 )
 async def test_what_is_not_there_cannot_be_erased(service: Service, event_id: str, source: str, resource: str) -> None:
     """Another id, source or resource is 404, and the event stays."""

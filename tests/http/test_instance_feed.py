@@ -123,7 +123,8 @@ async def test_a_wildcard_is_no_instance(open_service: Service) -> None:
 async def test_an_event_of_another_resource_cannot_pass_for_one_of_the_instance(open_service: Service) -> None:
     """What names the instance as its source under another resource is not shown."""
     published = await publish(open_service, guid := str(uuid.uuid4()))
-    await open_service.publish(event(source=instance_source(guid=guid), subject=f"/party/{PARTY}"))
+    about = {"source": instance_source(guid=guid), "subject": f"/party/{PARTY}"}
+    await open_service.publish(event(**about), event(f"{APP_RESOURCE}-2", **about))
     assert ids((await ask(open_service, guid)).json()) == [published]
 
 

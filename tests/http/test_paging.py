@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from events_core import app
-from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY
 from tests.support.reading import (
+    FEEDS,
     HIDDEN_PARTY,
     app_events,
     hidden_events,
@@ -22,29 +19,20 @@ from tests.support.reading import (
     next_query,
     place,
     publish_all,
-    store_clock,
 )
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
     APP_RESOURCE,
     APP_TOKEN_SCOPES,
-    PARTY,
-    PARTY_FEED,
+    PERSON,
     RESOURCE_FEED,
     Service,
-    event,
     ids,
     instance_source,
     running,
 )
 
-FEEDS: list[tuple[str, dict[str, Any]]] = [
-    (APP_FEED, {}),
-    ("/events/api/v1/app/ttd", {}),
-    (PARTY_FEED, {"party": PARTY}),
-    (RESOURCE_FEED, {"resource": APP_RESOURCE}),
-]
 SIZES = (1, 2, 3, 7, 50, 1000)
 BASE = "http://127.0.0.1:7071"
 
@@ -165,6 +153,23 @@ async def test_next_repeats_the_requests_own_parameters(service: Service) -> Non
     assert " " not in answer.headers["next"]
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "named"),
+    [
+        (RESOURCE_FEED, {"resource": APP_RESOURCE}, {"person": PERSON}),
+        (RESOURCE_FEED, {"resource": APP_RESOURCE}, {"Person": PERSON}),
+        (APP_FEED, {}, {"subject": f"urn:altinn:person:identifier-no:{PERSON}"}),
+        (RESOURCE_FEED, {"resource": APP_RESOURCE}, {"AlternativeSubject": f"/person/{PERSON}"}),
+    ],
+)
+async def test_next_never_names_a_person(
+    service: Service, path: str, query: dict[str, Any], named: dict[str, Any]
+) -> None:
+    """A person whom a feed does not ask for, and so does not refuse, is not repeated either."""
+    answer = await service.get(path, service.org("altinn:events.subscribe"), from_=ANCIENT, **query, **named)
+    assert (answer.status, PERSON in str(answer.headers)) == (200, False)
+
+
 async def test_a_page_that_ends_with_an_event_names_it(service: Service) -> None:
     """`after` is the id of the last event of the page when the page ends with it, `at` an opaque position beside."""
     await service.publish(*(published := app_events(3)))
@@ -194,163 +199,6 @@ async def test_a_denied_last_event_is_passed_without_its_id(service: Service) ->
     assert (ids(answer.json()), list(place(answer))) == (ids(first), ["after"])
     await service.publish(*(later := app_events(1)))
     assert ids((await service.request("GET", answer.headers["next"], token=token)).json()) == ids(later)
-
-
-async def second_page(service: Service, path: str = APP_FEED, **query: Any) -> Answer:
-    """Read the first page of two of five published events; its `next` leads to the second."""
-    return await service.get(path, service.org("altinn:events.subscribe"), from_=ANCIENT, size=2, **query)
-
-
-@pytest.mark.parametrize(("path", "query"), FEEDS)
-async def test_at_alone_counts_as_after(service: Service, path: str, query: dict[str, Any]) -> None:
-    """The opaque position is enough to go on."""
-    await service.publish(*(published := app_events(5)))
-    at = place(await second_page(service, path, **query))["at"]
-    answer = await service.get(path, service.org("altinn:events.subscribe"), at=at, **query)
-    assert ids(answer.json()) == ids(published)[2:]
-
-
-@pytest.mark.parametrize(("path", "query"), FEEDS)
-async def test_a_bare_id_is_accepted_as_after(service: Service, path: str, query: dict[str, Any]) -> None:
-    """`at` is optional: an id that a consumer kept goes on just after that event."""
-    await service.publish(*(published := app_events(5)))
-    answer = await service.get(path, service.org("altinn:events.subscribe"), after=published[1]["id"], **query)
-    assert ids(answer.json()) == ids(published)[2:]
-
-
-async def test_at_decides_over_after(service: Service) -> None:
-    """When both verify, the position alone decides."""
-    await service.publish(*(published := app_events(5)))
-    at = place(await second_page(service))["at"]
-    answer = await service.get(APP_FEED, service.org(), after=published[3]["id"], at=at)
-    assert ids(answer.json()) == ids(published)[2:]
-
-
-@pytest.mark.parametrize("at", ["x", "AAAA", "%00", "_" * 60, "æ"])
-async def test_at_that_does_not_verify_leaves_the_choice_to_after(service: Service, at: str) -> None:
-    """A position that is none of this service is as if it were not there."""
-    await service.publish(*(published := app_events(5)))
-    answer = await service.get(APP_FEED, service.org(), after=published[3]["id"], at=at)
-    assert ids(answer.json()) == ids(published)[4:]
-
-
-@pytest.mark.parametrize(("path", "query"), FEEDS[:3])
-async def test_a_position_of_another_feed_does_not_verify(service: Service, path: str, query: dict[str, Any]) -> None:
-    """`at` holds in its own feed only; in another one it is unknown, which starts from the oldest event."""
-    await service.publish(*(published := app_events(5)))
-    at = place(await second_page(service, path, **query))["at"]
-    others = [feed for feed in FEEDS[:3] if feed != (path, query)]
-    for other, parameters in others:
-        assert ids((await service.get(other, service.org(), at=at, **parameters)).json()) == ids(published)
-
-
-async def test_the_feeds_of_an_app_and_of_its_resource_share_their_positions(service: Service) -> None:
-    """The app owner's feed and the generic feed of the app's resource are one stream."""
-    await service.publish(*(published := app_events(5)))
-    answer = await service.get(
-        RESOURCE_FEED,
-        service.org("altinn:events.subscribe"),
-        resource=APP_RESOURCE,
-        at=place(await second_page(service))["at"],
-    )
-    assert ids(answer.json()) == ids(published)[2:]
-
-
-@pytest.mark.parametrize(("path", "query"), FEEDS)
-@pytest.mark.parametrize("after", ["unknown", "æøå", "0"])
-async def test_an_unknown_after_starts_from_the_oldest_event(
-    service: Service, path: str, query: dict[str, Any], after: str
-) -> None:
-    """What names nothing known starts from the oldest kept event, so that nothing is lost."""
-    await service.publish(*(published := app_events(3)))
-    answer = await service.get(path, service.org("altinn:events.subscribe"), after=after, **query)
-    assert ids(answer.json()) == ids(published)
-
-
-async def test_the_id_of_an_event_of_another_feed_is_unknown(service: Service) -> None:
-    """A bare id counts in the feed that holds its event only."""
-    await service.publish(*(published := app_events(3)), foreign := event())
-    assert ids((await service.get(APP_FEED, service.org(), after=foreign["id"])).json()) == ids(published)
-
-
-async def test_an_id_under_several_sources_counts_as_the_first(service: Service) -> None:
-    """A bare id that several events have stands for the first of them."""
-    published = [*app_events(1), *app_events(3, id="same"), *app_events(1)]
-    await service.publish(*published)
-    assert ids((await service.get(APP_FEED, service.org(), after="same")).json()) == ids(published)[2:]
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-async def test_an_id_under_several_sources_makes_no_walk_loop(service: Service, size: int) -> None:
-    """A walk over many events of one id passes each of them once."""
-    published = [*app_events(5, id="same"), *app_events(1), *app_events(2, id="same")]
-    await service.publish(*published)
-    answer = await service.get(APP_FEED, token := service.org(), from_=ANCIENT, size=size)
-    assert [each["source"] for each in await service.walk(answer, token)] == [each["source"] for each in published]
-
-
-async def erase(service: Service, erased: dict[str, Any]) -> None:
-    """Erase an event."""
-    query = f"source={quote(erased['source'])}&resource={quote(erased['resource'])}"
-    token = service.org("altinn:events.erase")
-    answer = await service.request("DELETE", f"{RESOURCE_FEED}/{erased['id']}?{query}", token=token)
-    assert answer.status == 204
-
-
-@pytest.mark.parametrize("size", [1, 3, 50])
-@pytest.mark.parametrize(("path", "query"), FEEDS)
-async def test_erased_events_are_skipped(service: Service, path: str, query: dict[str, Any], size: int) -> None:
-    """Erased events are in no page, whatever its size, and a walk passes them."""
-    await service.publish(*(published := app_events(7)))
-    for number in (0, 2, 3, 6):
-        await erase(service, published[number])
-    token = service.org("altinn:events.subscribe")
-    answer = await service.get(path, token, from_=ANCIENT, size=size, **query)
-    assert ids(await service.walk(answer, token)) == [published[number]["id"] for number in (1, 4, 5)]
-
-
-@pytest.mark.parametrize("bare", [True, False])
-async def test_no_cursor_breaks_when_its_event_is_erased(service: Service, *, bare: bool) -> None:
-    """`next` of a page whose last event was erased since goes on after it; so does its bare id."""
-    await service.publish(*(published := app_events(5)))
-    answer = await second_page(service)
-    await erase(service, published[1])
-    query = {"after": published[1]["id"]} if bare else place(answer)
-    assert ids((await service.get(APP_FEED, service.org(), **query)).json()) == ids(published)[2:]
-
-
-@pytest.mark.parametrize("bare", [True, False])
-async def test_an_after_that_has_expired_starts_from_the_oldest_kept_event(service: Service, *, bare: bool) -> None:
-    """A place that retention has removed is unknown: the walk goes on with the oldest event that is kept."""
-    clock = await store_clock()
-    await service.publish(*(published := app_events(5)))
-    following = await second_page(service)
-    clock.now += 1
-    await service.publish(*(kept := app_events(2)))
-    await (await app.current()).store.expire(clock.now)
-    query = {"after": published[1]["id"]} if bare else place(following)
-    assert ids((await service.get(APP_FEED, service.org(), **query)).json()) == ids(kept)
-
-
-async def test_cursors_of_another_store_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cursor of a wiped store is found out, though the key is the same, and starts from the oldest event."""
-    key = {"EVENTS_SUBJECT_KEY": base64.b64encode(os.urandom(32)).decode()}
-    async with running(tmp_path / "one", monkeypatch, **key) as service:
-        await service.publish(*app_events(5))
-        at = place(await second_page(service))["at"]
-    async with running(tmp_path / "two", monkeypatch, **key) as service:
-        await service.publish(*(published := app_events(5)))
-        assert ids((await service.get(APP_FEED, service.org(), at=at)).json()) == ids(published)
-
-
-async def test_cursors_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A walk goes on where it was after the service was started again on its store."""
-    async with running(tmp_path, monkeypatch) as service:
-        await service.publish(*(published := app_events(5)))
-        following = (await second_page(service)).headers["next"]
-    async with running(tmp_path, monkeypatch) as service:
-        answer = await service.request("GET", following, token=service.org())
-    assert ids(answer.json()) == ids(published)[2:4]
 
 
 @pytest.mark.parametrize(("path", "query"), FEEDS)

@@ -134,6 +134,22 @@ async def test_an_unknown_person_is_answered_as_one_whose_events_are_hidden(serv
     }
 
 
+async def test_the_cursors_of_a_person_do_not_tell_which_party_that_is(service: Service, method: str) -> None:
+    """A caller who may read nothing cannot find a party's number by comparing the places in `next`."""
+    token = service.organisation(number="999999999")
+    person = await ask(service, method, token, **{"from": ANCIENT, "person": PERSON})
+    party = await ask(service, method, token, **{"from": ANCIENT, "party": PARTY})
+    assert place(person) != place(party)
+
+
+async def test_a_cursor_of_a_party_is_none_of_its_person(service: Service, method: str) -> None:
+    """Else what follows it would tell; an unknown place starts from the oldest event."""
+    await service.publish(*app_events(2))
+    first = await ask(service, method, service.user(), **{"from": ANCIENT, "party": PARTY, "size": 1})
+    answer = await ask(service, method, service.user(), person=PERSON, at=place(first)["at"])
+    assert len(answer.json()) == 2
+
+
 async def test_the_feed_of_an_unknown_person_goes_on(service: Service, method: str) -> None:
     """Following `next` of an unknown person is answered as the first request was, and never becomes known."""
     answer = await ask(service, method, service.user(), **{"from": ANCIENT, "person": STRANGER})

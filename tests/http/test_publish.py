@@ -138,7 +138,7 @@ async def test_no_level_is_asked_of_a_platform_access_token(service: Service) ->
 async def test_the_level_of_a_bearer_is_bound_by_obligations(
     service: Service, claims: dict[str, Any], level: object, level_org: object, status: int
 ) -> None:
-    """A Permit above the caller's authentication level is 403, but for a service owner that meets the level for orgs."""
+    """A Permit above the caller's level is 403, but for a service owner that meets the level for orgs."""
     service.pdp.decide = lambda _: Ruling(level=level, level_org=level_org)
     token = service.issuer.token({**claims, "scope": PUBLISH_SCOPE})
     assert (await structured(service, event(), token)).status == status
@@ -170,7 +170,13 @@ async def app_sourced(service: Service, source: str, token: str | None, platform
 
 
 @pytest.mark.parametrize(
-    "source", [instance_source("ttd/other", guid=GUID), instance_source("skd/apps-test", guid=GUID), "https://mail.example/box", "urn:x:y"]
+    "source",
+    [
+        instance_source("ttd/other", guid=GUID),
+        instance_source("skd/apps-test", guid=GUID),
+        "https://mail.example/box",
+        "urn:x:y",
+    ],
 )
 async def test_an_apps_resource_wants_a_source_of_the_app(service: Service, source: str) -> None:
     """For `urn:altinn:resource:app_…` any source but an instance URL of that app is 400, for either token."""

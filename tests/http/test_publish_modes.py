@@ -182,9 +182,7 @@ async def test_a_binary_body_needs_a_content_type(service: Service, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", STRUCTURED, BATCH])
-async def test_a_content_type_without_a_body_is_refused(
-    service: Service, tmp_path: Path, content_type: str
-) -> None:
+async def test_a_content_type_without_a_body_is_refused(service: Service, tmp_path: Path, content_type: str) -> None:
     """In every mode a Content-Type with an empty body is 400, never an event without data."""
     assert (await binary(service, b"", content_type)).status == 400
     assert stored(tmp_path / "data") == []

@@ -11,14 +11,11 @@ import pytest
 
 from events_core import app
 from tests.support.asgi import Answer
-from tests.support.reading import app_events, hidden_events, hide, place, until_waiting
+from tests.support.reading import FEEDS, app_events, hidden_events, hide, place, until_waiting
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
-    APP_RESOURCE,
     APP_TOKEN_SCOPES,
-    PARTY,
-    PARTY_FEED,
     RESOURCE,
     RESOURCE_FEED,
     Service,
@@ -26,13 +23,6 @@ from tests.support.service import (
     ids,
     running,
 )
-
-FEEDS: list[tuple[str, dict[str, Any]]] = [
-    (APP_FEED, {}),
-    ("/events/api/v1/app/ttd", {}),
-    (PARTY_FEED, {"party": PARTY}),
-    (RESOURCE_FEED, {"resource": APP_RESOURCE}),
-]
 
 
 def wait(seconds: object) -> dict[str, str]:
@@ -57,9 +47,11 @@ async def test_a_waiting_reader_gets_the_event_that_comes(service: Service, path
     assert answer.headers["preference-applied"] == "wait=20"
 
 
-async def test_a_waiting_reader_is_woken_within_50_ms(service: Service) -> None:
+@pytest.mark.parametrize(("path", "query"), FEEDS)
+async def test_a_waiting_reader_is_woken_within_50_ms(service: Service, path: str, query: dict[str, Any]) -> None:
     """From the answer to the publisher to the answer to the reader pass less than 50 ms, in one process."""
-    answer, took = await service.get(APP_FEED, token := service.org(), from_=ANCIENT), []
+    token, took = service.org("altinn:events.subscribe"), []
+    answer = await service.get(path, token, from_=ANCIENT, **query)
     for _ in range(5):
         reader = asyncio.create_task(service.request("GET", answer.headers["next"], token=token, headers=wait(20)))
         await until_waiting()

@@ -119,6 +119,13 @@ async def test_without_a_host_header_the_url_has_the_address(host: Hosted) -> No
     assert f'"{host.url}/echo"'.encode() in answer
 
 
+@pytest.mark.parametrize("name", ["[", "a b", "exämple", "a>;x", "a/b", "x:y", "user@host"])
+async def test_a_host_header_that_names_no_host_is_refused(host: Hosted, name: str) -> None:
+    """400, as of Kestrel, before it can break the URL or a response header."""
+    answer = await host.raw(f"GET /echo HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
 async def test_the_query_map_has_one_value_for_a_name_and_no_empty_ones(host: Hosted) -> None:
     """The last one counts."""
     given = await echoed(host, b"GET /echo?a=1&a=2&b=&c HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -34,7 +34,10 @@ async def call(
 ) -> Answer:
     """Send one request; `target` is a path with query, escaped, or a whole URL."""
     parts = urlsplit(target)
-    sent = {"host": parts.netloc or "127.0.0.1:7071", **{name.lower(): value for name, value in (headers or {}).items()}}
+    sent = {
+        "host": parts.netloc or "127.0.0.1:7071",
+        **{name.lower(): value for name, value in (headers or {}).items()},
+    }
     if body and "transfer-encoding" not in sent:
         sent.setdefault("content-length", str(len(body)))
     scope = {

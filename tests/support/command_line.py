@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
+_OURS = ("EVENTS_", "AZURE_FUNCTIONS_")
+_PYTHON = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
+
+
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment without the service's settings, and with these."""
-    names = (*(name for name in os.environ if name.startswith(("EVENTS_", "AZURE_FUNCTIONS_"))), "PYTHONWARNINGS")
-    kept = {name: value for name, value in os.environ.items() if name not in names}
+    """This process's environment with these settings of the service and no others."""
+    kept = {name: value for name, value in os.environ.items() if name not in _PYTHON and not name.startswith(_OURS)}
     return {**kept, **settings}
 
 
@@ -31,14 +35,17 @@ def run(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[
 
 @contextmanager
 def started(*arguments: str | Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that goes on; it is killed when the context ends before it."""
+    """A command that goes on; it is killed when the context ends before it, and after a minute."""
     command = [sys.executable, "-m", "local", *map(str, arguments)]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(**settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
         try:
             yield process
         finally:
+            watchdog.cancel()
             process.kill()
 
 

@@ -41,7 +41,10 @@ async def batch(service: Service, events: object, token: str | None = None, **se
 
 
 async def binary(
-    service: Service, body: bytes = b"", content_type: str | None = None, headers: Mapping[str, str | None] | None = None
+    service: Service,
+    body: bytes = b"",
+    content_type: str | None = None,
+    headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
     """Publish in binary mode; `headers` replace or, when None, take away some of `BINARY`."""
     sent = {name: value for name, value in {**BINARY, **(headers or {})}.items() if value is not None}

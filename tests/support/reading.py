@@ -1,4 +1,4 @@
-"""Reading feeds in tests: runs of events, events that a reader may not see, the store's clock, readers that wait."""
+"""Reading in tests: the feeds, runs of events, events that a reader may not see, the store's clock, waiting readers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,25 @@ from urllib.parse import parse_qsl, urlsplit
 from events_core import app
 from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
-from tests.support.service import APP_RESOURCE, PARTY, Service, event, instance_source
+from tests.support.service import (
+    APP_FEED,
+    APP_RESOURCE,
+    PARTY,
+    PARTY_FEED,
+    RESOURCE_FEED,
+    Service,
+    event,
+    instance_source,
+)
 
 HIDDEN_PARTY = 66
+FEEDS: list[tuple[str, dict[str, Any]]] = [
+    (APP_FEED, {}),
+    ("/events/api/v1/app/ttd", {}),
+    (PARTY_FEED, {"party": PARTY}),
+    (RESOURCE_FEED, {"resource": APP_RESOURCE}),
+]
+"""Every feed that holds what `app_events` makes: its path, and the query that it wants besides a start."""
 START_OF_TIME = 1_700_000_000_000_000
 """Where a test's clock begins: 2023-11-14T22:13:20Z, in microseconds since the epoch."""
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from events_core import app
+from events_core.http import operations
 from tests.support.asgi import Answer, Application, call
 from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
@@ -200,6 +201,7 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr(operations, "_health", operations._Health())
         try:
             yield Service(_application(), issuer, pdp, register)
         finally:

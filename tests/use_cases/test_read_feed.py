@@ -159,6 +159,17 @@ async def test_a_filter_that_matches_little_spends_the_budget_too(
     assert (page.events, page.last_id, page.caught_up) == ([], None, False)
 
 
+async def test_slow_patterns_do_not_keep_the_clock_waiting(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longer the patterns are together, the fewer rows are examined before the time is looked at."""
+    monkeypatch.setattr(read_feed, "SCAN_SECONDS", -1)
+    await fill(store, *(f"h{number}" for number in range(300)))
+    slow = Filters(sources=("%" + "a" * 2_000,) * 10)
+    page = await read_feed.read_feed(store, replace(ALL, filters=slow), None)
+    assert (page.caught_up, 0 < page.end.position < 100) == (False, True)
+
+
 async def test_a_page_ends_when_its_texts_are_too_large_together(
     store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,13 @@ class CountingStore(SqliteEventStore):
         self.asked.set()
         return await super().head(stream)
 
+    async def until_asked(self, times: int) -> None:
+        """Return once the head was asked for so many times more."""
+        async with asyncio.timeout(10):
+            for _ in range(times):
+                self.asked.clear()
+                await self.asked.wait()
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CountingStore]:
@@ -92,9 +99,7 @@ async def test_the_poll_wakes_once_for_each_change(
     await store.append([_event("e1")])
     async with Wakeups(store, 1).watching(MAIL) as watch:
         changed = watch.changed
-        for _ in range(5):
-            store.asked.clear()
-            await store.asked.wait()
+        await store.until_asked(5)
         assert not changed.is_set()
 
 
@@ -157,9 +162,7 @@ async def test_the_poll_outlives_a_store_that_fails(
     async with Wakeups(store, 1).watching(MAIL) as watch:
         changed = watch.changed
         store._closed = True
-        for _ in range(2):
-            store.asked.clear()
-            await store.asked.wait()
+        await store.until_asked(2)
         store._closed = False
         await store.append([_event("e1")])
         async with asyncio.timeout(10):

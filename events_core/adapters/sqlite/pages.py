@@ -90,7 +90,12 @@ class _Reading:
         picked end while the stream may go on.
         """
         request, cursor = self._request, self._request.cursor
-        if cursor is None or cursor == START or request.registered_to is not None or self._answered != request.filters:
+        if (
+            cursor is None
+            or cursor.position == 0
+            or request.registered_to is not None
+            or self._answered != request.filters
+        ):
             return None
         with closing(self._page(cursor.position, LARGEST, self._limit + 2)) as rows:
             proof = rows.fetchone()
@@ -126,8 +131,8 @@ class _Reading:
         return (found, found.position + 1) if found else (START, 0)
 
     def _verifies(self, cursor: Cursor) -> bool:
-        if cursor == START:
-            return True
+        if cursor.position == 0:
+            return cursor.mark == START.mark
         if cursor.position > LARGEST or len(cursor.mark) != MARK_BYTES:
             return False
         identity = int.from_bytes(cursor.mark, signed=True)

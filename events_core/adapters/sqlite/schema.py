@@ -101,21 +101,18 @@ def failures_as_unavailable() -> Iterator[None]:
 
 
 def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
-    """Open the file, made when it is not there; waits `busy_timeout` seconds for other processes.
+    """Open the file, made when it is not there; waits `busy_timeout` seconds for other processes that make it.
+
+    The connection itself waits for nobody.
 
     Raises:
         sqlite3.Error: when it cannot be opened.
         EventsError: UNAVAILABLE when it is another version's file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), busy_timeout)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA cache_size = -8000")
-        retry_while_busy(lambda: _ensure_tables(connection), busy_timeout)
+        retry_while_busy(lambda: _prepare(connection), busy_timeout)
         (key,) = connection.execute(KEY).fetchone()
     except BaseException:
         connection.close()
@@ -123,16 +120,21 @@ def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
     return Session(connection, Hashes(key, digest))
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _ensure_tables(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -8000")
     if _version(connection) == 0:
         _make_tables(connection)
     if _version(connection) != _VERSION:
         raise errors.unavailable("The event store's file is of another version of this service.")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:

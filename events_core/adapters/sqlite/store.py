@@ -58,6 +58,7 @@ class SqliteEventStore:
     ) -> None:
         self._path = path
         self._clock = clock
+        self._busy_timeout = busy_timeout
         self._connect = partial(connect, path, busy_timeout=busy_timeout, digest=digest)
         self._names = Names()
         self._closed = False
@@ -126,7 +127,6 @@ class SqliteEventStore:
 
     def _open_ledger(self) -> Ledger:
         session = self._connect()
-        session.connection.execute("PRAGMA busy_timeout = 0")
         session.connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         return Ledger(session, self._clock)
 
@@ -150,6 +150,7 @@ class SqliteEventStore:
         session: Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._connect()
+            session.connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1_000)}")
             session.connection.execute("PRAGMA query_only = ON")
             add_functions(session.connection)
             self._sessions.append(session)

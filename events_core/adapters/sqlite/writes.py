@@ -72,7 +72,8 @@ class Ledger:
         The row keeps its size and place, so that SQLite overwrites it where it stands and no copy of it is made.
         """
         resource, source, event_id = storable(resource), storable(source), storable(event_id)
-        row = self._standing(resource, source, event_id)
+        identity = self._hashes.identity(resource, source, event_id)
+        row = self._standing(identity, resource, source, event_id)
         if row is None:
             return False
         position, json, *kept, subject = row
@@ -97,7 +98,7 @@ class Ledger:
 
     def _append(self, event: CloudEvent) -> Appended:
         identity = self._hashes.identity(event.resource, event.source, event.id)
-        standing = self._standing(event.resource, event.source, event.id, identity)
+        standing = self._standing(identity, event.resource, event.source, event.id)
         if standing is not None:
             return Appended(Cursor(standing[0], mark(identity)), duplicate=True)
         inserted = self.connection.execute(_INSERT, self._columns(event, identity))
@@ -137,9 +138,8 @@ class Ledger:
         self._names[text] = name
         return int(name)
 
-    def _standing(self, resource: str, source: str, event_id: str, identity: int | None = None) -> Any:
-        if identity is None:
-            identity = self._hashes.identity(resource, source, event_id)
+    def _standing(self, identity: int, resource: str, source: str, event_id: str) -> Any:
+        """The row that is this very event, among those whose identities hash alike."""
         return self.connection.execute(_STANDING, (identity, resource, event_id, source)).fetchone()
 
     @staticmethod

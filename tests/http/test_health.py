@@ -1,0 +1,240 @@
+"""Health: `GET /health` for the store and the settings, `GET /health/ready` for everything that is depended on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from events_core import app
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.http import operations
+from tests.support.asgi import Answer
+from tests.support.clock import Clock
+from tests.support.publishing import ADMIN_SCOPE, structured
+from tests.support.service import Service, event, running
+
+UP = {"settings": "up", "store": "up"}
+READY = {**UP, "decisionPoint": "up", "register": "up", "issuers": "up"}
+
+
+def checks(answer: Answer) -> dict[str, str]:
+    """What each part says of itself."""
+    return dict(answer.json()["checks"])
+
+
+def down(answer: Answer) -> set[str]:
+    """The parts that are down."""
+    return {name for name, said in checks(answer).items() if said != "up"}
+
+
+@pytest.fixture
+def clock(service: Service, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the health report."""
+    clock = Clock()
+    monkeypatch.setattr(operations, "_health", operations._Health(clock))
+    return clock
+
+
+async def test_a_healthy_service_says_so(service: Service) -> None:
+    """200 with what was looked at, for anybody, never cached on the way."""
+    answer = await service.get("/health")
+    assert (answer.status, answer.json()) == (200, {"status": "up", "checks": UP})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_ready_service_says_so(service: Service) -> None:
+    """Readiness is the store, the decision point, Register and the issuers."""
+    answer = await service.get("/health/ready")
+    assert (answer.status, answer.json()) == (200, {"status": "up", "checks": READY})
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+async def test_a_removed_store_is_down(service: Service, tmp_path: Path, path: str) -> None:
+    """When the file is gone it is 503 with `Retry-After`, and the store is named."""
+    await structured(service, event())
+    (tmp_path / "data" / "events.db").unlink()
+    answer = await service.get(path)
+    assert (answer.status, answer.headers["retry-after"], down(answer)) == (503, "5", {"store"})
+    assert answer.json()["status"] == "down"
+
+
+async def test_an_overwritten_store_is_down(service: Service, tmp_path: Path) -> None:
+    """A file that is no store any more is found out though connections to it are open."""
+    await structured(service, event())
+    (tmp_path / "data" / "events.db").write_bytes(b"no database" * 1000)
+    assert down(await service.get("/health")) == {"store"}
+
+
+async def test_a_store_that_cannot_be_written_is_down(service: Service, tmp_path: Path) -> None:
+    """A store that reads and does not write is down."""
+    store = (await app.current()).store
+    assert isinstance(store, SqliteEventStore)
+    store._writer._busy_timeout = 0.05
+    with closing(sqlite3.connect(tmp_path / "data" / "events.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert down(await service.get("/health")) == {"store"}
+
+
+@pytest.mark.parametrize("spoil", ["garbage", "directory", "no-directory"])
+async def test_a_store_that_cannot_be_opened_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    """From the start on: health names the store, every other route is 503, and no thread is left behind."""
+    data = tmp_path / "data"
+    if spoil == "no-directory":
+        data.write_bytes(b"")
+    elif spoil == "directory":
+        (data / "events.db").mkdir(parents=True)
+    else:
+        data.mkdir()
+        (data / "events.db").write_bytes(b"no database" * 1000)
+    async with running(data, monkeypatch) as service:
+        answer = await service.get("/health")
+        assert (answer.status, down(answer)) == (503, {"store"})
+        threads = threading.active_count()
+        answers = [await structured(service, event()) for _ in range(5)]
+        assert {(each.status, each.headers["retry-after"]) for each in answers} == {(503, "5")}
+        assert threading.active_count() <= threads
+
+
+async def test_health_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that could not be opened is opened when it can be, without a new start."""
+    data = tmp_path / "data"
+    data.write_bytes(b"")
+    async with running(data, monkeypatch) as service:
+        assert (await structured(service, event())).status == 503
+        data.unlink()
+        assert (await structured(service, event())).status == 200
+        assert (await service.get("/health")).status == 200
+
+
+async def test_health_is_asked_of_the_store_every_5_seconds(service: Service, clock: Clock, tmp_path: Path) -> None:
+    """Within 5 seconds the last report is repeated, up or down; then it is made anew."""
+    assert (await service.get("/health")).status == 200
+    moved = (tmp_path / "data" / "events.db").rename(tmp_path / "moved")
+    clock.now = 4.9
+    assert (await service.get("/health")).status == 200
+    clock.now = 5.0
+    assert (await service.get("/health")).status == 503
+    moved.rename(tmp_path / "data" / "events.db")
+    clock.now = 9.9
+    assert (await service.get("/health")).status == 503
+    clock.now = 10.0
+    assert (await service.get("/health")).status == 200
+
+
+async def test_readiness_is_never_kept(service: Service) -> None:
+    """`/health/ready` asks each time."""
+    assert (await service.get("/health/ready")).status == 200
+    await service.pdp.stop()
+    assert (await service.get("/health/ready")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "name"), [("pdp", "decisionPoint"), ("register", "register"), ("issuer", "issuers")]
+)
+async def test_who_does_not_answer_is_named(service: Service, neighbour: str, name: str) -> None:
+    """A neighbour that is down makes the service not ready, and is the one that is named; `/health` stays up."""
+    await getattr(service, neighbour).stop()
+    answer = await service.get("/health/ready")
+    assert (answer.status, down(answer)) == (503, {name})
+    assert checks(answer)["store"] == "up"
+    assert (await service.get("/health")).status == 200
+
+
+async def test_who_answers_with_500_is_down(service: Service) -> None:
+    """A neighbour that answers 500 and more does not count as answering."""
+    service.issuer.down = True
+    assert down(await service.get("/health/ready")) == {"issuers"}
+
+
+@asynccontextmanager
+async def serving(status: int, meeting: asyncio.Barrier | None = None) -> AsyncIterator[str]:
+    """A server that answers everything alike, in a meeting only once all who are to come are there."""
+
+    async def answer(_: web.Request) -> web.Response:
+        if meeting:
+            await meeting.wait()
+        return web.Response(status=status)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def neighbours(url: str) -> dict[str, str]:
+    """The settings that make one server every neighbour."""
+    return {
+        "EVENTS_PDP_URL": f"{url}/decide",
+        "EVENTS_REGISTER_URL": url,
+        "EVENTS_TOKEN_ISSUERS": json.dumps([{"issuer": name, "jwks_uri": f"{url}/{name}"} for name in "ab"]),
+        "EVENTS_PLATFORM_TOKEN_ISSUERS": json.dumps({"ttd": {"jwks_uri": f"{url}/ttd"}}),
+    }
+
+
+@pytest.mark.parametrize(("status", "ready"), [(200, 200), (302, 200), (401, 200), (404, 200), (499, 200), (500, 503)])
+async def test_a_neighbour_is_up_when_it_answers_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, ready: int
+) -> None:
+    """Any status below 500 will do."""
+    async with serving(status) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+        assert (await service.get("/health/ready")).status == ready
+
+
+async def test_all_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the five answers only when all five have been asked, and they do."""
+    meeting = asyncio.Barrier(5)
+    async with serving(200, meeting) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+        assert (await service.get("/health/ready")).status == 200
+
+
+async def test_who_does_not_answer_in_time_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour that never answers does not keep the report waiting."""
+    monkeypatch.setattr(operations, "PING_SECONDS", 0.2)
+    async with serving(200, asyncio.Barrier(99)) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+        assert down(await service.get("/health/ready")) == {"decisionPoint", "register", "issuers"}
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+async def test_health_tells_no_addresses(service: Service, tmp_path: Path, path: str) -> None:
+    """What is down is named in words: no URL, no path, no port."""
+    for neighbour in (service.pdp, service.register, service.issuer):
+        await neighbour.stop()
+    (tmp_path / "data" / "events.db").unlink(missing_ok=True)
+    body = (await service.get(path)).body.decode()
+    assert not any(hint in body for hint in ("http", "127.0.0.1", "/", str(tmp_path), "sqlite"))
+
+
+async def test_an_outage_of_the_pdp_does_not_stop_publishing(service: Service) -> None:
+    """With the admin scope, and by an app, events are published while nobody decides."""
+    await service.pdp.stop()
+    assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
+    assert await service.publish_app_event()
+
+
+async def test_an_outage_of_the_issuer_does_not_stop_who_is_known(service: Service) -> None:
+    """Keys that were read serve on."""
+    assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
+    await service.issuer.stop()
+    assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
+
+
+async def test_keys_that_were_never_read_are_503(service: Service) -> None:
+    """Before its keys were read, an issuer's outage is 503 with `Retry-After`, not 401."""
+    await service.issuer.stop()
+    answer = await structured(service, event(), service.org(ADMIN_SCOPE))
+    assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True)

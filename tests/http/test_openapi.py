@@ -1,0 +1,371 @@
+"""The OpenAPI document and the documentation page, held against the triggers, the code and real answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+import function_app
+from events_core.errors import Problem
+from events_core.http.operations import _PAGE_POLICY
+from tests.support.openapi import assert_documented, document, resolved
+from tests.support.service import ANCIENT, APP_FEED, APP_TOKEN_SCOPES, PARTY, PARTY_FEED, PUBLISH, RESOURCE, Service
+from tests.support.service import app_event as sample_app_event
+from tests.support.service import event as sample_event
+
+ROOT = Path(__file__).parents[2]
+HTTP = ROOT / "events_core" / "http"
+PAGE = (HTTP / "static" / "docs.html").read_text()
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+BY_STATUS = {str(problem.status): problem for problem in Problem}
+NO_PARAMETERS = {"authorization", "accept", "content-type", "platformaccesstoken", "transfer-encoding"}
+"""Headers that OpenAPI describes by other means, or HTTP itself."""
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every operation: path, method, what the document says of it."""
+    for path, item in document()["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def triggers() -> dict[str, tuple[str, str]]:
+    """Every HTTP trigger but the fallback: function name to path and method."""
+    found = {}
+    for function in function_app.app.get_functions():
+        trigger: Any = function.get_trigger()  # the library types it as the base of all triggers
+        if trigger.get_binding_name() == "httpTrigger" and function.get_function_name() != "zz_fallback":
+            (method,) = trigger.methods
+            found[str(function.get_function_name())] = (f"/{trigger.route}", method.value.lower())
+    return found
+
+
+def parameters(path: str, operation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters of an operation, its path's among them."""
+    shared = document()["paths"][path].get("parameters", [])
+    return [resolved(parameter) for parameter in [*shared, *operation.get("parameters", [])]]
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a JSON value."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(child)
+
+
+def references() -> set[str]:
+    """Every reference in the document."""
+    return {node["$ref"] for node in nodes(document()) if isinstance(node.get("$ref"), str)}
+
+
+def schema_faults(schema: Mapping[str, Any], value: object) -> list[str]:
+    """What is wrong with a value by a schema of the document."""
+    whole = {**schema, "components": document()["components"]}
+    return [fault.message for fault in OAS31Validator(whole).iter_errors(value)]
+
+
+# -- The document -----------------------------------------------------------------------------------------------------
+
+
+def test_the_document_is_valid_openapi() -> None:
+    """The document obeys OpenAPI 3.1."""
+    validate(document())
+    assert document()["openapi"].startswith("3.1.")
+
+
+def test_operations_are_the_triggers_one_to_one() -> None:
+    """Each trigger but the fallback is an operation of its path, method and name, and each operation a trigger."""
+    assert {operation["operationId"]: (path, method) for path, method, operation in operations()} == triggers()
+
+
+def test_older_routes_are_deprecated() -> None:
+    """An operation is deprecated exactly when it is an older route, and its successes carry the headers."""
+    for _, _, operation in operations():
+        assert operation.get("deprecated", False) == operation["operationId"].startswith("legacy_")
+        successes = [resolved(answer) for status, answer in operation["responses"].items() if status < "4"]
+        said = all({"Deprecation", "Link"} <= answer.get("headers", {}).keys() for answer in successes)
+        assert said or not operation.get("deprecated")
+
+
+def test_the_version_is_the_projects() -> None:
+    """The document's version is that of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert document()["info"]["version"] == project["version"]
+
+
+def test_every_component_is_used() -> None:
+    """No component stands unused but the answer of a method that a path does not have."""
+    components = {
+        f"#/components/{kind}/{name}"
+        for kind, named in document()["components"].items()
+        if kind != "securitySchemes"
+        for name in named
+    }
+    assert components - references() == {"#/components/responses/MethodNotAllowed"}
+
+
+def test_path_parameters_are_those_of_the_path() -> None:
+    """Each operation describes exactly the parameters that its path names."""
+    for path, _, operation in operations():
+        named = {parameter["name"] for parameter in parameters(path, operation) if parameter["in"] == "path"}
+        assert named == set(re.findall(r"{(\w+)}", path)), path
+
+
+def test_errors_are_those_of_the_table() -> None:
+    """A documented failure is a problem document whose example is a row of the table, and never a 500."""
+    for path, _, operation in operations():
+        for status in (status for status in operation["responses"] if status >= "4" and not path.startswith("/health")):
+            example = resolved(operation["responses"][status])["content"]["application/problem+json"]["example"]
+            problem = BY_STATUS[status]
+            assert problem is not Problem.INTERNAL
+            assert (example["title"], example["status"]) == (problem.title, problem.status)
+            assert example["type"] == f"/events/api/v1/docs#{problem.slug}"
+
+
+def test_every_operation_may_be_unavailable() -> None:
+    """503 is documented everywhere: a missing setting answers so."""
+    assert all("503" in operation["responses"] for _, _, operation in operations())
+
+
+def test_what_needs_a_token_may_refuse_it() -> None:
+    """401 is documented exactly where a token is needed."""
+    for path, _, operation in operations():
+        assert ("401" in operation["responses"]) == bool(operation["security"]), path
+
+
+def test_every_feed_answers_with_next() -> None:
+    """Whatever is answered as a feed promises `next`, `Link`, `ETag` and `Events-Caught-Up`, at 304 too."""
+    promised = {"next", "Link", "ETag", "Events-Caught-Up"}
+    feeds = [operation for _, _, operation in operations() if "304" in operation["responses"]]
+    assert len(feeds) == 10
+    for operation, status in ((operation, status) for operation in feeds for status in ("200", "304")):
+        headers = resolved(operation["responses"][status])["headers"]
+        assert {name for name in promised if resolved(headers[name])["required"]} == promised
+
+
+def test_every_header_and_parameter_that_the_code_reads_is_documented() -> None:
+    """Each name that the handlers ask a request for is a documented parameter."""
+    code = "".join(file.read_text() for file in HTTP.glob("*.py"))
+    read = set(re.findall(r'(?:\.header|\.one|\.many|timestamp\(\w+,)\(? ?"([\w-]+)"', code))
+    documented = {parameter["name"].lower() for path, _, one in operations() for parameter in parameters(path, one)}
+    assert {"if-none-match", "after", "from", "size"} <= read
+    assert {name.lower() for name in read} - NO_PARAMETERS - documented == set()
+
+
+def test_examples_are_valid() -> None:
+    """Each example of a schema, parameter, body or answer is valid by its own schema."""
+    schemas = document()["components"]["schemas"].values()
+    shown = [(schema, example) for schema in schemas for example in schema.get("examples", [])]
+    shown += [(node["schema"], node["example"]) for node in nodes(document()) if "schema" in node and "example" in node]
+    assert len(shown) > 40
+    for schema, example in shown:
+        assert not schema_faults(schema, example), example
+
+
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("2022-07-07T11:00:53.3917Z", True),
+        ("2023-02-16T18:00Z", True),
+        ("2023-02-16t19:00:00.123 01:00", True),
+        ("2024-02-29T23:59:60-23:59", True),
+        ("", True),
+        ("2023-02-16T18:00", False),
+        ("2023-13-01T00:00Z", False),
+        ("2023-04-31T00:00Z", False),
+        ("2023-02-16T24:00Z", False),
+        ("0000-01-01T00:00Z", False),
+        ("2023-02-16", False),
+    ],
+)
+def test_times_are_described_as_they_are_read(text: str, *, valid: bool) -> None:
+    """The pattern of a time takes what the service takes."""
+    assert (not schema_faults({"$ref": "#/components/schemas/Timestamp"}, text)) == valid
+
+
+# -- Real answers -----------------------------------------------------------------------------------------------------
+
+
+async def test_real_feeds_are_documented(service: Service) -> None:
+    """A page, an unchanged page, and an older route's page of a feed are answers that the document describes."""
+    await service.publish_app_event()
+    token = service.org(APP_TOKEN_SCOPES)
+    page = await service.get(APP_FEED, token, from_=ANCIENT)
+    assert_documented("GET", "/events/api/v1/app/{org}/{app}", page.status, page.headers, page.body)
+    unchanged = await service.get(APP_FEED, token, from_=ANCIENT, headers={"If-None-Match": page.headers["etag"]})
+    assert unchanged.status == 304
+    assert_documented("GET", "/events/api/v1/app/{org}/{app}", unchanged.status, unchanged.headers, unchanged.body)
+    older = await service.get("/events/instanceevents/ttd/apps-test", token, from_=ANCIENT)
+    assert_documented("GET", "/events/instanceevents/{org}/{app}", older.status, older.headers, older.body)
+
+
+async def test_real_publishing_is_documented(service: Service) -> None:
+    """What publishing answers, a first time and again, is described."""
+    for _ in range(2):
+        one = await service.request(
+            "POST", "/events/api/v1/app", platform_token=service.app(), json_body=sample_app_event(id="1")
+        )
+        assert_documented("POST", "/events/api/v1/app", one.status, one.headers, one.body)
+    many = await service.request(
+        "POST",
+        PUBLISH,
+        token=service.org("altinn:events.publish"),
+        json_body=[sample_event(), sample_event(priority=7)],
+        content_type="application/cloudevents-batch+json",
+    )
+    assert many.status == 200
+    assert_documented("POST", PUBLISH, many.status, many.headers, many.body)
+
+
+async def test_real_problems_are_documented(service: Service) -> None:
+    """Failures are described: on a route, an older one, an unknown path, and for a method that a path does not have."""
+    bad = await service.get(PARTY_FEED, service.user(), from_="yesterday", party=PARTY)
+    assert_documented("GET", PARTY_FEED, bad.status, bad.headers, bad.body)
+    older = await service.get("/events/instanceeventsforparty", from_=ANCIENT)
+    assert_documented("GET", "/events/instanceeventsforparty", older.status, older.headers, older.body)
+    nowhere = await service.get("/events/api/v2/events")
+    assert_documented("GET", "/events/api/v2/events", nowhere.status, nowhere.headers, nowhere.body)
+    method = await service.request("PATCH", PUBLISH)
+    assert_documented("PATCH", PUBLISH, method.status, method.headers, method.body)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/events/api/v1/openapi.json", "/events/api/v1/docs"])
+async def test_real_operating_answers_are_documented(service: Service, path: str) -> None:
+    """Health, document and page are as described."""
+    answer = await service.get(path)
+    assert answer.status == 200
+    assert_documented("GET", path, answer.status, answer.headers, answer.body)
+
+
+async def test_erasing_is_documented(service: Service) -> None:
+    """An erased event and an unknown one are answered as described."""
+    event = sample_event(id="to erase")
+    await service.publish(event)
+    query = f"?source={event['source']}&resource={RESOURCE}"
+    for event_id, status in (("to%20erase", 204), ("unknown", 404)):
+        answer = await service.request(
+            "DELETE", f"{PUBLISH}/{event_id}{query}", token=service.org("altinn:events.erase")
+        )
+        assert answer.status == status
+        assert_documented("DELETE", f"{PUBLISH}/{{id}}", answer.status, answer.headers, answer.body)
+
+
+# -- The judge itself -------------------------------------------------------------------------------------------------
+
+PROBLEM = {
+    "type": "/events/api/v1/docs#bad-request",
+    "title": "Bad request",
+    "status": 400,
+    "detail": "No.",
+    "traceId": "0" * 31 + "1",
+}
+PROBLEM_HEADERS = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
+
+
+def judge(status: int = 400, body: object = PROBLEM, **changed: str | None) -> None:
+    """Judge a failure of publishing, some of its headers changed or left out."""
+    headers = {**PROBLEM_HEADERS, **{name.replace("_", "-"): value for name, value in changed.items()}}
+    given = {name: value for name, value in headers.items() if value is not None}
+    assert_documented("POST", PUBLISH, status, given, json.dumps(body).encode())
+
+
+def test_a_described_answer_passes() -> None:
+    """The judge lets an answer pass that is as described."""
+    judge()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"status": 404},
+        {"status": 500},
+        {"status": 401},
+        {"body": {**PROBLEM, "traceId": "1"}},
+        {"body": {"title": "Bad request"}},
+        {"body": "Bad request"},
+        {"Content_Type": "application/json"},
+        {"Content_Type": None},
+        {"Cache_Control": None},
+        {"Cache_Control": "public"},
+        {"next": "https://platform.altinn.no/"},
+        {"Deprecation": "@1688169600"},
+    ],
+)
+def test_an_undescribed_answer_fails(broken: dict[str, Any]) -> None:
+    """The judge refuses another status, body, content type, or a header that is missing, wrong or not described."""
+    with pytest.raises(AssertionError, match="POST /events/api/v1/events"):
+        judge(**broken)
+
+
+# -- The page ---------------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What the page refers to, and its ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.urls: list[str] = []
+        self.handlers: list[str] = []
+        self.feed(PAGE)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what an element refers to and is called."""
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "action", "srcset", "data", "poster"):
+                self.urls.append(value or "")
+            if name.startswith("on"):
+                self.handlers.append(f"{tag} {name}")
+
+
+@pytest.mark.parametrize("problem", Problem)
+def test_every_kind_of_problem_has_its_anchor(problem: Problem) -> None:
+    """The page explains each kind of problem at the anchor that problem documents name."""
+    assert Page().ids.count(problem.slug) == 1
+
+
+def test_ids_are_unique_and_anchors_lead_somewhere() -> None:
+    """No id stands twice, and each link within the page has its target."""
+    page = Page()
+    assert len(page.ids) == len(set(page.ids))
+    assert {url[1:] for url in page.urls if url.startswith("#")} <= set(page.ids)
+
+
+def test_the_page_refers_to_nothing_external() -> None:
+    """The page links to itself and its document only, and loads no style, font or script."""
+    assert {url for url in Page().urls if not url.startswith("#")} == {"openapi.json", "data:,"}
+    assert not re.search(r"https?:|@import|url\(|//\w+\.\w", PAGE)
+
+
+def test_the_page_renders_text_and_never_markup() -> None:
+    """Nothing that is rendered can become markup or code, and no handler stands in an attribute."""
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc", PAGE)
+    assert Page().handlers == []
+
+
+def test_the_page_keeps_no_token() -> None:
+    """The token of the page is neither stored nor put into a URL."""
+    assert not re.search(r"localStorage|sessionStorage|document\.cookie|history\.", PAGE)
+
+
+def test_the_page_works_under_its_policy() -> None:
+    """What the page uses is what its Content-Security-Policy allows."""
+    allowed = dict(part.strip().split(" ", 1) for part in _PAGE_POLICY.split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert allowed["connect-src"] == "'self'"
+    assert {"style-src", "script-src"} <= allowed.keys()
+    assert not re.search(r"<(?:img|iframe|object|embed|script src)", PAGE)

@@ -1,0 +1,101 @@
+"""Whatever a caller may send by the OpenAPI document: no 500, and no answer outside of the document."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from local.host import ROOT
+from local.listener import listen, url_of
+from tests.support.service import APP_RESOURCE, app_event, event, running
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+SCOPES = ("altinn:events.publish.admin", "altinn:events.subscribe", "altinn:events.erase", "altinn:events/ttd")
+EXAMPLES = 20
+
+DOCUMENT = json.loads((ROOT / "events_core/http/static/openapi.json").read_text())
+METHODS = {"get", "put", "post", "delete", "patch"}
+OPERATIONS = [
+    pytest.param(path, method, mode, id=f"{method} {path} {mode.value}")
+    for path, item in DOCUMENT["paths"].items()
+    for method in sorted(METHODS & item.keys())
+    for mode in GenerationMode
+    if mode is GenerationMode.POSITIVE or item[method]["tags"] != ["Operating"]  # which take nothing that can be wrong
+]
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+class Served:
+    """The service on a port of its own, in a thread of its own."""
+
+    def __init__(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._data_dir, self._monkeypatch = data_dir, monkeypatch
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self.url = ""
+        self.headers: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Return when it listens."""
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    def stop(self) -> None:
+        """Return when it has ended."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    async def _serve(self) -> None:
+        async with running(self._data_dir, self._monkeypatch, EVENTS_ANONYMOUS_APPS="ttd/apps-test") as service:
+            await service.publish(event(), event(), app_event(id="e1", resource=APP_RESOURCE))
+            self.headers = {"Authorization": f"Bearer {service.org(*SCOPES)}", "PlatformAccessToken": service.app()}
+            listener = listen("127.0.0.1", 0)
+            self._server = uvicorn.Server(uvicorn.Config(service._application, log_config=None, lifespan="off"))
+            self.url = url_of(listener)
+            self._ready.set()
+            await self._server.serve([listener])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The service for all operations, with some events in it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        served = Served(tmp_path_factory.mktemp("served"), monkeypatch)
+        served.start()
+        yield served
+        served.stop()
+
+
+@pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
+def test_every_answer_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
+    """Whatever is sent, well-formed or not: no 500, a documented status, media type, headers and body."""
+
+    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=SCHEMA[path][method].as_strategy(generation_mode=mode))
+    def answers(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(base_url=served.url, headers=served.headers, checks=CHECKS, timeout=10)
+
+    answers()

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def make(*arguments: str, directory: Path = ROOT, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
+    """Run make; it inherits nothing of a make that runs these tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"PATH": path}
+    return subprocess.run(
+        [shutil.which("make") or "make", *arguments],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_is_what_make_does_without_a_target() -> None:
+    """Every target that is meant for people stands in it."""
+    shown = make().stdout
+    assert [line.split()[1] for line in shown.splitlines()] == TARGETS
+    assert {"run", "test", "check", "bench", "clean"} < set(TARGETS)
+
+
+def test_continuous_integration_does_what_a_developer_does() -> None:
+    """`.ci/run` is `make test`."""
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text()
+
+
+@pytest.mark.parametrize("target", ["run", "test"])
+def test_an_older_python_is_one_clear_line(tmp_path: Path, target: str) -> None:
+    """And nothing is installed."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt"):
+        (tmp_path / name).touch()
+    old = tmp_path / "bin" / "python3"
+    old.parent.mkdir()
+    old.write_text('#!/bin/bash\n[ "$1" = --version ] && echo Python 3.9.2 || exit 1\n')
+    old.chmod(0o755)
+    for name in ("python3.11", "python3.12", "python3.13"):
+        (old.parent / name).symlink_to(old)
+    ended = make(target, directory=tmp_path, path=f"{old.parent}:/usr/bin:/bin")
+    assert ended.returncode != 0
+    assert "Python 3.11 or later with venv is needed; python3 here is: Python 3.9.2" in ended.stderr
+    assert not (tmp_path / ".venv").exists()
