@@ -161,8 +161,8 @@ async def _subject(events: Events, caller: Caller, asked: Parameters) -> str | N
         return f"/party/{found}"
     if person:
         known = await events.register.party_of_person(person, caller)
-        # a stream that never holds anything, so that the answer is that of a person without events
-        return f"/party/{known}" if known is not None else f"/party/unknown/{person}"
+        # no event has a subject with a control character, so the answer is that of a person without events
+        return f"/party/{known}" if known is not None else f"/party/unknown\x1f{person}"
     return f"/party/{party}" if party else None
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
+from collections import deque
 
 import azure.functions as func
 import orjson
@@ -21,9 +23,10 @@ from events_core.identity import Caller, Kind
 from events_core.ports import ReadRequest
 
 REQUESTS_A_MINUTE = 60
+MINUTE = 60.0
 SHOWN = ("specversion", "id", "source", "type", "time")
 _NOBODY = Caller(Kind.NONE, "")
-_asked: TTLCache[tuple[str, int], int] = TTLCache(maxsize=100_000, ttl=60)
+_answered: TTLCache[str, deque[float]] = TTLCache(maxsize=100_000, ttl=MINUTE)
 
 
 async def instance_feed(request: Request, events: Events) -> func.HttpResponse:
@@ -54,11 +57,14 @@ def _instance(request: Request) -> tuple[str, str]:
 
 
 def _count(instance: str) -> None:
-    minute = int(time.monotonic() // 60)
-    count = _asked.get((instance, minute), 0) + 1
-    _asked[instance, minute] = count
-    if count > REQUESTS_A_MINUTE:
-        raise errors.too_many_requests("This instance was asked for too often.", 60 - int(time.monotonic() % 60))
+    """Refuse the request when 60 were answered within the last minute."""
+    now = time.monotonic()
+    answered = _answered.setdefault(instance, deque(maxlen=REQUESTS_A_MINUTE))
+    if len(answered) == REQUESTS_A_MINUTE and now - answered[0] < MINUTE:
+        wait = math.ceil(MINUTE - (now - answered[0]))
+        raise errors.too_many_requests("This instance was asked for too often.", wait)
+    answered.append(now)
+    _answered[instance] = answered
 
 
 async def _app_of_instance(events: Events, party: str, guid: str) -> AppId:
@@ -72,7 +78,7 @@ async def _app_of_instance(events: Events, party: str, guid: str) -> AppId:
 
 
 def _source(app: AppId, party: str, guid: str) -> str:
-    return f"https://%/{app.org}/{app.app}/instances/{party}/{guid}"
+    return f"http%://%/{app.org}/{app.app}/instances/{party}/{guid}"
 
 
 def _shown(event: bytes) -> bytes:
