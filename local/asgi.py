@@ -153,7 +153,7 @@ def _response_headers(answer: func.HttpResponse) -> Headers:
     cookies = []
     for name, value in answer.headers.items():
         lower = name.lower()
-        if not _HEADER_VALUE.fullmatch(value):
+        if not (value.isascii() and value.isprintable()) and not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"the response header {lower} holds a character that HTTP does not carry")
         if lower == "set-cookie":
             cookies.append((b"set-cookie", value.encode()))

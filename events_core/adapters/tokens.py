@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import re
 import time
@@ -113,12 +112,36 @@ class _Verified:
     """A token whose signature held: whether it still counts depends on the time and on its key."""
 
     claims: Mapping[str, object]
+    validity: _Validity
     keys: KeySet
     key: Key
 
 
+@dataclass(frozen=True, slots=True)
+class _Validity:
+    """When a token counts (RFC 7519, section 4.1), seconds since the epoch."""
+
+    starts: float
+    expires: float
+
+    @classmethod
+    def of(cls, claims: Mapping[str, object]) -> _Validity:
+        """From `exp`, which is required, `nbf` and `iat`."""
+        expires, not_before, issued = (_date(claims.get(name)) for name in ("exp", "nbf", "iat"))
+        if expires is None:
+            raise _untrusted()
+        return cls(max(not_before or 0, issued or 0), expires)
+
+    def check(self, now: float) -> None:
+        """Refuse a token that does not count yet, or no longer, with 60 seconds of skew."""
+        if self.starts > now + SKEW_SECONDS:
+            raise _untrusted()
+        if self.expires <= now - SKEW_SECONDS:
+            raise errors.unauthorized("The token has expired.")
+
+
 class _Realm:
-    """Issuers by name, and the tokens of theirs that were verified lately, by digest."""
+    """Issuers by name, and the tokens of theirs that were verified lately."""
 
     def __init__(
         self, setting: str, issuers: Mapping[str, _Trust], fallback: _Trust | None, clock: Callable[[], float]
@@ -127,17 +150,16 @@ class _Realm:
         self._issuers = issuers
         self._fallback = fallback
         self._clock = clock
-        self._verified: LRUCache[bytes, _Verified] = LRUCache(_CACHED_TOKENS)
+        self._verified: LRUCache[str, _Verified] = LRUCache(_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Mapping[str, object]:
-        if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
-            raise _untrusted()
-        digest = hashlib.sha256(token.encode()).digest()
-        known = self._verified.get(digest)
+        known = self._verified.get(token)
         if known is None or known.key not in await known.keys.current():
+            if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
+                raise _untrusted()
             known = await self._examine(_Parsed.of(token))
-            self._verified[digest] = known
-        _check_times(known.claims, self._clock())
+            self._verified[token] = known
+        known.validity.check(self._clock())
         return known.claims
 
     async def _examine(self, token: _Parsed) -> _Verified:
@@ -145,7 +167,7 @@ class _Realm:
         for key in await trust.keys.matching(token.kid, token.algorithm):
             if _holds(token, key):
                 _check_audience(token.claims, trust.audience)
-                return _Verified(MappingProxyType(token.claims), trust.keys, key)
+                return _Verified(MappingProxyType(token.claims), _Validity.of(token.claims), trust.keys, key)
         raise _untrusted()
 
     def _issuer_of(self, token: _Parsed) -> _Trust:
@@ -227,15 +249,6 @@ def _check_audience(claims: Mapping[str, object], audience: str | None) -> None:
     named = claims.get("aud")
     if audience is not None and audience not in (named if isinstance(named, list) else [named]):
         raise _untrusted()
-
-
-def _check_times(claims: Mapping[str, object], now: float) -> None:
-    """Check `exp`, `nbf` and `iat` (RFC 7519, section 4.1) with 60 seconds of skew; `exp` is required."""
-    expires, not_before, issued = (_date(claims.get(name)) for name in ("exp", "nbf", "iat"))
-    if expires is None or max(not_before or 0, issued or 0) > now + SKEW_SECONDS:
-        raise _untrusted()
-    if expires <= now - SKEW_SECONDS:
-        raise errors.unauthorized("The token has expired.")
 
 
 def _date(value: object) -> float | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -111,8 +112,11 @@ def timestamp(parameters: Parameters, name: str) -> tuple[int, bool] | None:
     A `+` that arrived as a space is understood. Inexact: the instant lies within the microsecond that is returned.
     """
     text = parameters.one(name)
-    if text is None:
-        return None
+    return None if text is None else _moment(name, text)
+
+
+@lru_cache(maxsize=1_000)
+def _moment(name: str, text: str) -> tuple[int, bool]:
     label = name.capitalize()
     match = _TIMESTAMP.fullmatch(text)
     if not match:

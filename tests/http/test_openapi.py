@@ -17,6 +17,7 @@ from openapi_spec_validator import validate
 import function_app
 from events_core.errors import Problem
 from events_core.http.operations import _PAGE_POLICY
+from local.host import functions_of
 from tests.support.openapi import assert_documented, document, resolved
 from tests.support.service import ANCIENT, APP_FEED, APP_TOKEN_SCOPES, PARTY, PARTY_FEED, PUBLISH, RESOURCE, Service
 from tests.support.service import app_event as sample_app_event
@@ -42,11 +43,10 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def triggers() -> dict[str, tuple[str, str]]:
     """Every HTTP trigger but the fallback: function name to path and method."""
     found = {}
-    for function in function_app.app.get_functions():
-        trigger: Any = function.get_trigger()  # the library types it as the base of all triggers
-        if trigger.get_binding_name() == "httpTrigger" and function.get_function_name() != "zz_fallback":
-            (method,) = trigger.methods
-            found[str(function.get_function_name())] = (f"/{trigger.route}", method.value.lower())
+    for function in functions_of(function_app.app):
+        if function.trigger["type"] == "httpTrigger" and function.name != "zz_fallback":
+            (method,) = function.trigger["methods"]
+            found[function.name] = (f"/{function.trigger['route']}", method.value.lower())
     return found
 
 
