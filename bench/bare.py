@@ -1,4 +1,4 @@
-"""The floor of the HTTP benchmarks: a bare ASGI endpoint that reads the same rows in a thread and joins them."""
+"""The floor of the HTTP benchmarks: on the same server, a bare endpoint that does just the read, and joins it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from urllib.parse import parse_qs
+from pathlib import Path
 
-Message = MutableMapping[str, Any]
-_READERS = ThreadPoolExecutor(4)
+import azure.functions as func
+
+from local.asgi import HttpHost
+from local.host import functions_of
+from local.routing import Router
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+_READERS = ThreadPoolExecutor(2)
 _LOCAL = threading.local()
 _SQL = "SELECT json FROM events INDEXED BY by_resource WHERE resource = ? AND position > ? ORDER BY position LIMIT ?"
 
 
-def _connection() -> sqlite3.Connection:
-    if not hasattr(_LOCAL, "connection"):
-        path = os.path.join(os.environ["EVENTS_DATA_DIR"], "events.db")  # noqa: PTH118 - nothing is imported for it
-        _LOCAL.connection = sqlite3.connect(path, isolation_level=None)
-    connection: sqlite3.Connection = _LOCAL.connection
-    return connection
+@app.function_name("bare")
+@app.route("page", methods=["GET"])
+async def bare(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer `?position=…&size=…`."""
+    arguments = int(req.params["position"]), int(req.params["size"])
+    body = await asyncio.get_running_loop().run_in_executor(_READERS, _page, *arguments)
+    return func.HttpResponse(body, mimetype="application/json")
 
 
 def _page(position: int, size: int) -> bytes:
@@ -30,15 +35,11 @@ def _page(position: int, size: int) -> bytes:
     return b"[" + b",".join(row[0] for row in rows) + b"]"
 
 
-async def application(
-    scope: MutableMapping[str, Any],
-    _: Callable[[], Awaitable[Message]],
-    send: Callable[[Message], Awaitable[None]],
-) -> None:
-    """Answer `?position=…&size=…`."""
-    query = parse_qs(scope["query_string"].decode())
-    arguments = int(query["position"][0]), int(query["size"][0])
-    body = await asyncio.get_running_loop().run_in_executor(_READERS, _page, *arguments)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _connection() -> sqlite3.Connection:
+    if not hasattr(_LOCAL, "connection"):
+        _LOCAL.connection = sqlite3.connect(Path(os.environ["EVENTS_DATA_DIR"]) / "events.db", isolation_level=None)
+    connection: sqlite3.Connection = _LOCAL.connection
+    return connection
+
+
+application = HttpHost(Router(functions_of(app), ""))

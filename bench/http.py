@@ -141,8 +141,8 @@ def main() -> None:
 def measure(port: int, bare_port: int, owner: str, user: str, count: int) -> None:
     """The table."""
     ours, bare = Connection(port), Connection(bare_port)
-    floor = [request("GET", f"/?position={n * SIZE}&size={SIZE}") for n in range(PER_ROUND)]
-    empty_floor = [request("GET", f"/?position={count + 1}&size={SIZE}")] * PER_ROUND
+    floor = [request("GET", f"/page?position={n * SIZE}&size={SIZE}") for n in range(PER_ROUND)]
+    empty_floor = [request("GET", f"/page?position={count + 1}&size={SIZE}")] * PER_ROUND
     owner_pages = pages(ours, APP_FEED, owner, PER_ROUND)
     party_pages = pages(ours, PARTY_FEED, user, PER_ROUND, party=PARTY)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))

@@ -80,7 +80,8 @@ async def read_feed(store: EventStore, request: ReadRequest, permitted: Permitte
         EventsError: UNAVAILABLE when the store or the decision point does not answer; never an unfiltered page.
     """
     page = _Page(request.limit)
-    request = replace(request, scan=min(request.scan, _scan(request.filters)))
+    if not request.filters.empty:
+        request = replace(request, scan=min(request.scan, _scan(request.filters)))
     budget = SCAN_ROWS
     deadline = time.monotonic() + SCAN_SECONDS
     while True:
@@ -118,10 +119,8 @@ async def _fill(page: _Page, chunk: Chunk, permitted: Permitted | None) -> Curso
 
 def _shown(rows: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], list[bytes]]:
     """The rows that are no tombstones, and their texts."""
-    texts = [row.json for row in rows]
-    if None in texts:
-        rows = [row for row, text in zip(rows, texts, strict=True) if text is not None]
-    return rows, [text for text in texts if text is not None]
+    texts = [text for row in rows if (text := row.json) is not None]
+    return (rows if len(texts) == len(rows) else [row for row in rows if row.json is not None]), texts
 
 
 def _continued(request: ReadRequest, chunk: Chunk, page: _Page) -> ReadRequest:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -24,14 +24,15 @@ class Trace:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
+_random = random.Random().getrandbits  # noqa: S311 - ids that are unlike others, no secrets
 _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def begin(traceparent: str | None) -> Trace:
     """Continue the trace that the header names, or begin a new one; it is the current one from now on."""
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    trace_id, flags = match.groups() if match else (secrets.token_hex(16), "00")
-    trace = Trace(trace_id, secrets.token_hex(8), flags)
+    trace_id, flags = match.groups() if match else (f"{_random(128):032x}", "00")
+    trace = Trace(trace_id, f"{_random(64):016x}", flags)
     _current.set(trace)
     return trace
 

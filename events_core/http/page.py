@@ -141,9 +141,9 @@ def page_response(
 
 
 def _etag(consumer: str, media_type: str, following: str, caught_up: str, body: bytes) -> str:
-    digest = hashlib.blake2b(body, digest_size=16)
+    digest = hashlib.sha256(body)
     digest.update(f"\n{consumer}\n{media_type}\n{following}\n{caught_up}".encode())
-    return f'"{digest.hexdigest()}"'
+    return f'"{digest.hexdigest()[:32]}"'
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:
