@@ -10,6 +10,7 @@ RESOURCE_PREFIX = "urn:altinn:resource:"
 APP_PREFIX = f"{RESOURCE_PREFIX}app_"
 PERSON_PREFIX = "urn:altinn:person:identifier-no:"
 
+_PERSON_NUMBER = re.compile(r"[:/][0-9]{11}\Z")
 _ORG = "[A-Za-z0-9-]+"
 _APP = "[A-Za-z0-9._-]+"
 _APP_ID = re.compile(rf"{APP_PREFIX}({_ORG})_({_APP})")
@@ -79,3 +80,8 @@ def modern(resource: str) -> str:
     """The resource itself, with the older notation `altinnapp.{org}.{app}` turned into `app_{org}_{app}`."""
     match = _OLDER_APP_ID.fullmatch(resource)
     return AppId(*match.groups()).resource if match else resource
+
+
+def ends_in_person_number(identifier: str) -> bool:
+    """Whether a URN or path ends in eleven digits; no identifier but a person's has so many."""
+    return _PERSON_NUMBER.search(identifier) is not None

@@ -112,6 +112,7 @@ def compose(settings: Settings) -> Events:
     store = SqliteEventStore(settings.data_dir / "events.db")
     authorization = Authorization(decision_point, register)
     wakeups = Wakeups(store, settings.max_waiters)
+    cursors = CursorCodec(_cursor_key(settings, store))
     return Events(
         settings=settings,
         store=store,
@@ -119,9 +120,9 @@ def compose(settings: Settings) -> Events:
         register=register,
         tokens=_tokens(settings, client),
         authorization=authorization,
-        cursors=CursorCodec(_cursor_key(settings, store)),
+        cursors=cursors,
         wakeups=wakeups,
-        publisher=Publisher(store, authorization, wakeups, settings.apps_domain),
+        publisher=Publisher(store, authorization, wakeups, settings.apps_domain, cursors),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         client=client,
     )

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 MARK_BYTES = 8
 _CURSOR = struct.Struct(f">BQ{MARK_BYTES}s")
+_CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the seal, and what is sealed, in base64
 _BEFORE, _AFTER = 0x12, 0x11  # version 1 in the high half, the side of the row in the low half
 
 
@@ -77,8 +78,10 @@ class CursorCodec:
 
     def decode(self, text: str, stream: Stream) -> Cursor | None:
         """The cursor that `text` is, or None when it is no cursor of this stream and service."""
+        if len(text) != _CHARACTERS:
+            return None
         try:
-            sealed = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+            sealed = base64.b64decode(text, b"-_", validate=True)
             side, position, mark = _CURSOR.unpack(self._cipher.decrypt(sealed, [stream.name.encode()]))
         except (ValueError, InvalidTag, struct.error):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from events_core import errors
-from events_core.altinn import AppId, Instance, app_of, instance_of, modern
+from events_core.altinn import AppId, Instance, app_of, ends_in_person_number, instance_of, modern
 from events_core.authorization import Authorization
 from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.errors import EventsError, FieldError
-from events_core.feed import Stream
+from events_core.feed import CursorCodec, Stream
 from events_core.identity import Caller, Kind
 from events_core.ports import Appended, EventStore
 from events_core.wakeups import Wakeups
@@ -21,16 +22,21 @@ from events_core.wakeups import Wakeups
 ADMIN_SCOPE = "altinn:events.publish.admin"
 PUBLISH_SCOPE = "altinn:events.publish"
 PLATFORM = "platform"
+_LABELS = re.compile(r"(?:[a-z0-9-]+\.)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """The ports that publishing needs, and the domain that app event sources must be under (None: any)."""
+    """The ports that publishing needs, the domain that app event sources must be under (None: any), and the cursors.
+
+    An id that reads as a cursor is refused: who goes on from it would be led elsewhere, and perhaps in a circle.
+    """
 
     store: EventStore
     authorization: Authorization
     wakeups: Wakeups
     apps_domain: str | None = None
+    cursors: CursorCodec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ async def publish(publisher: Publisher, caller: Caller, raws: Sequence[RawEvent]
         raise errors.forbidden(f"The scope {PUBLISH_SCOPE} is required.")
     events = _validated(raws)
     _refuse_reserved_types(caller, events)
+    _refuse_persons_as_resources(events)
     if not caller.has_scope(ADMIN_SCOPE):
         for index, event in enumerate(events):
             if app_of(event.resource):
@@ -130,8 +137,8 @@ def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
     return events
 
 
-def _prefix(index: int, raws: Sequence[RawEvent]) -> str:
-    return f"[{index}]." if len(raws) > 1 else ""
+def _prefix(index: int, batch: Sequence[object]) -> str:
+    return f"[{index}]." if len(batch) > 1 else ""
 
 
 def _require_source_of_app(publisher: Publisher, event: CloudEvent, prefix: str = "") -> None:
@@ -146,8 +153,9 @@ def _require_source_of_app(publisher: Publisher, event: CloudEvent, prefix: str 
 
 def _is_under(source: str, domain: str) -> bool:
     parts = urlsplit(source)
-    host = parts.netloc.lower()
-    return parts.scheme == "https" and (host == domain.lower() or host.endswith("." + domain.lower()))
+    host, domain = parts.netloc.lower(), domain.lower()
+    below = host.removesuffix(domain)
+    return parts.scheme == "https" and host.endswith(domain) and _LABELS.fullmatch(below) is not None
 
 
 def _require_subject(event: CloudEvent) -> None:
@@ -161,6 +169,14 @@ def _refuse_reserved_types(caller: Caller, events: Sequence[CloudEvent]) -> None
         return
     if any(event.type.lower().startswith(f"{PLATFORM}.") for event in events):
         raise errors.forbidden("Event types that begin with 'platform.' are the platform's own.")
+
+
+def _refuse_persons_as_resources(events: Sequence[CloudEvent]) -> None:
+    """The resource goes to the decision point and stands in URLs, where no person's number may be."""
+    for index, event in enumerate(events):
+        if ends_in_person_number(event.resource):
+            detail = "The resource must not be a person."
+            raise errors.bad_request(detail, FieldError(f"{_prefix(index, events)}resource", detail))
 
 
 async def _refuse_unknown_persons(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
@@ -179,9 +195,18 @@ async def _authorize(publisher: Publisher, caller: Caller, events: Sequence[Clou
 
 
 async def _store(publisher: Publisher, events: Sequence[CloudEvent]) -> list[Published]:
+    _refuse_cursors(publisher, events)
     outcomes = await publisher.store.append(events)
     publisher.wakeups.wake({stream for event in events for stream in streams_of(event)})
     return [Published(event, outcome) for event, outcome in zip(events, outcomes, strict=True)]
+
+
+def _refuse_cursors(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
+    codec = publisher.cursors
+    for index, event in enumerate(events):
+        if codec and any(codec.decode(event.id, stream) for stream in streams_of(event)):
+            detail = "The id must not be a place of a feed."
+            raise errors.bad_request(detail, FieldError(f"{_prefix(index, events)}id", detail))
 
 
 def streams_of(event: CloudEvent) -> list[Stream]:

@@ -32,7 +32,7 @@ class Wakeups:
 
     def __init__(self, store: EventStore, max_waiters: int) -> None:
         self._store = store
-        self._places = max_waiters
+        self._most = self._places = max_waiters
         self._watches: dict[Stream, _Watch] = {}
         self.closed = False
 
@@ -40,6 +40,11 @@ class Wakeups:
     def full(self) -> bool:
         """Whether no further request may wait now."""
         return self.closed or self._places <= 0
+
+    @property
+    def half_full(self) -> bool:
+        """Whether half of the places or more are taken."""
+        return self._places * 2 <= self._most
 
     def wake(self, streams: Iterable[Stream]) -> None:
         """Wake the readers that wait for one of the streams."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
-from events_core.altinn import PERSON_PREFIX, app_of, instance_of
+from events_core.altinn import PERSON_PREFIX, app_of, ends_in_person_number, instance_of
 from events_core.identity import Caller, Kind
 
 Attributes = tuple[tuple[str, str], ...]
@@ -39,7 +39,7 @@ _PATH_SUBJECTS = {
 }
 _NEVER_FROM_SUBJECT = {EVENT_ID, EVENT_TYPE, EVENT_SOURCE, RESOURCE, RESOURCE_INSTANCE, APP, APP_RESOURCE, INSTANCE_ID}
 _PATH_SUBJECT = re.compile(r"/(party|user|org|organisation|systemuser)/([^/]+)")
-_PARTY_SUBJECT = re.compile(r"/party/([0-9]+)")
+_PARTY_SUBJECT = re.compile(r"/party/([0-9]{1,10})")
 _URN = re.compile(r"urn:[a-z0-9][a-z0-9-]*:.+", re.IGNORECASE | re.ASCII | re.DOTALL)
 _MEMORY = 10_000
 
@@ -153,7 +153,12 @@ def _of_other_event(resource: str, source: str, kind: str, subject: str | None, 
 
 
 def _of_subject(subject: str) -> tuple[str, str] | None:
-    """The attribute that a subject of a non-app event is; None for a person's number and for unknown shapes."""
+    """The attribute that a subject of a non-app event is; None for unknown shapes, and for a person's number.
+
+    A number that looks like a person's is left out under whatever name it comes.
+    """
+    if ends_in_person_number(subject):
+        return None
     path = _PATH_SUBJECT.fullmatch(subject)
     if path:
         wants_digits = path[1] == "party"

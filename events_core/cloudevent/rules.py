@@ -43,7 +43,7 @@ _RULES: Mapping[str, _Rule] = {
     "resource": _Rule(2048, rfc.is_urn, "must be a URN (RFC 8141)"),
     "subject": _Rule(512),
     "alternativesubject": _Rule(512),
-    "resourceinstance": _Rule(),
+    "resourceinstance": _Rule(2048),
     "time": _Rule(None, rfc.is_timestamp, "must be an RFC 3339 timestamp with a zone"),
     "dataschema": _Rule(None, rfc.is_absolute_uri, "must be an absolute URI (RFC 3986, section 4.3)"),
     "datacontenttype": _Rule(None, rfc.is_media_type, "must be a media type (RFC 2046)"),

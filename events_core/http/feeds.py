@@ -183,12 +183,17 @@ async def answer(request: Request, events: Events, feed: Feed) -> func.HttpRespo
     """Read the page and answer with it, waiting for it where the request prefers that."""
     negotiated(request.header("accept"))
     wanted = _read_request(events, feed)
-    seconds = _seconds(request, wanted)
+    seconds = 0 if _takes_others_place(events, feed) else _seconds(request, wanted)
     page, met = await read_or_wait(events.store, events.wakeups, wanted, feed.permitted, seconds)
     if feed.shown:
         page = replace(page, events=[feed.shown(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}
     return page_response(request, feed, page, events.cursors.encode(page.end, feed.seal), applied)
+
+
+def _takes_others_place(events: Events, feed: Feed) -> bool:
+    """Whether who has not logged in would wait where only half of the places are left, which are for callers."""
+    return not feed.caller.consumer and events.wakeups.half_full
 
 
 def _seconds(request: Request, wanted: ReadRequest) -> int:

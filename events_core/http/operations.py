@@ -36,17 +36,23 @@ async def health(_: func.HttpRequest) -> func.HttpResponse:
 
 
 async def ready(_: func.HttpRequest) -> func.HttpResponse:
-    """Whether every port answers: store, decision point, Register, issuers."""
-    return _report(
-        await _check(
-            lambda events: {
-                "store": events.store,
-                "decisionPoint": events.decision_point,
-                "register": events.register,
-                "issuers": events.tokens,
-            }
-        )
-    )
+    """Whether every port answers: store, decision point, Register, issuers; who asks meanwhile shares the answer."""
+    global _checking  # noqa: PLW0603 - one check at a time is for the process
+    if _checking is None or _checking.done() or _checking.get_loop() is not asyncio.get_running_loop():
+        _checking = asyncio.create_task(_check(_every_port))
+    return _report(await asyncio.shield(_checking))
+
+
+def _every_port(events: Events) -> Mapping[str, Pingable]:
+    return {
+        "store": events.store,
+        "decisionPoint": events.decision_point,
+        "register": events.register,
+        "issuers": events.tokens,
+    }
+
+
+_checking: asyncio.Task[dict[str, str]] | None = None
 
 
 class _Health:

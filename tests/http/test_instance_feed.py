@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,20 @@ from typing import Any
 import pytest
 
 from tests.support.asgi import Answer
-from tests.support.reading import app_events, next_query
-from tests.support.service import ANCIENT, APP_RESOURCE, PARTY, Service, event, ids, instance_source, running
+from tests.support.reading import app_events, next_query, until_waiting
+from tests.support.service import (
+    ANCIENT,
+    APP_FEED,
+    APP_RESOURCE,
+    PARTY,
+    Service,
+    event,
+    ids,
+    instance_source,
+    running,
+)
 
+FUTURE = "2999-01-01T00:00:00Z"
 OPEN_APPS = "ttd/apps-test,ttd/second"
 SHOWN = {"specversion", "id", "source", "type", "time"}
 
@@ -189,6 +201,21 @@ async def test_instances_that_do_not_exist_are_counted_as_well(open_service: Ser
     await publish(open_service, closed := str(uuid.uuid4()), "ttd/closed")
     for guid in (closed, str(uuid.uuid4())):
         assert {(await ask(open_service, guid)).status for _ in range(121)} == {404, 429}
+
+
+async def test_who_has_not_logged_in_leaves_half_of_the_places_to_callers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can keep the long polls of callers out by waiting without login."""
+    async with running(tmp_path, monkeypatch, EVENTS_ANONYMOUS_APPS=OPEN_APPS, EVENTS_MAX_WAITERS="2") as service:
+        await publish(service, guid := str(uuid.uuid4()))
+        target, wait = f"/events/instanceeventsforinstance/{PARTY}/{guid}", {"Prefer": "wait=2"}
+        first = asyncio.create_task(service.request("POST", target, json_body={"from": FUTURE}, headers=wait))
+        await until_waiting()
+        second = await service.request("POST", target, json_body={"from": FUTURE}, headers=wait)
+        owner = await service.get(APP_FEED, service.org(), from_=FUTURE, headers=wait)
+        answers = [await first, second, owner]
+    assert ["preference-applied" in answer.headers for answer in answers] == [True, False, True]
 
 
 async def test_the_events_of_an_instance_are_found_behind_many_others(open_service: Service) -> None:

@@ -217,9 +217,10 @@ async def test_types_of_the_platform_are_for_its_own_apps(service: Service, app_
 
 
 async def test_a_person_whom_register_does_not_know_is_refused(service: Service) -> None:
-    """A person's subject that Register does not know is 403, and the number is not repeated."""
+    """A person's subject that Register does not know is 403 that says so, and does not repeat the number."""
     answer = await structured(service, event(subject=STRANGER_SUBJECT))
     assert (answer.status, b"20868012804" in answer.body) == (403, False)
+    assert answer.json()["detail"] == "The subject names a person that Register does not know."
     assert await feed(service) == []
 
 
@@ -306,3 +307,11 @@ async def test_a_permit_for_one_resource_is_none_for_another(service: Service) -
     service.pdp.decide = lambda asked: PERMIT if asked_of(asked) == "ttd-mail" else DENY
     answers = [await structured(service, event(resource)) for resource in (RESOURCE, f"{RESOURCE}-2", RESOURCE)]
     assert [answer.status for answer in answers] == [200, 403, 200]
+
+
+async def test_a_person_is_no_resource(service: Service) -> None:
+    """A resource that ends in a person's number is 400, names `resource`, and repeats no number."""
+    answer = await structured(service, event("urn:altinn:person:identifier-no:01899699552"))
+    assert (answer.status, answer.json()["errors"][0]["field"]) == (400, "resource")
+    assert b"01899699552" not in answer.body
+    assert service.pdp.requests == []

@@ -198,6 +198,8 @@ async def test_the_source_must_be_the_url_of_an_instance(service: Service, sourc
         ("https://apps.altinn.example.evil.example", 400),
         ("https://evilapps.altinn.example", 400),
         ("https://ttd.apps.altinn.example:8443", 400),
+        ("https://evil.example%2F.apps.altinn.example", 400),
+        ("https://.apps.altinn.example", 400),
         ("https://altinn.example", 400),
     ],
 )

@@ -27,6 +27,7 @@ from tests.support.publishing import (
     stored,
     structured,
 )
+from tests.support.reading import place
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
@@ -36,6 +37,7 @@ from tests.support.service import (
     PARTY_FEED,
     PUBLISH,
     RESOURCE,
+    RESOURCE_FEED,
     Service,
     event,
     ids,
@@ -248,6 +250,17 @@ async def test_attributes_are_as_long_as_they_may_be(service: Service, name: str
     assert (await structured(service, event(**{name: longest}))).status == 200
     answer = await structured(service, event(**{name: longest + "x"}))
     assert (answer.status, fields(answer)) == (400, [name])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_an_id_is_no_cursor_of_its_feed(service: Service, number: int) -> None:
+    """Whoever goes on after that id alone would be led back, and round and round; nothing is stored."""
+    first = (await batch(service, [event()])).json()["events"][0]["id"]
+    page = await service.get(RESOURCE_FEED, service.org("altinn:events.subscribe"), resource=RESOURCE, from_=ANCIENT)
+    events = [event() for _ in range(number)] + [event(id=place(page)["at"])]
+    answer = await batch(service, events)
+    assert (answer.status, fields(answer)) == (400, ["[1].id" if number else "id"])
+    assert ids(await feed(service)) == [first]
 
 
 async def test_characters_are_counted_not_bytes(service: Service) -> None:

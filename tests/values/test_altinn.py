@@ -2,7 +2,7 @@
 
 import pytest
 
-from events_core.altinn import AppId, app_of, instance_of, modern
+from events_core.altinn import AppId, app_of, ends_in_person_number, instance_of, modern
 
 GUID = "1b2c3d4e-0000-4000-8000-000000000001"
 SOURCE = f"https://ttd.apps.altinn.no/ttd/apps-test/instances/50002108/{GUID}"
@@ -65,3 +65,19 @@ def test_what_is_not_exactly_an_instance_url_names_none(source: str) -> None:
 def test_the_older_notation_of_an_app_is_understood(older: str, current: str) -> None:
     """`altinnapp.{org}.{app}` becomes `app_{org}_{app}`, anything else stays."""
     assert modern(older) == current
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        ("urn:altinn:person:identifier-no:01899699552", True),
+        ("urn:altinn:ssn:01899699552", True),
+        ("/user/01899699552", True),
+        ("/party/50002108", False),
+        (f"urn:altinn:party:uuid:{GUID}", False),
+        ("urn:altinn:resource:ttd-01899699552", False),
+    ],
+)
+def test_eleven_digits_at_the_end_are_a_persons(identifier: str, *, expected: bool) -> None:
+    """Whatever name a number of eleven digits comes under, it is taken for a person's."""
+    assert ends_in_person_number(identifier) is expected

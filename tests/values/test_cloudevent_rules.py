@@ -110,7 +110,15 @@ def test_all_other_characters_are_kept(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("id", 256), ("type", 256), ("source", 2048), ("resource", 2048), ("subject", 512), ("alternativesubject", 512)],
+    [
+        ("id", 256),
+        ("type", 256),
+        ("source", 2048),
+        ("resource", 2048),
+        ("subject", 512),
+        ("alternativesubject", 512),
+        ("resourceinstance", 2048),
+    ],
 )
 def test_lengths_are_limited_in_characters(name: str, limit: int) -> None:
     """An attribute of its greatest length is accepted, one character more is refused."""

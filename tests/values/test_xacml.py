@@ -282,3 +282,9 @@ def test_level_for_orgs_serves_service_owners_alone() -> None:
 def test_instances_of_one_app_are_different_questions() -> None:
     """Events of two instances are never decided by one answer."""
     assert resource_of(app_event()) != resource_of(app_event(source=instance_url(OTHER_GUID)))
+
+
+@pytest.mark.parametrize("subject", ["urn:altinn:ssn:01899699552", "/user/01899699552", "urn:x:person:01899699552"])
+def test_a_number_like_a_persons_is_no_attribute_under_any_name(subject: str) -> None:
+    """Eleven digits never go to the decision point, whatever they are called."""
+    assert "01899699552" not in str(resource_of(other_event(subject=subject)))
