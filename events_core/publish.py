@@ -197,14 +197,14 @@ async def _authorize(publisher: Publisher, caller: Caller, events: Sequence[Clou
 async def _store(publisher: Publisher, events: Sequence[CloudEvent]) -> list[Published]:
     _refuse_cursors(publisher, events)
     outcomes = await publisher.store.append(events)
-    publisher.wakeups.wake({stream for event in events for stream in streams_of(event)})
+    publisher.wakeups.wake(stream for event in events for stream in streams_of(event))
     return [Published(event, outcome) for event, outcome in zip(events, outcomes, strict=True)]
 
 
 def _refuse_cursors(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
     codec = publisher.cursors
     for index, event in enumerate(events):
-        if codec and any(codec.decode(event.id, stream) for stream in streams_of(event)):
+        if codec and codec.may_be(event.id) and any(codec.decode(event.id, stream) for stream in streams_of(event)):
             detail = "The id must not be a place of a feed."
             raise errors.bad_request(detail, FieldError(f"{_prefix(index, events)}id", detail))
 

@@ -48,9 +48,9 @@ class Wakeups:
 
     def wake(self, streams: Iterable[Stream]) -> None:
         """Wake the readers that wait for one of the streams."""
-        for stream in streams:
-            if watch := self._watches.get(stream):
-                watch.wake()
+        if self._watches:
+            for stream in self._watches.keys() & set(streams):
+                self._watches[stream].wake()
 
     def close(self) -> None:
         """Wake everybody and let nobody wait any more, so that the process can stop."""
