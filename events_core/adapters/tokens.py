@@ -20,6 +20,7 @@ from events_core import errors
 from events_core.adapters.jwks import ALGORITHMS, DEADLINE_SECONDS, Key, KeySet, KeySource, SessionFactory
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
+MAX_NESTED = 256
 SKEW_SECONDS = 60
 ANY_ISSUER = "*"
 """In development, the platform issuer whose keys verify the tokens of every issuer that is not named."""
@@ -224,8 +225,13 @@ def _decoded(segment: str) -> bytes:
 
 
 def _json_object(segment: str) -> dict[str, Any]:
-    """The JSON object in a segment; duplicate names at any depth are refused (RFC 7519, section 4)."""
+    """The JSON object in a segment; duplicate names at any depth are refused (RFC 7519, section 4).
+
+    How deep the parsers go depends on their version, so what nests without need is refused before.
+    """
     text = _decoded(segment)
+    if text.count(b"[") + text.count(b"{") > MAX_NESTED:
+        raise _untrusted()
     try:
         value = orjson.loads(text)
         json.loads(text, object_pairs_hook=_distinct)
