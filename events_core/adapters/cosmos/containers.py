@@ -1,0 +1,64 @@
+"""Every container of the database as data: what infra/ creates, and what tests create for themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+THIRTY_DAYS = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container: its partition key path, and what its documents are unique and found by.
+
+    `indexed` names the properties that queries use; None indexes everything, as Cosmos DB does by itself. `id` and
+    `_ts` are always indexed. `default_ttl` is in seconds: None keeps documents for ever, -1 those without a `ttl`
+    of their own. Unique keys hold within a logical partition, and can never be changed.
+    """
+
+    name: str
+    partition_key: str
+    indexed: tuple[str, ...] | None = ()
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    default_ttl: int | None = None
+
+    @property
+    def indexing_policy(self) -> dict[str, Any]:
+        """The policy as Cosmos DB takes it; a partition key path other than `/id` has to be named like any other."""
+        paths = ["/*"] if self.indexed is None else [f"/{name}/?" for name in self.indexed]
+        excluded = ['/"_etag"/?'] if self.indexed is None else ["/*"]
+        return {
+            "indexingMode": "consistent",
+            "automatic": True,
+            "includedPaths": [{"path": path} for path in paths],
+            "excludedPaths": [{"path": path} for path in excluded],
+        }
+
+    @property
+    def unique_key_policy(self) -> dict[str, Any] | None:
+        """The policy as Cosmos DB takes it, None when nothing but `id` is unique."""
+        if not self.unique_keys:
+            return None
+        return {"uniqueKeys": [{"paths": list(paths)} for paths in self.unique_keys]}
+
+
+_STREAM_FILTERS = ("type", "source", "subject", "alternativesubject", "org", "resource")
+
+CONTAINERS = (
+    Container(
+        "streams",
+        "/partition",
+        indexed=("partition", "stream", "seq", "ukey", "eventId", "registered", *_STREAM_FILTERS),
+        unique_keys=(("/ukey",),),
+    ),
+    Container("cursors", "/id", indexed=("name", "stream", "floor", "owed")),
+    Container("subscriptions", "/partition", indexed=("partition", "ukey", "consumer"), unique_keys=(("/ukey",),)),
+    Container("deliveries", "/partition", indexed=("partition", "subscription", "state"), default_ttl=-1),
+    Container("due", "/id", indexed=("at",)),
+    Container("parked", "/id", indexed=("stream",)),
+    Container("trace", "/event", indexed=("event", "at"), default_ttl=THIRTY_DAYS),
+    # The library behind the Cosmos DB trigger makes its own queries here.
+    Container("leases", "/id", indexed=None),
+)
+"""Every container, in no particular order. A database is complete with these and nothing else."""

@@ -1,0 +1,198 @@
+"""A Cosmos DB for tests: the emulator of tests/emulator, or whatever EVENTS_TEST_COSMOS names."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import pytest
+from azure.cosmos import PartitionKey
+from azure.cosmos.aio import CosmosClient
+
+from events_core.adapters.cosmos.containers import CONTAINERS
+from tests.support import emulator
+from tests.support.cosmos_probe import ATOMIC, not_honoured
+from tests.support.emulator import Emulator
+
+OTHER_SERVER = "EVENTS_TEST_COSMOS"
+_KEY = base64.b64encode(b"the emulator asks for no key").decode()
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is to happen to the next requests of a kind; the emulator's own paths stay well.
+
+    `operation` is create, upsert, replace, patch, delete, read, query, batch or `meta` (whatever is about no document);
+    None is any but `meta`. The first `skip` requests of the kind pass, then `times` of them are struck, each with
+    `probability`. They are answered with `status` or `cut` off, after `delay_ms`; with `after` only once the server
+    has done what they ask. Without a status or a cut they are slow, and that is all.
+    """
+
+    operation: str | None = None
+    container: str | None = None
+    database: str | None = None
+    status: int | None = None
+    substatus: int | None = None
+    retry_after_ms: int | None = None
+    cut: bool = False
+    after: bool = False
+    delay_ms: float = 0
+    skip: int = 0
+    times: int = 1
+    probability: float = 1
+
+
+def _as_json(fault: Fault) -> dict[str, Any]:
+    words = {"retry_after_ms": "retryAfterMs", "delay_ms": "delayMs"}
+    return {words.get(name, name): value for name, value in vars(fault).items() if value is not None}
+
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Requests by container and operation; those that are about no document are `meta`, under no name."""
+
+ours_only = pytest.mark.skipif(OTHER_SERVER in os.environ, reason="only the emulator of tests/emulator can do this")
+
+
+class UnfitServerError(Exception):
+    """A server cannot serve the tests; the text says what it does not honour."""
+
+
+@dataclass
+class CosmosServer:
+    """A server that speaks Cosmos DB; `emulator` is None when it is another than ours, which `lacks` some promises."""
+
+    connection_string: str
+    emulator: Emulator | None = None
+    databases: list[str] = field(default_factory=list)
+    injected: bool = False
+    lacks: Sequence[str] = ()
+
+    def client(self, **options: Any) -> CosmosClient:
+        """A client of the SDK for `async with`, set up as the server needs it."""
+        return CosmosClient.from_connection_string(self.connection_string, **self._connection, **options)
+
+    @property
+    def _connection(self) -> dict[str, Any]:
+        # An emulator's certificate is its own, and the address that it tells is not the one that leads to it.
+        host = urlsplit(self.connection_string.split("AccountEndpoint=")[1].split(";")[0]).hostname
+        return {"connection_verify": False, "enable_endpoint_discovery": False} if host in _LOOPBACK else {}
+
+    async def make_containers(self) -> str:
+        """Create a database with every container of the service; return its name."""
+        name = f"test-{uuid.uuid4().hex}"
+        async with self.client() as client:
+            database = await client.create_database(name)
+            self.databases.append(name)
+            for container in CONTAINERS:
+                keys = {"unique_key_policy": container.unique_key_policy} if container.unique_keys else {}
+                options: dict[str, Any] = {"indexing_policy": container.indexing_policy, **keys}
+                if container.default_ttl is not None:
+                    options["default_ttl"] = container.default_ttl
+                await database.create_container(container.name, PartitionKey(container.partition_key), **options)
+        return name
+
+    async def not_honoured(self) -> list[str]:
+        """The names of the promises of Cosmos DB that the server breaks, found out by trying."""
+        async with self.database() as database, self.client() as client:
+            return await not_honoured(client.get_database_client(database).get_container_client("streams"))
+
+    async def drop(self, *names: str) -> None:
+        """Delete databases that `make_containers` made."""
+        async with self.client() as client:
+            for name in names:
+                await client.delete_database(name)
+                self.databases.remove(name)
+
+    async def clean(self) -> None:
+        """Delete every database that is left, and forget the faults that were injected here."""
+        if self.databases:
+            await self.drop(*self.databases)
+        if self.injected:
+            await self.heal()
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[str]:
+        """A database with every container, as long as the context lasts."""
+        name = await self.make_containers()
+        try:
+            yield name
+        finally:
+            await self.drop(name)
+
+    async def inject(self, *faults: Fault) -> None:
+        """Have faults happen to the next requests, besides those that wait already."""
+        self.injected = True
+        await self._administer("POST", "/_faults", json=[_as_json(fault) for fault in faults])
+
+    async def heal(self) -> None:
+        """Forget the faults that have not happened yet."""
+        await self._administer("DELETE", "/_faults")
+
+    async def counts(self, database: str) -> Counts:
+        """The requests on a database since this was last asked, faulty ones too."""
+        counts: Counts = await self._administer("GET", f"/_counts/{quote(database)}")
+        return counts
+
+    async def memory(self) -> int:
+        """The bytes of documents and all else that the emulator holds on its heap, after collecting what it can."""
+        answer: dict[str, int] = await self._administer("GET", "/_memory")
+        return answer["heapUsed"]
+
+    async def _administer(self, method: str, path: str, **options: Any) -> Any:
+        assert self.emulator is not None, "faults and counts are the emulator's own"
+        async with aiohttp.request(method, self.emulator.url + path, **options) as response:
+            assert response.status == 200
+            return await response.json()
+
+
+@cache
+def _shared(mode: str, latency_ms: float, lag_ms: float) -> Emulator:
+    return emulator.start(mode, latency_ms=latency_ms, lag_ms=lag_ms)
+
+
+_lacking: dict[str, list[str]] = {}
+
+
+async def _check(server: CosmosServer) -> None:
+    """Try a server once a process."""
+    key = server.connection_string
+    if key not in _lacking:
+        _lacking[key] = await server.not_honoured()
+    server.lacks = _lacking[key]
+    if fatal := set(server.lacks) - ATOMIC:
+        raise UnfitServerError(f"The server of {OTHER_SERVER} does not honour: {', '.join(sorted(fatal))}.")
+
+
+@asynccontextmanager
+async def cosmos_server(
+    mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60
+) -> AsyncIterator[CosmosServer]:
+    """A server for tests; its databases are dropped in the end. One emulator of a kind serves the whole process.
+
+    `mode` is `atomic` (batches hold or fail as one), `prefix` (a batch stops where it fails, and what came before
+    stays) or `lagging` (atomic, and each read sees what stood up to `lag_ms` ago). A request takes `latency_ms` longer.
+
+    Raises:
+        EmulatorMissingError: There is no emulator here, and EVENTS_TEST_COSMOS names no other server.
+        UnfitServerError: The other server breaks promises that no test can do without.
+    """
+    if connection_string := os.environ.get(OTHER_SERVER):
+        server = CosmosServer(connection_string)
+        await _check(server)
+    else:
+        running = await asyncio.to_thread(_shared, mode, latency_ms, lag_ms)
+        server = CosmosServer(f"AccountEndpoint={running.url}/;AccountKey={_KEY};", running)
+    try:
+        yield server
+    finally:
+        await server.clean()
