@@ -13,15 +13,18 @@ from events_core.xacml import Decision, Question
 
 __all__ = [
     "Appended",
+    "Checkpoint",
     "Chunk",
     "Decision",
     "DecisionPoint",
     "EventStore",
+    "Parked",
     "PartyRegister",
     "Pingable",
     "Question",
     "ReadRequest",
     "StoredEvent",
+    "StreamLedger",
     "TokenVerifier",
 ]
 
@@ -156,6 +159,72 @@ class EventStore(Pingable, Protocol):
 
     async def close(self) -> None:
         """Release files, threads and connections; what was acknowledged stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """From the event at `position` on, the events of a stream are held back from `target` until they are replayed.
+
+    `reason` is for an operator and names neither a person nor what an event says.
+    """
+
+    target: Stream
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a resource stream has been followed: `position` is done, but for what is `parked`.
+
+    `etag` stands for all of it together, None before it was first written. `owed` when more is known to follow.
+    """
+
+    position: int = 0
+    etag: str | None = None
+    owed: bool = False
+    parked: Sequence[Parked] = ()
+
+
+class StreamLedger(Protocol):
+    """What following up needs of a store whose subject and org streams are projected from its resource streams.
+
+    Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
+    """
+
+    async def checkpoint(self, stream: Stream) -> Checkpoint:
+        """How far the stream has been followed; `Checkpoint()` when it never was."""
+
+    async def advance(
+        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+    ) -> bool:
+        """Replace the checkpoint, in one write that gives it a new etag even when nothing else changes.
+
+        False, and nothing is written, when it is no longer the one that was read.
+        """
+
+    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+        """The next rows in their order, tombstones among them, without a gap; none only at the end of the stream.
+
+        Where retention has removed rows it goes on with the oldest that is kept.
+        """
+
+    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
+        """Append events of one resource stream to a subject or org stream, in their order.
+
+        What stands there already stays as it is, so that the same call again, also while another is at work on the
+        same events, changes nothing. A tombstone is appended as a tombstone. Rows are registered at the moment of
+        projection. Any exception but UNAVAILABLE means that these events cannot be stored there.
+        """
+
+    async def owed(self) -> Sequence[Stream]:
+        """The resource streams whose checkpoint is marked so."""
+
+    async def behind(self) -> Sequence[Stream]:
+        """The resource streams that hold more than their checkpoint says; looks at every stream."""
+
+    async def parked(self) -> Sequence[Stream]:
+        """The resource streams whose checkpoint holds events back."""
 
 
 class DecisionPoint(Pingable, Protocol):

@@ -1,0 +1,72 @@
+"""What requests to Cosmos DB cost: counted by operation, logged once a minute, and a metric."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from logging import getLogger
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import metrics
+
+CHARGE = "x-ms-request-charge"
+_LOG_SECONDS = 60.0
+_METADATA = "metadata"
+_log = getLogger(__name__)
+_operation: ContextVar[str] = ContextVar("cosmos_operation", default="other")
+_metric = metrics.get_meter("events").create_histogram(
+    "events.cosmos.request_charge", unit="{request_unit}", description="Request units of one request to Cosmos DB"
+)
+
+
+@contextmanager
+def operation(name: str) -> Iterator[None]:
+    """Count the requests of this task within the block under `name`."""
+    token = _operation.set(name)
+    try:
+        yield
+    finally:
+        _operation.reset(token)
+
+
+class Charges:
+    """Requests and request units by operation, of one client; requests about no document are `metadata`.
+
+    Its two methods are the hooks of azure-core's pipeline, which calls them for every try of every request.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.requests: Counter[str] = Counter()
+        self.units: Counter[str] = Counter()
+        self._clock = clock
+        self._logged_at = clock()
+        self._logged: Counter[str] = Counter()
+
+    def sending(self, request: Any) -> None:
+        """Count a request that is about to be sent."""
+        self.requests[_named(request.http_request.url)] += 1
+
+    def received(self, response: Any) -> None:
+        """Count what an answer says that it cost."""
+        name = _named(response.http_request.url)
+        charge = float(response.http_response.headers.get(CHARGE, 0))
+        self.units[name] += charge  # type: ignore[assignment]  # a Counter adds whatever numbers it is given
+        _metric.record(charge, {"operation": name})
+        if self._clock() - self._logged_at > _LOG_SECONDS:
+            self.log()
+
+    def log(self) -> None:
+        """Log what was spent since this was last logged."""
+        spent = self.units - self._logged
+        self._logged, self._logged_at = self.units.copy(), self._clock()
+        if spent:
+            rounded = {name: round(units, 2) for name, units in spent.items()}
+            _log.info("Request units spent in Cosmos DB", extra={"requestUnits": rounded})
+
+
+def _named(url: str) -> str:
+    return _operation.get() if "/docs" in urlsplit(url).path else _METADATA

@@ -1,0 +1,63 @@
+"""Erasing an event: tombstones in place, in every stream that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from events_core.adapters.cosmos.client import CosmosDatabase
+from events_core.adapters.cosmos.cursors import CursorDocuments
+from events_core.adapters.cosmos.documents import Document, Marks, Row, tombstone, ukey_of
+from events_core.adapters.cosmos.names import Names
+from events_core.adapters.cosmos.projection import Projection
+from events_core.adapters.cosmos.queries import STREAMS, StreamQueries
+from events_core.altinn import app_of
+from events_core.feed import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Eraser:
+    """Erases events; every call may be repeated, and completes what another one left."""
+
+    database: CosmosDatabase
+    queries: StreamQueries
+    cursors: CursorDocuments
+    projection: Projection
+    names: Names
+    marks: Marks
+
+    async def erase(self, resource: str, source: str, event_id: str) -> bool:
+        """Answer `EventStore.erase`.
+
+        While the event was not followed up, somebody may be about to project it: its tombstone is projected first,
+        so that its key is taken everywhere before the copies are looked for.
+        """
+        ukey = ukey_of(resource, source, event_id)
+        name = self.names.of(Stream.of_resource(resource))
+        copies = await self.queries.copies(ukey)
+        original = next((each for each in copies if each["stream"] == name), None)
+        if original is None:
+            return False
+        await self._replace(original)
+        if (await self.cursors.bounds(name)).checkpoint < original["seq"]:
+            await self._occupy(original)
+            copies = await self.queries.copies(ukey)
+        for each in copies:
+            if each["stream"] != name:
+                await self._replace(each)
+        return True
+
+    async def _replace(self, document: Document) -> None:
+        """Leave a tombstone; rows that retention has removed meanwhile are gone all the same."""
+        if document["live"]:
+            await self.database.replace("erase", STREAMS, tombstone(document))
+
+    async def _occupy(self, original: Document) -> None:
+        """Project the tombstone to wherever the event itself may still be on its way to."""
+        app = app_of(original["resource"])
+        if app is None:
+            return
+        targets = [Stream.of_org(app.org)]
+        if original.get("subject"):
+            targets.append(Stream.of_subject(original["subject"]))
+        for target in targets:
+            await self.projection.project(target, [Row(tombstone(original), self.marks)])

@@ -1,0 +1,88 @@
+"""What following up needs of the store: checkpoints in `cursors`, and the projected streams."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from events_core.adapters.cosmos.cursors import CursorDocuments, new_document
+from events_core.adapters.cosmos.documents import Document
+from events_core.adapters.cosmos.heads import Heads
+from events_core.adapters.cosmos.names import Names
+from events_core.adapters.cosmos.projection import Projection
+from events_core.adapters.cosmos.reader import Reader
+from events_core.feed import Stream
+from events_core.ports import Checkpoint, Parked, StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CosmosLedger:
+    """A StreamLedger; `ready` opens the store that it belongs to."""
+
+    ready: Callable[[], Awaitable[None]]
+    cursors: CursorDocuments
+    heads: Heads
+    names: Names
+    reader: Reader
+    projection: Projection
+
+    async def checkpoint(self, stream: Stream) -> Checkpoint:
+        """How far a resource stream has been followed; see `StreamLedger.checkpoint`."""
+        await self.ready()
+        document = await self.cursors.get(self.names.of(stream))
+        return Checkpoint() if document is None else _checkpoint_of(document)
+
+    async def advance(
+        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+    ) -> bool:
+        """Replace the checkpoint that was read; see `StreamLedger.advance`."""
+        await self.ready()
+        name = self.names.of(stream)
+        changes: dict[str, Any] = {"checkpoint": position, "owed": owed, "parked": [_as_json(each) for each in parked]}
+        if checkpoint.etag is None:
+            return await self.cursors.create(new_document(name, stream) | changes)
+        return await self.cursors.advance(name, checkpoint.etag, **changes)
+
+    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+        """The next rows of a stream; see `StreamLedger.read_after`."""
+        await self.ready()
+        return await self.reader.rows_after(self.names.of(stream), position, limit)
+
+    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
+        """Append events to a subject or org stream; see `StreamLedger.project`."""
+        await self.ready()
+        await self.projection.project(target, events)
+
+    async def owed(self) -> Sequence[Stream]:
+        """The resource streams whose checkpoint is marked so; one indexed query."""
+        await self.ready()
+        return _streams_of(await self.cursors.where("c.owed = true"))
+
+    async def behind(self) -> Sequence[Stream]:
+        """The resource streams that hold more than their checkpoint says; one request for each of them."""
+        await self.ready()
+        documents = await self.cursors.where("IS_DEFINED(c.stream)")
+        return [
+            stream
+            for document, stream in zip(documents, _streams_of(documents), strict=True)
+            if (await self.heads.fresh(document["name"])).position > document["checkpoint"]
+        ]
+
+    async def parked(self) -> Sequence[Stream]:
+        """The resource streams whose checkpoint holds events back."""
+        await self.ready()
+        return _streams_of(await self.cursors.where("IS_DEFINED(c.parked[0])"))
+
+
+def _streams_of(documents: Sequence[Document]) -> list[Stream]:
+    return [Stream(str(document["stream"])) for document in documents]
+
+
+def _checkpoint_of(document: Document) -> Checkpoint:
+    parked = [Parked(Stream(each["target"]), each["position"], each["reason"]) for each in document.get("parked", ())]
+    return Checkpoint(document["checkpoint"], document["_etag"], bool(document["owed"]), parked)
+
+
+def _as_json(parked: Parked) -> Document:
+    return {"target": parked.target.name, "position": parked.position, "reason": parked.reason}

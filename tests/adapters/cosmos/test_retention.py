@@ -1,0 +1,175 @@
+"""Retention and erasure on Cosmos DB: floors, placeholders, tombstones wherever the event was projected."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from events_core.adapters.cosmos import CosmosEventStore
+from events_core.errors import EventsError
+from events_core.feed import START, Stream
+from events_core.ports import ReadRequest
+from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after, positions
+from tests.contract.event_store import APP, PARTY, PERSON, SECOND, event, events, everything, ids
+from tests.support.cosmos import Fault
+
+ORG = Stream.of_org("ttd")
+SUBJECT = Stream.of_subject(PARTY)
+
+
+async def _aged(place: Place, store: CosmosEventStore, old: int, new: int) -> None:
+    """Old events and new ones, all followed up; the clock stands where the new ones are."""
+    await store.append([event(f"old {n}") for n in range(old)])
+    await follow(store)
+    place.clock.now += SECOND
+    await store.append([event(f"new {n}") for n in range(new)])
+    await follow(store)
+
+
+async def test_the_floor_is_raised_an_hour_before_anything_is_deleted(place: Place) -> None:
+    """Readers that began before may go on; a second call after the gap deletes."""
+    store = place.open(retention_gap=3_600)
+    await _aged(place, store, 3, 2)
+    assert await store.expire(place.clock.now) == 0
+    assert await store.expire(place.clock.now) == 0
+    assert len(await place.documents()) == 5
+    assert (await place.open(retention_gap=0).expire(place.clock.now)) == 3
+    assert positions(await place.documents()) == [4, 5]
+
+
+async def test_the_floor_never_passes_the_checkpoint(place: Place) -> None:
+    """What was not followed up is kept, however old it is."""
+    store = place.open()
+    await store.append(events(2))
+    await follow(store)
+    await store.append([event("not followed")])
+    place.clock.now += SECOND
+    assert await store.expire(place.clock.now) == 2
+    assert ids(await everything(store)) == ["not followed"]
+
+
+async def test_the_newest_document_keeps_its_place(place: Place) -> None:
+    """Of a stream that expired whole one document is left, which says nothing of its event, and goes when it may."""
+    store = place.open()
+    await _aged(place, store, 3, 0)
+    assert await store.expire(place.clock.now) == 3
+    (left,) = [{name: each[name] for name in each if name[0] != "_"} for each in await place.documents()]
+    assert left.pop("ukey") not in {"", None}
+    assert left == {
+        "id": f"{3:020}",
+        "partition": f"{RESOURCE.name}|00000000",
+        "stream": RESOURCE.name,
+        "seq": 3,
+        "registered": place.clock.now - SECOND,
+        "kept": True,
+    }
+    await store.append([event("next")])
+    await follow(store)
+    place.clock.now += SECOND
+    await store.append([event("after")])
+    await follow(store)
+    assert await store.expire(place.clock.now) == 1
+    assert positions(await place.documents()) == [5]
+
+
+async def test_projected_streams_expire_by_their_own_moments(place: Place) -> None:
+    """Subject and org streams lose what entered them before the moment; they count for nothing."""
+    store = place.open()
+    await _aged(place, store, 4, 1)
+    assert await store.expire(place.clock.now) == 4
+    for stream in (ORG, SUBJECT):
+        assert positions(await place.documents(stream)) == [5]
+        assert ids(await everything(store, stream)) == ["new 0"]
+
+
+async def test_retention_over_segments(place: Place) -> None:
+    """Whole segments go, and reading, heads, moments and appending find their way past them."""
+    store = place.open(segment_size=5)
+    await _aged(place, store, 20, 4)
+    cursor = (await page_after(store, limit=7)).end
+    assert await store.expire(place.clock.now) == 20
+    for reader in (store, place.open(segment_size=5)):
+        for start in (START, cursor):
+            assert [row.position for row in (await page_after(reader, start)).rows] == [21, 22, 23, 24]
+        assert await reader.head(RESOURCE) == 24
+        request = ReadRequest(RESOURCE, registered_from=place.clock.now)
+        assert [row.position for row in (await reader.read(request)).rows] == [21, 22, 23, 24]
+        rows = await reader.ledger.read_after(RESOURCE, 3, 10)
+        assert [row.position for row in rows] == [21, 22, 23, 24]
+    await store.append([event()])
+    assert positions(await place.documents())[-1] == 25
+
+
+async def test_two_processes_may_remove_at_once(place: Place) -> None:
+    """Whoever comes second finds it done."""
+    stores = [place.open(segment_size=30), place.open(segment_size=30)]
+    await _aged(place, stores[0], 100, 1)
+    await asyncio.gather(*(store.expire(place.clock.now) for store in stores))
+    assert positions(await place.documents()) == [101]
+    assert ids(await everything(stores[1])) == ["new 0"]
+
+
+async def test_a_reader_behind_the_floor_continues_at_the_oldest(place: Place) -> None:
+    """A cursor whose row is gone goes on with the oldest row that is kept, in each kind of stream."""
+    store = place.open()
+    await _aged(place, store, 5, 2)
+    old = {stream: (await store.read(ReadRequest(stream, limit=2))).end for stream in (RESOURCE, ORG, SUBJECT)}
+    await store.expire(place.clock.now)
+    for stream, cursor in old.items():
+        assert ids((await store.read(ReadRequest(stream, cursor=cursor))).rows) == ["new 0", "new 1"]
+
+
+async def _texts(place: Place) -> str:
+    return str([await place.documents(stream) for stream in (RESOURCE, ORG, SUBJECT, Stream.of_subject(PERSON))])
+
+
+@pytest.mark.parametrize("followed", [True, False])
+async def test_erasing_reaches_every_projection(place: Place, followed: bool) -> None:  # noqa: FBT001 - a parameter
+    """Whether it was projected before or is projected later: nothing that the event said is left anywhere."""
+    store = place.open()
+    secret = event("a", subject=PERSON, alternativesubject=PERSON, resourceinstance="1/2", data="secret")
+    await store.append([event("before"), secret, event("after")])
+    if followed:
+        await follow(store)
+    assert await store.erase(APP, secret.source, "a")
+    await follow(store)
+    texts = await _texts(place)
+    assert not any(each in texts for each in ("secret", PERSON, "1/2"))
+    tombstones = [row for row in await everything(store, ORG) if row.json is None]
+    assert ids(tombstones) == ["a"]
+
+
+async def test_a_projector_that_read_the_event_before_writes_it_nowhere(place: Place) -> None:
+    """What was read before the erasure and is projected after it finds the tombstone in its place."""
+    store = place.open()
+    await store.append([event("a", data="secret")])
+    rows = await store.ledger.read_after(RESOURCE, 0, 10)
+    assert await store.erase(APP, event().source, "a")
+    for target in (ORG, SUBJECT):
+        await store.ledger.project(target, rows)
+    assert "secret" not in await _texts(place)
+
+
+async def test_erasing_completes_what_another_call_left(place: Place) -> None:
+    """A call that ended midway is completed by the next one."""
+    store = place.open()
+    await store.append([event("a", data="secret")])
+    await follow(store)
+    await place.inject(Fault("replace", "streams", status=503, skip=1))
+    with pytest.raises(EventsError):
+        await store.erase(APP, event().source, "a")
+    assert "secret" in await _texts(place)
+    assert await store.erase(APP, event().source, "a")
+    assert "secret" not in await _texts(place)
+
+
+async def test_registration_never_decreases_over_retention(place: Place) -> None:
+    """A clock that steps back after everything expired registers no event earlier than the one that is gone."""
+    store = place.open()
+    await _aged(place, store, 1, 0)
+    await store.expire(place.clock.now)
+    newest = (await place.documents())[0]["registered"]
+    place.clock.now -= 100 * SECOND
+    await place.open().append([event()])
+    assert [each["registered"] for each in await place.documents()] == [newest, newest]
