@@ -2,6 +2,7 @@
 
 import azure.functions as func
 
+from events_core import background
 from events_core.http import feeds, instance_feed, operations, publishing
 from events_core.http.edge import serve
 
@@ -147,15 +148,51 @@ async def docs(req: func.HttpRequest) -> func.HttpResponse:
     return await serve(operations.docs, req)
 
 
-@app.function_name("retention")
-@app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
-async def retention(timer: func.TimerRequest) -> None:
-    """Every night: remove the events that are older than they are kept."""
-    await operations.retention(timer)
-
-
 @app.function_name("zz_fallback")
 @app.route("{*path}")
 async def fallback(req: func.HttpRequest) -> func.HttpResponse:
     """Whatever no route takes: 404, or 405 with the methods that the path has."""
     return await serve(operations.fallback, req)
+
+
+# -- Without a request ------------------------------------------------------------------------------------------------
+
+
+@app.function_name("follow_up")
+@app.cosmos_db_trigger(
+    arg_name="documents",
+    connection="EVENTS_COSMOS",
+    database_name="%EVENTS_COSMOS_DATABASE%",
+    container_name="streams",
+    lease_container_name="leases",
+    lease_container_prefix="follow_up",
+    create_lease_container_if_not_exists=False,  # Entra identities may not create containers
+    feed_poll_delay=500,
+    max_items_per_invocation=200,
+    start_from_beginning=True,  # type: ignore[arg-type]  # the library means a boolean and says a time
+)
+@app.retry("exponential_backoff", "-1", minimum_interval="00:00:01", maximum_interval="00:01:00")
+async def follow_up(documents: func.DocumentList) -> None:
+    """Whenever events were appended: bring them to their subjects and orgs. Without retries a failed batch is lost."""
+    await background.follow_up(documents)
+
+
+@app.function_name("sweep")
+@app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+async def sweep(timer: func.TimerRequest) -> None:
+    """Every minute: follow the streams that are marked as owed."""
+    await background.sweep(timer)
+
+
+@app.function_name("compare")
+@app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
+async def compare(timer: func.TimerRequest) -> None:
+    """Every night: find and follow the streams that nobody was told of."""
+    await background.compare(timer)
+
+
+@app.function_name("retention")
+@app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
+async def retention(timer: func.TimerRequest) -> None:
+    """Every night: remove the events that are older than they are kept."""
+    await background.retention(timer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from collections.abc import Awaitable, Callable
@@ -15,14 +16,15 @@ from events_core.altinn import AppId
 from events_core.authorization import Authorization
 from events_core.errors import EventsError, Problem
 from events_core.feed import CursorCodec
-from events_core.ports import DecisionPoint, EventStore, PartyRegister, TokenVerifier
+from events_core.follow_up import FollowUp
+from events_core.ports import DecisionPoint, EventStore, PartyRegister, StreamLedger, TokenVerifier
 from events_core.publish import Publisher
 from events_core.wakeups import Wakeups
 
 if TYPE_CHECKING:
+    from events_core.adapters.cosmos import CosmosConnection
     from events_core.adapters.credentials import EntraCredential
     from events_core.adapters.http_client import HttpClient
-    from events_core.adapters.sqlite import SqliteEventStore
     from events_core.settings import Settings
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ class Events:
     publisher: Publisher
     anonymous_apps: tuple[AppId, ...]
     client: HttpClient
+    follow_up: FollowUp | None = None
+    """None where the streams of subjects and orgs need no projection."""
 
     async def close(self) -> None:
         """Wake who waits, then release connections, threads and files."""
@@ -59,6 +63,9 @@ class MisconfiguredError(EventsError):
         self.headers = {"Retry-After": "60"}
         self.line = line
 
+
+_DEVELOPMENT_KEY = bytes(32)
+"""Names streams and seals cursors on a developer's Cosmos DB; a deployment has to bring its own."""
 
 _events: Events | None = None
 
@@ -100,37 +107,72 @@ def compose(settings: Settings) -> Events:
         EventsError: UNAVAILABLE when the store cannot be opened.
     """
     from events_core.adapters.http_client import HttpClient  # noqa: PLC0415 - no work at import
-    from events_core.adapters.sqlite import SqliteEventStore  # noqa: PLC0415
-    from events_core.settings import SettingsError  # noqa: PLC0415
 
-    if settings.cosmos is not None:
-        raise SettingsError("EVENTS_COSMOS: is set, and this edition has the embedded store alone")
     client = HttpClient()
     credential = _credential(settings, client)
     decision_point = _decision_point(settings, client, credential)
     register = _register(settings, client, credential)
-    store = SqliteEventStore(settings.data_dir / "events.db")
+    opened = _open_cosmos(settings, client) if settings.on_cosmos else _open_file(settings)
     authorization = Authorization(decision_point, register)
-    wakeups = Wakeups(store, settings.max_waiters)
-    cursors = CursorCodec(_cursor_key(settings, store))
+    wakeups = Wakeups(opened.store, settings.max_waiters)
+    cursors = CursorCodec(hashlib.blake2b(opened.secret, digest_size=32, person=b"cursor").digest())
     return Events(
         settings=settings,
-        store=store,
+        store=opened.store,
         decision_point=decision_point,
         register=register,
         tokens=_tokens(settings, client),
         authorization=authorization,
         cursors=cursors,
         wakeups=wakeups,
-        publisher=Publisher(store, authorization, wakeups, settings.apps_domain, cursors),
+        publisher=Publisher(opened.store, authorization, wakeups, settings.apps_domain, cursors),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         client=client,
+        follow_up=FollowUp(opened.ledger, wakeups) if opened.ledger else None,
     )
 
 
-def _cursor_key(settings: Settings, store: SqliteEventStore) -> bytes:
-    secret = settings.subject_key.get_secret_value().encode() if settings.subject_key else store.key()
-    return hashlib.blake2b(secret, digest_size=32, person=b"cursor").digest()
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A store, the secret that cursors are sealed under, and what following up needs where streams are projected."""
+
+    store: EventStore
+    secret: bytes
+    ledger: StreamLedger | None = None
+
+
+def _open_file(settings: Settings) -> _Opened:
+    from events_core.adapters.sqlite import SqliteEventStore  # noqa: PLC0415 - development only
+
+    store = SqliteEventStore(settings.data_dir / "events.db")
+    return _Opened(store, _subject_key(settings) or store.key())
+
+
+def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
+    from events_core.adapters.cosmos import CosmosEventStore  # noqa: PLC0415 - no work at import
+
+    key = _subject_key(settings) or _DEVELOPMENT_KEY
+    store = CosmosEventStore(_cosmos_connection(settings, client), settings.cosmos_database, key=key)
+    return _Opened(store, key, store.ledger)
+
+
+def _cosmos_connection(settings: Settings, client: HttpClient) -> CosmosConnection:
+    from events_core.adapters.cosmos import CosmosConnection  # noqa: PLC0415 - no work at import
+    from events_core.adapters.credentials import EntraCredential  # noqa: PLC0415
+    from events_core.settings import SettingsError  # noqa: PLC0415
+
+    if settings.cosmos is None:
+        assert settings.cosmos_account_endpoint is not None  # one of the two is what on_cosmos means
+        identity = EntraCredential(lambda: client.session, client_id=settings.cosmos_client_id)
+        return CosmosConnection(settings.cosmos_account_endpoint, identity)  # type: ignore[arg-type] # its own tuple
+    try:
+        return CosmosConnection.of_string(settings.cosmos.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"EVENTS_COSMOS: {error}") from None
+
+
+def _subject_key(settings: Settings) -> bytes | None:
+    return base64.b64decode(settings.subject_key.get_secret_value()) if settings.subject_key else None
 
 
 def _credential(settings: Settings, client: HttpClient) -> EntraCredential:

@@ -113,13 +113,15 @@ class PlatformTokenIssuer(BaseModel):
 
 
 class Settings(BaseModel):
-    """The settings; each field `x_y` is the environment variable `EVENTS_X_Y`."""
+    """The settings; `VARIABLES` names the environment variable of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: BaseUrl | None = None
     data_dir: Path = Path(".data")
     cosmos: SecretStr | None = None
+    cosmos_account_endpoint: Url | None = None
+    cosmos_client_id: str | None = None
     cosmos_database: str = "events"
     token_issuers: Annotated[tuple[TokenIssuer, ...], BeforeValidator(_from_json)] = ()
     platform_token_issuers: Annotated[dict[str, PlatformTokenIssuer], BeforeValidator(_from_json)] = {}
@@ -150,6 +152,11 @@ class Settings(BaseModel):
     max_waiters: int = Field(default=8, ge=0, le=10_000)
     development: bool = False
 
+    @property
+    def on_cosmos(self) -> bool:
+        """Whether the store is Cosmos DB, by connection string or by identity."""
+        return self.cosmos is not None or self.cosmos_account_endpoint is not None
+
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read and validate the settings; an empty value counts as absent.
@@ -159,7 +166,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {
-        name: environment[PREFIX + name.upper()] for name in _FROM_ENVIRONMENT & _set_in(environment)
+        field: environment[variable] for field, variable in VARIABLES.items() if environment.get(variable)
     }
     try:
         settings = Settings(**values, development=is_development(environment))
@@ -176,17 +183,11 @@ def is_development(environment: Mapping[str, str]) -> bool:
     return environment.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development"
 
 
-def _set_in(environment: Mapping[str, str]) -> set[str]:
-    return {
-        name.removeprefix(PREFIX).lower() for name, value in environment.items() if name.startswith(PREFIX) and value
-    }
-
-
 def _one_line(error: ValidationError) -> str:
     fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
     name, *inside = fault["loc"]
     where = "".join(f"[{part}]" for part in inside if str(part).isidentifier())
-    return f"{PREFIX}{str(name).upper()}{where}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"{VARIABLES[str(name)]}{where}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _refuse_half_a_client(settings: Settings) -> None:
@@ -201,8 +202,10 @@ def _refuse_half_a_client(settings: Settings) -> None:
 def _refuse_embedded(settings: Settings) -> None:
     """What is embedded serves development only: a typo must not acknowledge events into an instance's own file."""
     for name in _REQUIRED_WHEN_DEPLOYED:
-        if getattr(settings, name) is None:
-            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; only development can do without it")
+        if not getattr(settings, name):
+            raise SettingsError(
+                f"{PREFIX}{name.removeprefix('on_').upper()}: is missing; only development can do without it"
+            )
     uris = [issuer.jwks_uri or "" for issuer in settings.token_issuers]
     if any(uri.startswith("file:") for uri in uris):
         raise SettingsError(f"{PREFIX}TOKEN_ISSUERS: keys are read from files in development only")
@@ -215,5 +218,14 @@ def _refuse_embedded(settings: Settings) -> None:
         )
 
 
-_FROM_ENVIRONMENT = Settings.model_fields.keys() - {"development"}
-_REQUIRED_WHEN_DEPLOYED = ("cosmos", "pdp_url", "register_url", "base_url", "secret_key", "subject_key")
+_AS_FUNCTIONS_NAMES_THEM = {
+    "cosmos_account_endpoint": f"{PREFIX}COSMOS__accountEndpoint",
+    "cosmos_client_id": f"{PREFIX}COSMOS__clientId",
+}
+VARIABLES = {
+    field: _AS_FUNCTIONS_NAMES_THEM.get(field, PREFIX + field.upper())
+    for field in Settings.model_fields
+    if field != "development"
+}
+"""The environment variable of each field."""
+_REQUIRED_WHEN_DEPLOYED = ("on_cosmos", "pdp_url", "register_url", "base_url", "secret_key", "subject_key")

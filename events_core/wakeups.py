@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from events_core.errors import EventsError
 from events_core.feed import Stream
@@ -34,6 +34,7 @@ class Wakeups:
         self._store = store
         self._most = self._places = max_waiters
         self._watches: dict[Stream, _Watch] = {}
+        self._listeners: list[Callable[[set[Stream]], None]] = []
         self.closed = False
 
     @property
@@ -48,9 +49,21 @@ class Wakeups:
 
     def wake(self, streams: Iterable[Stream]) -> None:
         """Wake the readers that wait for one of the streams."""
-        if self._watches:
-            for stream in self._watches.keys() & set(streams):
+        if self._watches or self._listeners:
+            woken = set(streams)
+            for stream in self._watches.keys() & woken:
                 self._watches[stream].wake()
+            for listener in self._listeners:
+                listener(woken)
+
+    @contextmanager
+    def listening(self, listener: Callable[[set[Stream]], None]) -> Iterator[None]:
+        """Tell `listener` of every stream that is woken, whether or not anybody waits."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def close(self) -> None:
         """Wake everybody and let nobody wait any more, so that the process can stop."""

@@ -165,6 +165,17 @@ def erase(
         print("erased")
 
 
+@cli.command()
+def replay_parked() -> None:
+    """Bring parked events to the streams that refused them, in the store that the settings name."""
+    with _one_line():
+        from local import replay  # noqa: PLC0415 - as in serve
+
+        if refusing := replay.replay_parked():
+            raise LocalError(f"{refusing} streams refuse an event again; the log says which")
+        print("nothing is parked any more")
+
+
 def _issuer(data_dir: Path | None) -> DevelopmentIssuer:
     from local.data_dir import data_dir_of, open_issuer  # noqa: PLC0415 - as in serve
 

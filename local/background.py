@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import Any
 
+from local.change_feed import change_feed
 from local.host import Function
 from local.timers import timer
 
 Runner = Callable[[Function], Coroutine[Any, Any, None]]
-RUNNERS: Mapping[str, Runner] = {"timerTrigger": timer}
+RUNNERS: Mapping[str, Runner] = {"timerTrigger": timer, "cosmosDBTrigger": change_feed}
 
 _log = logging.getLogger("local.host")
 

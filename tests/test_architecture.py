@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = {"altinn", "cloudevent", "errors", "feed", "identity", "rfc", "trace", "xacml", "xacml_response"}
-USE_CASES = {"answers", "authorization", "ports", "publish", "read_feed", "wakeups"}
+USE_CASES = {"answers", "authorization", "follow_up", "ports", "publish", "read_feed", "wakeups"}
 FRAMEWORKS = {"azure", "aiohttp", "sqlite3", "pydantic", "jwt", "msal", "starlette", "uvicorn", "typer"}
 SOURCES = sorted([*ROOT.glob("events_core/**/*.py"), *ROOT.glob("local/**/*.py"), ROOT / "function_app.py"])
 
@@ -84,7 +84,7 @@ def test_azure_functions_stays_at_the_edge(path: Path) -> None:
 
 def test_every_room_is_known() -> None:
     """A new module of events_core is put into a room on purpose."""
-    known = VALUES | USE_CASES | {"adapters", "http", "app", "settings", "__init__"}
+    known = VALUES | USE_CASES | {"adapters", "http", "app", "background", "settings", "__init__"}
     assert {room_of(path) for path in CORE} <= known
 
 

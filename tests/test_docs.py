@@ -10,8 +10,10 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from events_core import read_feed
+from events_core import follow_up, read_feed
 from events_core.adapters import jwks
+from events_core.adapters.cosmos import appender, heads, names, reader
+from events_core.adapters.cosmos.containers import CONTAINERS, THIRTY_DAYS, Container
 from events_core.adapters.sqlite.schema import SAMPLED
 from events_core.authorization import DECISION_SECONDS, DECISIONS_KEPT
 from events_core.cloudevent import reading
@@ -20,9 +22,10 @@ from events_core.errors import Problem
 from events_core.http import operations, parameters
 from events_core.http.instance_feed import REQUESTS_A_MINUTE
 from events_core.http.request import MAX_QUERY_FIELDS
-from events_core.settings import Settings
+from events_core.settings import VARIABLES, Settings
 from events_core.wakeups import POLL_SECONDS
 from local.__main__ import cli
+from local.change_feed import SWEEP_SECONDS
 from local.host import load_functions
 from local.issuer import TOKEN_SECONDS
 from tests.support import documents
@@ -30,7 +33,8 @@ from tests.support.documents import DOCUMENTS, ROOT
 
 OPERATIONS = ROOT / "docs/operations.md"
 SETTINGS = documents.table(OPERATIONS, "setting")
-FIELDS = {f"EVENTS_{name.upper()}": name for name in Settings.model_fields if name != "development"}
+FIELDS = {variable: field for field, variable in VARIABLES.items()}
+STORAGE = ROOT / "docs/storage.md"
 CORE = sorted(ROOT.glob("events_core/**/*.py"))
 SOURCES = [*CORE, *ROOT.glob("local/*.py"), *ROOT.glob("tests/**/*.py"), ROOT / "function_app.py"]
 
@@ -55,6 +59,23 @@ def test_settings_that_nothing_reads_are_marked(setting: str) -> None:
     reading = re.compile(rf"settings\.{FIELDS[setting]}\b")
     read = any(reading.search(path.read_text()) for path in CORE if path.name != "settings.py")
     assert ("Not used yet" in SETTINGS[setting][1]) is not read
+
+
+KEPT = {None: "for ever", -1: "as each says", THIRTY_DAYS: "30 days"}
+
+
+def _as_cells(container: Container) -> list[str]:
+    """The cells of a container: partition key, unique keys, indexed properties, time to live."""
+    unique = ", ".join(f"`{path}`" for paths in container.unique_keys for path in paths) or "none"
+    indexed = "everything" if container.indexed is None else ", ".join(f"`{name}`" for name in container.indexed)
+    kept = "by retention" if container.name == "streams" else KEPT[container.default_ttl]
+    return [f"`{container.partition_key}`", unique, indexed, kept]
+
+
+def test_every_container_is_documented_and_no_other() -> None:
+    """The table of containers is the definition of the containers."""
+    rows = documents.table(STORAGE, "container")
+    assert {name: cells[:-1] for name, cells in rows.items()} == {each.name: _as_cells(each) for each in CONTAINERS}
 
 
 def test_every_problem_is_documented_with_its_status() -> None:
@@ -131,6 +152,11 @@ FIGURES = {
         f"every {POLL_SECONDS * 1000:.0f} ms",
         f"every {jwks.REREAD_SECONDS // 60} minutes",
         f"every {SAMPLED}th row",
+        f"up to {follow_up.PAGE} rows",
+        f"up to {follow_up.TARGETS_AT_ONCE} targets",
+        f"followed for {follow_up.ROUND_SECONDS:.0f} seconds",
+        f"more than {follow_up.MOST_PARKED} targets",
+        f"segments of {names.SEGMENT_SIZE:,}",
     ],
     "consumers": [
         f"{parameters.DEFAULT_SIZE} unless given",
@@ -144,6 +170,18 @@ FIGURES = {
         f"{reading.MAX_EVENT_BYTES // 2**10} KiB",
         f"{reading.MAX_BATCH_BYTES // 2**20} MiB, {reading.MAX_BATCH_EVENTS} events",
         f"{MAX_DEPTH} levels",
+        f"newest {names.SEGMENT_SIZE:,} events",
+    ],
+    "storage": [
+        f"of {names.SEGMENT_SIZE:,} documents",
+        f"newest {names.SEGMENT_SIZE:,} of its resource",
+        f"{appender.GROUP_OPERATIONS} events or {appender.GROUP_BYTES / 1e6} MB",
+        f"silence for {appender.ATTEMPT_SECONDS:.0f} seconds",
+        f"up to {appender.LONGEST_WAIT:.0f} seconds",
+        f"more than {heads.WARM_SECONDS:.0f} seconds ago",
+        f"at {reader.SEGMENTS_AT_ONCE} segments at most",
+        f"each stream and {POLL_SECONDS * 1000:.0f} ms",
+        f"sweeps every {SWEEP_SECONDS:.0f} seconds",
     ],
     "operations": [
         f"every {operations.KEPT_SECONDS:.0f} seconds",

@@ -85,7 +85,14 @@ class EntraCredential:
         """
         return (await self.get_token(scope)).token
 
-    async def get_token(self, *scopes: str, claims: str | None = None, **_: object) -> AccessToken:
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,  # noqa: ARG002 - of the SDK's protocol; the tenant is the authority's
+        enable_cae: bool = False,  # noqa: ARG002 - of the SDK's protocol
+        **kwargs: Any,  # noqa: ARG002 - of the SDK's protocol
+    ) -> AccessToken:
         """A token for the one scope; `claims`, a resource's challenge, asks for a new one that meets it.
 
         Raises:

@@ -125,13 +125,6 @@ def _static(name: str) -> bytes:
     return (resources.files("events_core.http") / "static" / name).read_bytes()
 
 
-async def retention(_: func.TimerRequest) -> None:
-    """Remove the events that are older than they are kept."""
-    events = await app.current()
-    now = time.time_ns() // 1000
-    await events.store.expire(now - events.settings.retention_days * 86_400 * 1_000_000)
-
-
 async def fallback(request: Request, _: Events) -> func.HttpResponse:
     """405 with the methods that the path has, else 404."""
     path = request.path.rstrip("/").lower()

@@ -11,6 +11,7 @@ import azure.functions as func
 import pytest
 
 import function_app
+from events_core.adapters.cosmos.containers import CONTAINERS
 from local.host import functions_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,8 +81,8 @@ def test_routes_have_no_prefix() -> None:
 def test_the_sample_settings_disable_what_needs_a_connection() -> None:
     """`func start` with the sample runs no trigger that needs storage."""
     values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
-    background = [name for name in TRIGGERS if name not in HTTP]
-    assert background == ["retention"]
+    background = {name for name in TRIGGERS if name not in HTTP}
+    assert background == {"compare", "follow_up", "retention", "sweep"}
     assert all(values[f"AzureWebJobs.{name}.Disabled"] == "true" for name in background)
 
 
@@ -89,3 +90,37 @@ def test_the_sample_settings_are_all_strings() -> None:
     """The host passes settings on as environment variables."""
     values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     assert all(isinstance(value, str) for value in values.values())
+
+
+def test_the_change_feed_of_the_streams_wakes_the_follow_up() -> None:
+    """Soon, from the beginning, and with leases in a container that stands already."""
+    feed = trigger("follow_up")
+    assert (feed["type"], feed["connection"], feed["databaseName"]) == (
+        "cosmosDBTrigger",
+        "EVENTS_COSMOS",
+        "%EVENTS_COSMOS_DATABASE%",
+    )
+    assert {feed["containerName"], feed["leaseContainerName"]} <= {container.name for container in CONTAINERS}
+    assert (feed["leaseContainerPrefix"], feed["createLeaseContainerIfNotExists"]) == ("follow_up", False)
+    assert (feed["feedPollDelay"], feed["maxItemsPerInvocation"], feed["startFromBeginning"]) == (500, 200, True)
+
+
+def test_a_batch_of_the_change_feed_that_failed_comes_again_for_ever() -> None:
+    """Without a retry policy the trigger drops a batch whose function raised."""
+    function_app.app.functions_bindings = {}  # as the local host, which says why
+    policies = {
+        built.get_function_name(): built.get_settings_dict("retry_policy") for built in function_app.app.get_functions()
+    }
+    assert policies["follow_up"] == {
+        "setting_name": "retry_policy",
+        "strategy": "exponential_backoff",
+        "max_retry_count": "-1",
+        "minimum_interval": "00:00:01",
+        "maximum_interval": "00:01:00",
+    }
+
+
+@pytest.mark.parametrize(("name", "schedule"), [("sweep", "0 * * * * *"), ("compare", "0 30 3 * * *")])
+def test_what_was_missed_is_looked_for(name: str, schedule: str) -> None:
+    """What is owed each minute, everything each night."""
+    assert (trigger(name)["type"], trigger(name)["schedule"]) == ("timerTrigger", schedule)

@@ -20,7 +20,7 @@ from tests.support.service import ANCIENT, APP_FEED, APP_TOKEN_SCOPES, Service, 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="
 DEPLOYED = {
     "AZURE_FUNCTIONS_ENVIRONMENT": "Production",
-    "EVENTS_COSMOS": "AccountEndpoint=https://cosmos.example/;AccountKey=made-up;",
+    "EVENTS_COSMOS": "AccountEndpoint=http://127.0.0.1:9/;AccountKey=bWFkZS11cA==;",
     "EVENTS_BASE_URL": "https://platform.example",
     "EVENTS_SECRET_KEY": KEY,
     "EVENTS_SUBJECT_KEY": KEY,
@@ -144,17 +144,26 @@ async def test_nothing_is_acknowledged_by_a_deployment_without_its_store(
     assert not data.exists()
 
 
-async def test_a_store_that_this_edition_lacks_is_never_replaced_by_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("environment", ["Production", "Development"])
+async def test_a_store_that_does_not_answer_is_never_replaced_by_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str
 ) -> None:
-    """With EVENTS_COSMOS set nothing is stored elsewhere, in development neither."""
+    """With EVENTS_COSMOS set nothing is stored elsewhere, in development neither: 503, and /health names the store."""
     data = tmp_path / "data"
-    for environment in ("Production", "Development"):
-        settings = {**DEPLOYED, "AZURE_FUNCTIONS_ENVIRONMENT": environment}
-        async with running(data, monkeypatch, **settings) as service:
-            assert (await structured(service, event())).status == 503
-            assert (await named(service)).startswith("EVENTS_COSMOS: ")
+    settings = {**DEPLOYED, "AZURE_FUNCTIONS_ENVIRONMENT": environment}
+    async with running(data, monkeypatch, **settings) as service:
+        assert (await structured(service, event())).status == 503
+        assert list((await service.get("/health")).json()["checks"].items())[1] == (
+            "store",
+            "The event store does not answer.",
+        )
     assert not data.exists()
+
+
+async def test_a_bad_connection_string_is_named_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTS_COSMOS without an endpoint is a configuration error that shows nothing of it."""
+    async with running(tmp_path, monkeypatch, **{**DEPLOYED, "EVENTS_COSMOS": "AccountKey=CANARY;"}) as service:
+        assert (await named(service)) == "EVENTS_COSMOS: has no AccountEndpoint"
 
 
 @pytest.mark.parametrize("issuers", ["", "[]"])

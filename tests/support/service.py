@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import pytest
 from events_core import app
 from events_core.http import operations
 from tests.support.asgi import Answer, Application, call
+from tests.support.cosmos import cosmos_server
 from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
 from tests.support.register_server import Person, RegisterServer
 
+ON_COSMOS = os.environ.get("EVENTS_TEST_STORES") == "cosmos"
+"""Whether the suites over HTTP run on Cosmos DB this time."""
 PARTY = 50002108
 PERSON, UNIT = "01899699552", "974760673"
 UNIT_PARTY = 50074838
@@ -31,6 +35,13 @@ RESOURCE_FEED = "/events/api/v1/events"
 PUBLISH = "/events/api/v1/events"
 ANCIENT = "2000-01-01T00:00:00Z"
 APP_TOKEN_SCOPES = "altinn:events/ttd/apps-test"
+
+
+async def _followed_up() -> None:
+    """Return when what was published stands in the feeds of parties and orgs too, which takes seconds otherwise."""
+    follow_up = (await app.current()).follow_up
+    if follow_up is not None:
+        await follow_up.compare()
 
 
 class Service:
@@ -64,7 +75,10 @@ class Service:
             body, content_type = json.dumps(json_body).encode(), content_type or "application/json"
         if content_type:
             sent["Content-Type"] = content_type
-        return await call(self._application, method, target, sent, body)
+        answer = await call(self._application, method, target, sent, body)
+        if ON_COSMOS and method == "POST" and answer.status < 300:
+            await _followed_up()
+        return answer
 
     async def get(
         self, path: str, token: str | None = None, /, *, headers: Mapping[str, str] | None = None, **query: Any
@@ -178,11 +192,24 @@ def _application() -> Application:
     return HttpHost(Router(functions_of(function_app.app), ""))
 
 
+async def _on_cosmos(data_dir: Path, neighbours: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the service on a database of the tests' Cosmos DB server, the same one for the same data directory."""
+    server = await neighbours.enter_async_context(cosmos_server())
+    if data_dir not in _databases:
+        _databases[data_dir] = await server.make_containers()
+    monkeypatch.setenv("EVENTS_COSMOS", server.connection_string)
+    monkeypatch.setenv("EVENTS_COSMOS_DATABASE", _databases[data_dir])
+
+
+_databases: dict[Path, str] = {}
+
+
 @asynccontextmanager
 async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> AsyncIterator[Service]:
     """Run the service on a new store, with its neighbours; `settings` are environment variables."""
     key = SigningKey.ec("test")
     async with (
+        AsyncExitStack() as neighbours,
         IssuerServer([key]) as issuer,
         PdpServer() as pdp,
         RegisterServer(
@@ -202,6 +229,8 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(operations, "_health", operations._Health())
+        if ON_COSMOS and "EVENTS_COSMOS" not in settings:
+            await _on_cosmos(data_dir, neighbours, monkeypatch)
         try:
             yield Service(_application(), issuer, pdp, register)
         finally:

@@ -177,3 +177,13 @@ async def test_closing_wakes_everybody_and_lets_nobody_wait(store: CountingStore
         wakeups.close()
         assert [flag.is_set() for flag in flags] == [True, True]
     assert wakeups.full
+
+
+async def test_a_listener_hears_of_every_stream_that_is_woken(store: CountingStore) -> None:
+    """Also when nobody waits for it, until it listens no longer."""
+    wakeups = Wakeups(store, 0)
+    heard: list[set[Stream]] = []
+    with wakeups.listening(heard.append):
+        wakeups.wake([MAIL, OTHER])
+    wakeups.wake([MAIL])
+    assert heard == [{MAIL, OTHER}]

@@ -1,0 +1,97 @@
+"""What runs without a request, as the Functions host calls it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import pytest
+from azure.cosmos.aio import CosmosClient
+
+import function_app
+from events_core import app
+from events_core.app import Events, compose
+from events_core.background import streams_of
+from events_core.feed import Stream
+from events_core.settings import Settings
+from local.host import functions_of
+from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, event, everything, ids
+from tests.support.cosmos import cosmos_server
+from tests.support.following import ROOT, application_on_cosmos, store_on
+
+APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
+FUNCTIONS = {function.name: function for function in functions_of(function_app.app)}
+TICK: Any = None
+"""The request of a timer, which nothing looks at."""
+
+
+@pytest.fixture
+async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+    """The application on Cosmos DB."""
+    async with application_on_cosmos(tmp_path, monkeypatch) as events:
+        yield events
+
+
+def change(resource: str) -> func.DocumentList:
+    """A batch of the change feed with a document of a resource's stream."""
+    return func.DocumentList([func.Document({"stream": f"resource:{resource}", "resource": resource})])
+
+
+async def test_the_documents_of_the_container_name_the_streams_to_follow() -> None:
+    """Each resource once, however long its name; what was projected is told of as well, and names none."""
+    long = f"{ANY}-{'long' * 400}"
+    async with cosmos_server() as server, server.database() as database:
+        async with store_on(server, database) as store:
+            await store.append([event(resource=resource, subject=PERSON) for resource in (APP, OTHER_APP, long, APP)])
+            rows = await store.ledger.read_after(APPS, 0, 10)
+            for target in (SUBJECT, Stream.of_subject(PERSON), Stream.of_org("ttd")):
+                await store.ledger.project(target, rows)
+        async with server.client() as client:
+            documents = await _all_of(client, database)
+    assert len(documents) == 4 + 3 * 2
+    assert {*streams_of(documents)} == {APPS, Stream.of_resource(OTHER_APP), Stream.of_resource(long)}
+
+
+async def _all_of(client: CosmosClient, database: str) -> list[dict[str, Any]]:
+    container = client.get_database_client(database).get_container_client("streams")
+    return [dict(document) async for document in container.query_items("SELECT * FROM c")]
+
+
+async def test_the_change_feed_brings_events_to_their_subjects(events: Events) -> None:
+    """The trigger's batch says where, and the store says what."""
+    await events.store.append([event("a"), event("b")])
+    await FUNCTIONS["follow_up"](change(APP))
+    assert ids(await everything(events.store, SUBJECT)) == ["a", "b"]
+
+
+async def test_the_nightly_comparison_finds_what_was_missed(events: Events) -> None:
+    """Whoever lost the wake-up."""
+    await events.store.append([event("a")])
+    await FUNCTIONS["compare"](TICK)
+    assert ids(await everything(events.store, SUBJECT)) == ["a"]
+
+
+async def test_the_sweep_follows_what_is_owed(events: Events) -> None:
+    """And nothing else."""
+    assert events.follow_up is not None
+    ledger = events.follow_up._ledger
+    await events.store.append([event("a"), event("b", resource=OTHER_APP)])
+    await ledger.advance(APPS, await ledger.checkpoint(APPS), 0, owed=True, parked=())
+    await FUNCTIONS["sweep"](TICK)
+    assert ids(await everything(events.store, SUBJECT)) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["follow_up", "sweep", "compare"])
+async def test_on_the_embedded_store_nothing_is_left_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows serve every stream."""
+    files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
+    embedded = compose(Settings(data_dir=tmp_path, development=True, **files))
+    monkeypatch.setattr(app, "_events", embedded)
+    await embedded.store.append([event("a")])
+    await FUNCTIONS[name](change(APP) if name == "follow_up" else TICK)
+    assert ids(await everything(embedded.store, SUBJECT)) == ["a"]
+    await embedded.close()

@@ -1,0 +1,107 @@
+"""What stands in for the change feed on a developer's machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import function_app
+from events_core import app, errors
+from events_core.app import Events
+from events_core.feed import Stream
+from local import change_feed as module
+from local.background import background
+from local.host import Function, functions_of
+from tests.contract.event_store import ANY, APP, PARTY, event, everything, ids
+from tests.support.following import application_on_cosmos
+
+APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
+FOLLOW_UP = [function for function in functions_of(function_app.app) if function.name == "follow_up"]
+
+
+@pytest.fixture
+async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+    """The application on Cosmos DB."""
+    async with application_on_cosmos(tmp_path, monkeypatch) as events:
+        yield events
+
+
+async def until_there(events: Events, count: int) -> list[str]:
+    """The ids in the subject's stream, once there are so many."""
+    async with asyncio.timeout(20), events.wakeups.watching(SUBJECT) as watch:
+        while True:
+            changed = watch.changed
+            rows = await everything(events.store, SUBJECT)
+            if len(rows) >= count:
+                return ids(rows)
+            await changed.wait()
+
+
+async def test_what_this_process_publishes_is_followed_up(events: Events) -> None:
+    """Without a change feed."""
+    async with background(FOLLOW_UP):
+        for name in ("a", "b"):
+            await events.store.append([event(name)])
+            events.wakeups.wake([APPS, SUBJECT])
+            await until_there(events, 1)
+        assert await until_there(events, 2) == ["a", "b"]
+
+
+async def test_what_was_published_before_is_followed_up_at_the_start(events: Events) -> None:
+    """By whichever process."""
+    await events.store.append([event("a")])
+    async with background(FOLLOW_UP):
+        assert await until_there(events, 1) == ["a"]
+
+
+async def test_what_is_owed_is_swept(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every few seconds."""
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
+    assert events.follow_up is not None
+    ledger = events.follow_up._ledger
+    await events.store.append([event("a")])
+    async with background(FOLLOW_UP):
+        await until_there(events, 1)
+        await events.store.append([event("b")])
+        owed = False
+        while not owed:
+            seen = await ledger.checkpoint(APPS)
+            owed = await ledger.advance(APPS, seen, seen.position, owed=True, parked=())
+        assert await until_there(events, 2) == ["a", "b"]
+
+
+async def test_a_call_that_fails_is_made_again(
+    events: Events, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the same streams, as the trigger's retry policy has it."""
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
+    calls: list[list[str]] = []
+    third = asyncio.Event()
+
+    async def fails_twice(documents: Any) -> None:
+        calls.append(sorted(document["resource"] for document in documents))
+        match len(calls):
+            case 1:
+                raise errors.unavailable("The store does not answer.")
+            case 2:
+                raise ValueError
+        third.set()
+
+    await events.store.append([event()])
+    async with background([Function("follow_up", FOLLOW_UP[0].trigger, fails_twice)]):
+        await until_there(events, 1)
+        events.wakeups.wake([APPS, Stream.of_resource(ANY), SUBJECT])
+        await asyncio.wait_for(third.wait(), 5)
+    assert calls == [sorted([APP, ANY])] * 3
+    assert {"following up has to wait: The store does not answer.", "following up failed"} <= {*caplog.messages}
+
+
+async def test_on_the_embedded_store_there_is_nothing_to_tell(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner ends."""
+    monkeypatch.setattr(app, "_events", replace(events, follow_up=None))
+    await asyncio.wait_for(module.change_feed(FOLLOW_UP[0]), 5)

@@ -1,0 +1,47 @@
+"""The composed application on Cosmos DB, as the triggers find it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from events_core import app
+from events_core.adapters.cosmos.client import CosmosConnection
+from events_core.adapters.cosmos.store import CosmosEventStore
+from events_core.app import Events, compose
+from events_core.follow_up import FollowUp
+from events_core.settings import Settings
+from events_core.wakeups import Wakeups
+from tests.support.cosmos import CosmosServer, cosmos_server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@asynccontextmanager
+async def store_on(server: CosmosServer, database: str) -> AsyncIterator[CosmosEventStore]:
+    """A store as another process would open it, with segments that are soon full."""
+    connection = CosmosConnection.of_string(server.connection_string)
+    store = CosmosEventStore(connection, database, key=bytes(32), segment_size=16)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+    """The application of this process, on a database of its own."""
+    files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
+    embedded = compose(Settings(data_dir=directory, development=True, **files))
+    async with cosmos_server() as server, server.database() as database, store_on(server, database) as store:
+        wakeups = Wakeups(store, 8)
+        publisher = replace(embedded.publisher, store=store, wakeups=wakeups)
+        follow_up = FollowUp(store.ledger, wakeups, pauses=(0, 0))
+        events = replace(embedded, store=store, wakeups=wakeups, publisher=publisher, follow_up=follow_up)
+        monkeypatch.setattr(app, "_events", events)
+        yield events
+    await embedded.close()

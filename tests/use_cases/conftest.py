@@ -1,0 +1,39 @@
+"""Following up, on a ledger in memory whose steps a test may hold up or break."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.follow_up import FollowUp
+from events_core.wakeups import Wakeups
+from tests.support.ledger import MemoryLedger, SteppedLedger
+
+
+@pytest.fixture
+def ledger() -> MemoryLedger:
+    """An empty ledger."""
+    return MemoryLedger()
+
+
+@pytest.fixture
+def stepped(ledger: MemoryLedger) -> SteppedLedger:
+    """The same ledger with its steps to hold up or break."""
+    return SteppedLedger(ledger)
+
+
+@pytest.fixture
+async def wakeups(tmp_path: Path) -> AsyncIterator[Wakeups]:
+    """The waiting readers of this process."""
+    store = SqliteEventStore(tmp_path / "events.db")
+    yield Wakeups(store, 4)
+    await store.close()
+
+
+@pytest.fixture
+def following(stepped: SteppedLedger, wakeups: Wakeups) -> FollowUp:
+    """The use case, which does not pause between tries."""
+    return FollowUp(stepped, wakeups, pauses=(0, 0))
