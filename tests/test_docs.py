@@ -177,7 +177,7 @@ FIGURES = {
         f"newest {names.SEGMENT_SIZE:,} of its resource",
         f"{appender.GROUP_OPERATIONS} events or {appender.GROUP_BYTES / 1e6} MB",
         f"silence for {appender.ATTEMPT_SECONDS:.0f} seconds",
-        f"up to {appender.LONGEST_WAIT:.0f} seconds",
+        f"up to {appender.LONGEST_WAIT} seconds",
         f"more than {heads.WARM_SECONDS:.0f} seconds ago",
         f"at {reader.SEGMENTS_AT_ONCE} segments at most",
         f"each stream and {POLL_SECONDS * 1000:.0f} ms",

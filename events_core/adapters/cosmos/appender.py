@@ -9,12 +9,11 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from logging import getLogger
 from random import uniform
-from typing import Any
 
 from events_core import errors
 from events_core.adapters.cosmos.client import CosmosDatabase
@@ -35,9 +34,14 @@ GROUP_OPERATIONS = 100
 GROUP_BYTES = 1_800_000
 ATTEMPT_SECONDS = 6.0
 FIRST_WAIT = 0.03
-LONGEST_WAIT = 2.0
-RACE_SECONDS = 1.0
+LONGEST_WAIT = 0.25
+LONGEST_OUTAGE_WAIT = 2.0
+RACE_SECONDS = 5.0
 _PATIENCE = 2
+_TURN = 3
+"""How many writes' time a loser needs to ask and to write before the winner comes again."""
+# Measured, 8 processes with 16 publishers each: with waits of up to 2 s and a second of giving way, whoever writes
+# back to back keeps winning while the others sleep (p99 over 4 s); with these p99 is 1.2 s at the same throughput.
 
 
 @dataclass(eq=False, slots=True)
@@ -130,7 +134,7 @@ class _Writer:
         self._task = asyncio.create_task(self._run(on_end))
 
     def submit(
-        self, drafts: Sequence[Draft], tokens: Any, *, in_order: bool
+        self, drafts: Sequence[Draft], tokens: Iterator[str], *, in_order: bool
     ) -> list[asyncio.Future[Appended | EventsError]]:
         """Queue events; see `Appender.submit`."""
         futures, before = [], None
@@ -289,10 +293,10 @@ class _Writer:
                 await asyncio.sleep(failure.wait)
             case Meaning.CONFLICT if head is not None:
                 self._lost_at = time.monotonic()
-                await _pause(failures - _PATIENCE)
+                await _pause(failures - _PATIENCE, LONGEST_WAIT)
                 await self._look(entries, head)
             case _:
-                await _pause(failures)
+                await _pause(failures, LONGEST_OUTAGE_WAIT)
                 if head is not None:
                     await self._look(entries, head)
 
@@ -331,9 +335,9 @@ class _Writer:
                 )
 
     async def _give_way(self) -> None:
-        """After a race, wait as long as a write takes, so that who lost it has a turn."""
+        """After a race, for some seconds, wait as long as it takes whoever lost it to have a turn."""
         if time.monotonic() - self._lost_at < RACE_SECONDS:
-            await asyncio.sleep(self._average)
+            await asyncio.sleep(self._average * _TURN)
 
     def _settle(self, entry: Entry, outcome: Appended | EventsError) -> None:
         if not entry.outcome.done():
@@ -341,10 +345,10 @@ class _Writer:
             self._pending.pop(entry.draft.ukey, None)
 
 
-async def _pause(steps: int) -> None:
+async def _pause(steps: int, longest: float) -> None:
     """Wait at random, twice as long at most with each step; not at all before the first."""
     if steps > 0:
-        await asyncio.sleep(uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**steps)))  # noqa: S311 - no secret
+        await asyncio.sleep(uniform(0, min(longest, FIRST_WAIT * 2**steps)))  # noqa: S311 - no secret
 
 
 def _as_duplicate(outcome: asyncio.Future[Appended | EventsError]) -> asyncio.Future[Appended | EventsError]:
