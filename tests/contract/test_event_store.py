@@ -182,10 +182,9 @@ async def test_a_caller_that_gives_up_breaks_nothing(store: EventStore) -> None:
 
 async def test_head_is_the_newest_position(store: EventStore) -> None:
     """The head of each stream is its newest row's position."""
-    cursors = await published(store, event(), event(resource=ANY), event(resource=OTHER_APP, subject="/party/1"))
-    streams = [RESOURCE, Stream.of_resource(ANY), Stream.of_subject("/party/1"), Stream.of_org("ttd")]
-    heads = [await store.head(stream) for stream in streams]
-    assert heads == [cursors[n].position for n in (0, 1, 2, 2)]
+    await published(store, event(), event(resource=ANY), event(resource=OTHER_APP, subject="/party/1"))
+    for stream in (RESOURCE, Stream.of_resource(ANY), Stream.of_subject("/party/1"), Stream.of_org("ttd")):
+        assert await store.head(stream) == (await everything(store, stream))[-1].position
 
 
 async def test_an_erased_event_is_a_tombstone_in_every_stream(store: EventStore) -> None:
