@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
+from events_core.altinn import app_of
+
 MARK_BYTES = 8
 _CURSOR = struct.Struct(f">BQ{MARK_BYTES}s")
 _CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the seal, and what is sealed, in base64
@@ -45,6 +47,14 @@ class Stream:
     def key(self) -> str:
         """The name without its kind."""
         return self.name.partition(":")[2]
+
+
+def projections_of(resource: str, subject: str | None) -> list[Stream]:
+    """The streams besides its resource's that hold an event: for an app's event its org's and its subject's."""
+    app = app_of(resource)
+    if app is None:
+        return []
+    return [Stream.of_org(app.org), *([Stream.of_subject(subject)] if subject else [])]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from events_core import errors
-from events_core.altinn import app_of
 from events_core.errors import EventsError, Problem
-from events_core.feed import Stream
+from events_core.feed import Stream, projections_of
 from events_core.ports import Checkpoint, Parked, StoredEvent, StreamLedger
 from events_core.wakeups import Wakeups
 
@@ -238,11 +237,8 @@ class _Turns:
 
 
 def targets_of(event: StoredEvent) -> list[Stream]:
-    """The streams besides its resource's that hold an event: for an app's event its org's and its subject's."""
-    app = app_of(event.resource)
-    if app is None:
-        return []
-    return [Stream.of_org(app.org), *([Stream.of_subject(event.subject)] if event.subject else [])]
+    """The streams that an event is projected to."""
+    return projections_of(event.resource, event.subject)
 
 
 def _alert(stream: Stream, parked: Parked) -> None:

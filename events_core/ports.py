@@ -9,7 +9,7 @@ from typing import Protocol
 from events_core.cloudevent import CloudEvent
 from events_core.feed import NO_FILTERS, Cursor, Filters, Stream
 from events_core.identity import Caller
-from events_core.xacml import Decision, Question
+from events_core.xacml import Decision, EventLike, Question
 
 __all__ = [
     "Appended",
@@ -40,7 +40,7 @@ class Pingable(Protocol):
         """
 
 
-class StoredEvent(Protocol):
+class StoredEvent(EventLike, Protocol):
     """One row of a stream. `json` is the event's own text as published, None once it is erased."""
 
     @property
@@ -58,30 +58,6 @@ class StoredEvent(Protocol):
     @property
     def cursor(self) -> Cursor:
         """The place of this row, provable later."""
-
-    @property
-    def id(self) -> str:
-        """The event's `id`."""
-
-    @property
-    def source(self) -> str:
-        """The event's `source`."""
-
-    @property
-    def type(self) -> str:
-        """The event's `type`."""
-
-    @property
-    def subject(self) -> str | None:
-        """The event's `subject`."""
-
-    @property
-    def resource(self) -> str:
-        """The event's `resource`."""
-
-    @property
-    def resource_instance(self) -> str | None:
-        """The event's `resourceinstance`."""
 
 
 @dataclass(frozen=True, slots=True)

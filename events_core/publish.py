@@ -14,7 +14,7 @@ from events_core.altinn import AppId, Instance, app_of, ends_in_person_number, i
 from events_core.authorization import Authorization
 from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.errors import EventsError, FieldError
-from events_core.feed import CursorCodec, Stream
+from events_core.feed import CursorCodec, Stream, projections_of
 from events_core.identity import Caller, Kind
 from events_core.ports import Appended, EventStore
 from events_core.wakeups import Wakeups
@@ -210,13 +210,8 @@ def _refuse_cursors(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
 
 
 def streams_of(event: CloudEvent) -> list[Stream]:
-    """The streams that hold an event: its resource's, and for an app event its subject's and its org's."""
-    streams = [Stream.of_resource(event.resource)]
-    if app := app_of(event.resource):
-        streams.append(Stream.of_org(app.org))
-        if event.subject:
-            streams.append(Stream.of_subject(event.subject))
-    return streams
+    """The streams that hold an event: its resource's, and those that it is projected to."""
+    return [Stream.of_resource(event.resource), *projections_of(event.resource, event.subject)]
 
 
 def app_feed_path(app: AppId) -> str:
