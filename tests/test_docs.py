@@ -175,7 +175,7 @@ FIGURES = {
     "storage": [
         f"of {names.SEGMENT_SIZE:,} documents",
         f"newest {names.SEGMENT_SIZE:,} of its resource",
-        f"{appender.GROUP_OPERATIONS} events or {appender.GROUP_BYTES / 1e6} MB",
+        f"{appender.GROUP_OPERATIONS} events or {appender.GROUP_BYTES / 1e6:g} MB",
         f"silence for {appender.ATTEMPT_SECONDS:.0f} seconds",
         f"up to {appender.LONGEST_WAIT} seconds",
         f"more than {heads.WARM_SECONDS:.0f} seconds ago",

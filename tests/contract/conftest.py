@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from events_core.ports import EventStore
-from tests.contract.event_store import HARNESSES, Harness
-
-if os.environ.get("EVENTS_TEST_STORES") == "cosmos":  # until the suites of the cloud store are part of `make test`
-    from tests.contract.cosmos_harness import CosmosHarness
-
-    HARNESSES["cosmos"] = CosmosHarness
+from tests.contract.event_store import Harness
+from tests.contract.harnesses import HARNESSES, harnesses_for
 
 
-@pytest.fixture(params=HARNESSES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Once for each adapter that can hold what the test says."""
+    name = metafunc.function.__name__
+    if "harness" in metafunc.fixturenames:
+        metafunc.parametrize("harness", harnesses_for(name), indirect=True)
+    elif "adapter" in metafunc.fixturenames:
+        metafunc.parametrize("adapter", harnesses_for(name))
+
+
+@pytest.fixture
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
     """An adapter with an empty place of its own."""
     harness = HARNESSES[request.param](tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.altinn import app_of
@@ -20,6 +20,7 @@ from tests.support.cosmos import CosmosServer, cosmos_server
 
 KEY = bytes(32)
 ROWS = 500
+LAG_MS = 60.0
 COPIED = ("streams", "cursors")
 _SYSTEM = ("_rid", "_self", "_etag", "_attachments", "_ts")
 
@@ -48,8 +49,12 @@ class FollowedStore:
             self._harness.moment = max(self._harness.moment, self._harness.clock())
         outcomes = await self.cosmos.append(events)
         with suppress(EventsError):  # a store that was closed meanwhile has stored them all the same
-            await self._follow(events)
+            await self._settle(events)
         return outcomes
+
+    async def _settle(self, events: Sequence[CloudEvent]) -> None:
+        """Return when every reader sees what was appended, in all of its streams."""
+        await self._follow(events)
 
     async def read(self, request: ReadRequest) -> Chunk:
         """Read."""
@@ -118,6 +123,13 @@ class FollowedStore:
             await self.cosmos.ledger.project(target, some)
 
 
+class LaggingStore(FollowedStore):
+    """A store on a server whose reads are behind: what is appended is awaited, and not followed up."""
+
+    async def _settle(self, events: Sequence[CloudEvent]) -> None:
+        await asyncio.sleep(LAG_MS / 1_000)
+
+
 @dataclass
 class CosmosHarness:
     """A database on the server of the tests; `moment` is the newest time at which anything was appended.
@@ -126,6 +138,7 @@ class CosmosHarness:
     """
 
     directory: Path
+    mode: str = "atomic"
     segment_size: int = 50
     clock: Clock = field(default_factory=Clock)
     opened: list[FollowedStore] = field(default_factory=list)
@@ -133,6 +146,7 @@ class CosmosHarness:
     database: str = ""
     moment: int = 0
     kept: dict[str, list[Any]] = field(default_factory=dict)
+    store: ClassVar[type[FollowedStore]] = FollowedStore
 
     def __post_init__(self) -> None:
         self.following = asyncio.Lock()
@@ -142,7 +156,7 @@ class CosmosHarness:
         """Make the database when it is first needed, and let the stores know it."""
         async with self._making:
             if self.server is None:
-                async with cosmos_server() as self.server:
+                async with cosmos_server(self.mode, lag_ms=LAG_MS) as self.server:
                     pass  # the server itself goes on; what is made on it is this harness's to drop
             self.database = self.database or await self.server.make_containers()
             for store in self.opened:
@@ -164,7 +178,7 @@ class CosmosHarness:
             idle=0.5,
             retention_gap=0,
         )
-        self.opened.append(FollowedStore(store, self))
+        self.opened.append(self.store(store, self))
         return self.opened[-1]
 
     async def close(self) -> None:
@@ -212,3 +226,19 @@ class CosmosHarness:
         if self.database and self.server:
             await self.server.drop(self.database)
         self.database = ""
+
+
+@dataclass
+class LaggingHarness(CosmosHarness):
+    """A database whose reads see what stood up to `LAG_MS` ago; a new segment is asked for keys of the one before."""
+
+    mode: str = "lagging"
+    segment_size: int = 1_000
+    store: ClassVar[type[FollowedStore]] = LaggingStore
+
+    async def ready(self) -> None:
+        """Make the database when it is first needed, and wait until its containers are seen."""
+        is_new = not self.database
+        await super().ready()
+        if is_new:
+            await asyncio.sleep(LAG_MS / 1_000)

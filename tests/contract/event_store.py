@@ -153,7 +153,3 @@ class SqliteHarness:
         await self.close()
         shutil.copy(self.directory / "copy.db", self.path)
         return self.open()
-
-
-HARNESSES: dict[str, Callable[[Path], Harness]] = {"sqlite": SqliteHarness}
-"""Every adapter of the port, by name."""

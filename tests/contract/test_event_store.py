@@ -140,8 +140,11 @@ async def test_what_was_acknowledged_is_there_after_reopening(harness: Harness) 
     assert [(row.cursor, row.json) for row in await everything(harness.open())] == before
 
 
+PUBLISHERS, OWN = 8, 30
+
+
 async def _publish(store: EventStore, publisher: int) -> None:
-    for start in range(0, 60, 3):
+    for start in range(0, OWN, 3):
         await store.append([event(f"{publisher}-{start + n}") for n in range(3)])
 
 
@@ -159,14 +162,15 @@ async def test_readers_miss_and_repeat_nothing_while_publishers_write(harness: H
     """Four readers of eight publishers, over two stores, see one order of all events, and each publisher's own."""
     stores = [harness.open(), harness.open()]
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        for publisher in range(8):
+        for publisher in range(PUBLISHERS):
             group.create_task(_publish(stores[publisher % 2], publisher))
-        readers = [group.create_task(_follow(stores[n % 2], size, 480)) for n, size in enumerate([1, 7, 50, 1000])]
+        sizes = [1, 7, 50, 1000]
+        readers = [group.create_task(_follow(stores[n % 2], size, PUBLISHERS * OWN)) for n, size in enumerate(sizes)]
     (first, *others) = [reader.result() for reader in readers]
     assert all(other == first for other in others)
-    assert len(set(first)) == 480
-    for publisher in range(8):
-        assert [each for each in first if each.startswith(f"{publisher}-")] == [f"{publisher}-{n}" for n in range(60)]
+    assert len(set(first)) == PUBLISHERS * OWN
+    for publisher in range(PUBLISHERS):
+        assert [each for each in first if each.startswith(f"{publisher}-")] == [f"{publisher}-{n}" for n in range(OWN)]
 
 
 async def test_a_caller_that_gives_up_breaks_nothing(store: EventStore) -> None:

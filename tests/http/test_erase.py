@@ -63,7 +63,7 @@ async def test_an_erased_event_is_in_no_feed(service: Service) -> None:
 async def test_nothing_of_an_erased_event_is_kept(service: Service, tmp_path: Path) -> None:
     """The store's file holds neither its data nor its text any more."""
     await erase(service, "b", await three(service), APP_RESOURCE)
-    assert [b"secret-b" in text for text in stored(tmp_path / "data")] == [False] * 3
+    assert [b"secret-b" in text for text in await stored()] == [False] * 3
 
 
 async def test_an_erased_event_is_still_known(service: Service) -> None:

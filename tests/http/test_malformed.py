@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.support.malformed import CANARY, Malformed, all_requests
@@ -23,8 +21,8 @@ MAIL = event(id="mail")
 APP = app_event(id="app", resource=APP_RESOURCE)
 
 
-async def contents(service: Service, data_dir: Path) -> list[object]:
-    """What every feed shows: owner, org, party, resources; and how many events the store's file holds."""
+async def contents(service: Service) -> list[object]:
+    """What every feed shows: owner, org, party, resources; and how many events the store holds."""
     owner, user = service.org(*SCOPES), service.user()
     pages = [
         await service.get(APP_FEED, owner, from_=ANCIENT),
@@ -32,7 +30,7 @@ async def contents(service: Service, data_dir: Path) -> list[object]:
         await service.get(PARTY_FEED, user, from_=ANCIENT, party=PARTY),
     ]
     feeds = [page.json() for page in pages]
-    return [*feeds, await feed(service, APP_RESOURCE), await feed(service), len(stored(data_dir))]
+    return [*feeds, await feed(service, APP_RESOURCE), await feed(service), len(await stored())]
 
 
 def test_there_are_many_of_them() -> None:
@@ -43,7 +41,7 @@ def test_there_are_many_of_them() -> None:
 
 
 @pytest.mark.parametrize("bad", REQUESTS, ids=[f"{number}-{each.status}" for number, each in enumerate(REQUESTS)])
-async def test_a_malformed_request_changes_nothing(service: Service, tmp_path: Path, bad: Malformed) -> None:
+async def test_a_malformed_request_changes_nothing(service: Service, bad: Malformed) -> None:
     """Each is a 4xx problem that names the field if there is one, repeats no value, and leaves every feed as it was."""
     await service.publish(APP, MAIL)
     tokens = {"token": service.org(*SCOPES), "platform_token": service.app()} if bad.with_tokens else {}
@@ -54,4 +52,4 @@ async def test_a_malformed_request_changes_nothing(service: Service, tmp_path: P
     assert (answer.status, answer.headers["content-type"]) == (bad.status, "application/problem+json"), bad.what
     assert bad.field is None or bad.field in fields(answer), (bad.what, shown)
     assert (CANARY in shown, PERSON in shown) == (False, False), bad.what
-    assert await contents(service, tmp_path / "data") == [[APP], [APP], [APP], [APP], [MAIL], 2]
+    assert await contents(service) == [[APP], [APP], [APP], [APP], [MAIL], 2]

@@ -17,7 +17,8 @@ async def test_the_feed_holds_the_events_of_all_apps_of_the_org_in_one_order(ser
     one, other, foreign = app_events(3), app_events(3, resource=OTHER_APP), app_events(3)
     foreign = [{**each, "resource": "urn:altinn:resource:app_skd_apps-test"} for each in foreign]
     mixed = [each for triple in zip(one, other, foreign, strict=True) for each in triple]
-    await service.publish(*mixed, event())
+    for each in [*mixed, event()]:  # among resources, the order is that of requests
+        await service.publish(each)
     answer = await service.get(ORG_FEED, service.org(), from_=ANCIENT)
     assert ids(answer.json()) == [each["id"] for each in mixed if "_skd_" not in each["resource"]]
 

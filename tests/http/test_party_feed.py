@@ -35,7 +35,8 @@ def method(request: pytest.FixtureRequest) -> str:
 async def test_the_feed_holds_the_app_events_about_the_party(service: Service, method: str) -> None:
     """App events of any org whose subject is the party, in order; nothing of other parties or other resources."""
     wanted = [*app_events(2), *app_events(1, resource="urn:altinn:resource:app_skd_app")]
-    await service.publish(event(subject=f"/party/{PARTY}"), *wanted, *app_events(1, subject="/party/7"))
+    for each in [event(subject=f"/party/{PARTY}"), *wanted, *app_events(1, subject="/party/7")]:
+        await service.publish(each)
     answer = await ask(service, method, service.user(), **{"from": ANCIENT, "party": PARTY})
     assert (answer.status, ids(answer.json())) == (200, ids(wanted))
 
@@ -172,7 +173,8 @@ async def test_an_unknown_person_waits_as_long_as_a_known_one(service: Service) 
 async def test_org_narrows_the_feed_to_its_apps(service: Service, method: str) -> None:
     """`org` keeps the events of all apps of one org."""
     wanted = [*app_events(1), *app_events(1, resource="urn:altinn:resource:app_ttd_other")]
-    await service.publish(*app_events(1, resource="urn:altinn:resource:app_skd_app"), *wanted)
+    for each in [*app_events(1, resource="urn:altinn:resource:app_skd_app"), *wanted]:
+        await service.publish(each)
     answer = await ask(service, method, service.user(), **{"from": ANCIENT, "party": PARTY, "org": "ttd"})
     assert ids(answer.json()) == ids(wanted)
 

@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
-from events_core import app
 from tests.support.asgi import Answer
-from tests.support.reading import FEEDS, app_events, place, store_clock
+from tests.support.reading import FEEDS, app_events, expire, place, store_clock
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
@@ -156,7 +155,7 @@ async def test_an_after_that_has_expired_starts_from_the_oldest_kept_event(servi
     following = await second_page(service)
     clock.now += 1
     await service.publish(*(kept := app_events(2)))
-    await (await app.current()).store.expire(clock.now)
+    await expire(clock.now)
     query = {"after": published[1]["id"]} if bare else place(following)
     assert ids((await service.get(APP_FEED, service.org(), **query)).json()) == ids(kept)
 

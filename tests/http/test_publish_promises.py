@@ -135,18 +135,19 @@ async def test_a_batch_is_all_or_nothing(
     service.pdp.decide = lambda asked: DENY if "denied" in asked.resource.values() else PERMIT
     answer = await batch(service, [*GOOD[:place], bad, *GOOD[place:]])
     assert answer.status == status
-    assert stored(tmp_path / "data") == []
+    assert await stored() == []
 
 
 async def test_a_batch_is_not_half_stored_when_the_pdp_is_down(service: Service, tmp_path: Path) -> None:
     """503 of the PDP leaves nothing behind, and the same batch publishes whole when it is back."""
     service.pdp.status = 500
     assert (await batch(service, GOOD)).status == 503
-    assert stored(tmp_path / "data") == []
+    assert await stored() == []
     service.pdp.status = 200
     assert duplicates(await batch(service, GOOD)) == [False, False]
 
 
+@pytest.mark.embedded_only("the file is locked")
 async def test_a_failed_batch_sent_again_completes(service: Service, tmp_path: Path) -> None:
     """While the store cannot write it is 503 with `Retry-After`; the same batch sent again is stored once."""
     assert duplicates(await structured(service, GOOD[0])) == [False]
@@ -223,7 +224,7 @@ async def test_an_event_in_binary_mode_has_at_most_256_kib(
         for count in (256 * KIB, 256 * KIB - 1000 if character == "x" else 130 * KIB, 100 * KIB)
     ]
     assert [answer.status for answer in answers] == [413, 200 if character == "x" else 413, 200]
-    assert len(stored(tmp_path / "data")) == 1
+    assert len(await stored()) == 1
 
 
 @pytest.mark.parametrize(("count", "status"), [(100, 200), (101, 413)])
@@ -295,4 +296,4 @@ async def test_the_rules_of_cloudevents_are_kept(
     """An attribute that CloudEvents 1.0 does not allow is 400 that names it, and nothing is stored."""
     answer = await structured(service, event(**attributes))
     assert (answer.status, fields(answer)) == (400, [named])
-    assert stored(tmp_path / "data") == []
+    assert await stored() == []

@@ -188,6 +188,7 @@ async def test_no_waiter_at_all_can_be_allowed(tmp_path: Path, monkeypatch: pyte
     assert (answer.status, "preference-applied" in answer.headers) == (200, False)
 
 
+@pytest.mark.embedded_only("Cosmos DB is read without threads")
 async def test_waiting_holds_no_thread(service: Service) -> None:
     """While 8 readers wait, on a store that reads with 2 threads, others read and publish as ever."""
     store: Any = (await app.current()).store

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served
+from tests.support.cosmos import cosmos_server
 
 ANCIENT = "2000-01-01T00:00:00Z"
 OWNER_FEED = f"/events/api/v1/app/ttd/apps-test?from={ANCIENT}&size=1000"
@@ -169,6 +171,56 @@ def test_what_is_embedded_serves_development_only(tmp_path: Path) -> None:
     ended = run("serve", "--port", "0", "--data-dir", tmp_path, AZURE_FUNCTIONS_ENVIRONMENT="Production")
     assert ended.returncode == 2
     assert ended.stderr.startswith("EVENTS_COSMOS: ")
+
+
+@pytest.fixture
+def cosmos() -> Iterator[dict[str, str]]:
+    """The settings that put the service on a database of its own on the tests' Cosmos DB server."""
+
+    async def made() -> tuple[str, str]:
+        async with cosmos_server() as server:
+            database = await server.make_containers()
+            server.databases.clear()  # it outlives this loop
+            return server.connection_string, database
+
+    async def dropped(database: str) -> None:
+        async with cosmos_server() as server:
+            server.databases.append(database)
+
+    connection, database = asyncio.run(made())
+    yield {"EVENTS_COSMOS": connection, "EVENTS_COSMOS_DATABASE": database}
+    asyncio.run(dropped(database))
+
+
+def party_feed(running: Served, token: str, expected: str) -> list[str]:
+    """The ids in the party's feed, once the expected one is among them: reading waits for it."""
+    after = f"from={ANCIENT}"
+    seen: list[str] = []
+    for _ in range(10):
+        page = f"{running.url}/events/api/v1/app/party?{after}&party={PARTY}&size=1000"
+        status, events = get(page, token, Prefer="wait=5")
+        assert status == 200
+        seen += [event["id"] for event in events]
+        if expected in seen:
+            return seen
+        after = f"after={seen[-1]}" if seen else after
+    raise AssertionError("the event did not come")
+
+
+def test_it_serves_on_cosmos_db(tmp_path: Path, cosmos: dict[str, str]) -> None:
+    """With EVENTS_COSMOS set it runs there: sample data, feeds, publishing, following up, a stop and a restart."""
+    with served(tmp_path, **cosmos) as running:
+        owner, party, publish, _ = first_steps(running)
+        assert len(orjson.loads(subprocess.run(owner, capture_output=True, check=True).stdout)) == 5
+        assert subprocess.run(party, capture_output=True, check=True).returncode == 0
+        event_id = orjson.loads(subprocess.run(publish, capture_output=True, check=True).stdout)
+        seen = party_feed(running, running.token("--user", str(USER), "--party", str(PARTY)), event_id)
+        assert len(seen) == len(set(seen))
+        assert running.stop() == 0
+    assert not (tmp_path / "events.db").exists()
+    with served(tmp_path, **cosmos) as again:
+        status, events = get(f"{again.url}{OWNER_FEED}", again.token(*OWNER))
+        assert (status, event_id in [event["id"] for event in events]) == (200, True)
 
 
 def test_an_address_that_is_taken_is_one_line(service: Served, tmp_path: Path) -> None:

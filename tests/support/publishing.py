@@ -6,9 +6,10 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
+from events_core import app
+from events_core.adapters.cosmos import CosmosEventStore
 from tests.support.asgi import Answer
 from tests.support.service import ANCIENT, PUBLISH, RESOURCE, RESOURCE_FEED, Service
 
@@ -61,9 +62,15 @@ async def feed(service: Service, resource: str = RESOURCE) -> list[dict[str, Any
     return list(answer.json())
 
 
-def stored(data_dir: Path) -> list[bytes]:
-    """The text of every event in the store's file, of whatever resource."""
-    with closing(sqlite3.connect(data_dir / "events.db")) as connection:
+async def stored() -> list[bytes]:
+    """The text of every event that the service's store holds, of whatever resource; read past the service."""
+    events = await app.current()
+    if isinstance(events.store, CosmosEventStore):
+        sql = "SELECT c.stream, c.seq, c.json FROM c WHERE STARTSWITH(c.stream, 'resource:')"
+        found = await events.store._database.query("test", "streams", sql, {}, None)
+        found.sort(key=lambda each: (each["stream"], each["seq"]))
+        return [str(each.get("json", "")).encode() for each in found]
+    with closing(sqlite3.connect(events.settings.data_dir / "events.db")) as connection:
         return [bytes(row[0]) for row in connection.execute("SELECT json FROM events ORDER BY position")]
 
 

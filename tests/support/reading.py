@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from events_core import app
+from events_core.adapters.cosmos import CosmosEventStore
 from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
 from tests.support.service import (
@@ -85,6 +87,14 @@ async def store_clock() -> StoreClock:
     events = await app.current()
     events.store._clock = clock  # type: ignore[attr-defined] # the port has no clock
     return clock
+
+
+async def expire(registered_before: int) -> None:
+    """Remove what the running service's store registered before a moment, at once."""
+    store = (await app.current()).store
+    if isinstance(store, CosmosEventStore):
+        store._retention = replace(store._retention, gap_seconds=0)
+    await store.expire(registered_before)
 
 
 async def until_waiting(readers: int = 1) -> None:

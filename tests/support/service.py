@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import pytest
@@ -22,8 +21,18 @@ from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
 from tests.support.register_server import Person, RegisterServer
 
-ON_COSMOS = os.environ.get("EVENTS_TEST_STORES") == "cosmos"
-"""Whether the suites over HTTP run on Cosmos DB this time."""
+FILE, COSMOS = "file", "cosmos"
+STORES = (FILE, COSMOS)
+"""What the service can run on."""
+
+
+class Running:
+    """What `running` starts the service on; a test that wants the other store changes it as long as it runs."""
+
+    store = FILE
+    databases: ClassVar[dict[Path, str]] = {}
+
+
 PARTY = 50002108
 PERSON, UNIT = "01899699552", "974760673"
 UNIT_PARTY = 50074838
@@ -38,7 +47,7 @@ APP_TOKEN_SCOPES = "altinn:events/ttd/apps-test"
 
 
 async def _followed_up() -> None:
-    """Return when what was published stands in the feeds of parties and orgs too, which takes seconds otherwise."""
+    """Return when what was published stands in the feeds of parties and orgs too, which takes a moment otherwise."""
     follow_up = (await app.current()).follow_up
     if follow_up is not None:
         await follow_up.compare()
@@ -76,7 +85,7 @@ class Service:
         if content_type:
             sent["Content-Type"] = content_type
         answer = await call(self._application, method, target, sent, body)
-        if ON_COSMOS and method == "POST" and answer.status < 300:
+        if method == "POST" and answer.status < 300:
             await _followed_up()
         return answer
 
@@ -195,13 +204,18 @@ def _application() -> Application:
 async def _on_cosmos(data_dir: Path, neighbours: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the service on a database of the tests' Cosmos DB server, the same one for the same data directory."""
     server = await neighbours.enter_async_context(cosmos_server())
-    if data_dir not in _databases:
-        _databases[data_dir] = await server.make_containers()
+    if data_dir not in Running.databases:
+        Running.databases[data_dir] = await server.make_containers()
+    server.databases.clear()  # it outlives this run of the service, for the next one in the same test
     monkeypatch.setenv("EVENTS_COSMOS", server.connection_string)
-    monkeypatch.setenv("EVENTS_COSMOS_DATABASE", _databases[data_dir])
+    monkeypatch.setenv("EVENTS_COSMOS_DATABASE", Running.databases[data_dir])
 
 
-_databases: dict[Path, str] = {}
+async def drop_databases() -> None:
+    """Delete what the services of a test stored on Cosmos DB."""
+    async with cosmos_server() as server:
+        server.databases += Running.databases.values()
+    Running.databases.clear()
 
 
 @asynccontextmanager
@@ -229,7 +243,7 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(operations, "_health", operations._Health())
-        if ON_COSMOS and "EVENTS_COSMOS" not in settings:
+        if Running.store == COSMOS and "EVENTS_COSMOS" not in settings:
             await _on_cosmos(data_dir, neighbours, monkeypatch)
         try:
             yield Service(_application(), issuer, pdp, register)

@@ -31,7 +31,8 @@ from events_core.ports import Appended
 _log = getLogger(__name__)
 
 GROUP_OPERATIONS = 100
-GROUP_BYTES = 1_800_000
+GROUP_BYTES = 1_000_000
+"""Cosmos DB takes 2 MB; beyond 1 MiB the HTTP client warns that writing the body holds up the event loop."""
 ATTEMPT_SECONDS = 6.0
 FIRST_WAIT = 0.03
 LONGEST_WAIT = 0.25

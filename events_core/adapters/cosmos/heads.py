@@ -53,6 +53,7 @@ class Heads:
         self._size = segment_size
         self._clock = clock
         self._known: LRUCache[str, _Learnt] = LRUCache(_STREAMS_KEPT)
+        self._seen: LRUCache[str, int] = LRUCache(_STREAMS_KEPT)
 
     def learn(self, name: str, head: Head) -> None:
         """Remember a head that was seen, unless a newer one is known."""
@@ -64,6 +65,16 @@ class Heads:
         """The newest head that this process ever saw, however long ago."""
         learnt = self._known.get(name)
         return None if learnt is None else learnt.head
+
+    def see(self, name: str, position: int) -> None:
+        """Remember that a document stands at a position, whatever comes after it."""
+        if self._seen.get(name, 0) < position:
+            self._seen[name] = position
+
+    def seen(self, name: str) -> int:
+        """The greatest position at which this process ever saw a document, 0 when it saw none."""
+        known = self.known(name)
+        return max(self._seen.get(name, 0), known.position if known else 0)
 
     async def warm(self, name: str) -> Head:
         """A head that was the newest less than a minute ago; costs nothing while the stream is in use."""

@@ -157,6 +157,8 @@ class _Reading:
         if dense is None:
             self._proven = None
             return None
+        if dense:
+            self._reader.heads.see(self._name, dense[-1]["seq"])
         if not more and len(dense) == len(rows) and dense:
             self._reader.heads.learn(self._name, Head.of(dense[-1]))
         visible = [Row(each, self._reader.marks) for each in dense if not each.get("kept")]
@@ -188,14 +190,16 @@ class _Reading:
         if place.cursor == START:
             bounds = await self._reader.cursors.bounds(self._name)
             return Chunk([], START, caught_up=True) if bounds.floor == 1 else None
-        return Chunk([], place.cursor, caught_up=True) if self._is_late(place.cursor.position) else None
+        return Chunk([], place.cursor, caught_up=True) if await self._is_late(place.cursor.position) else None
 
-    def _is_late(self, position: int) -> bool:
-        """Whether a row that the server does not show was there already, for all that this process has seen."""
-        known = self._reader.heads.known(self._name)
-        if known is None or known.position < position:
+    async def _is_late(self, position: int) -> bool:
+        """Whether a row that the server does not show was there already, and retention has not removed it since."""
+        seen = self._reader.heads.seen(self._name)
+        if seen < position:
             return False
-        return segment_of(known.position, self._size) == segment_of(position, self._size)
+        if segment_of(seen, self._size) == segment_of(position, self._size):
+            return True  # the newest row of a stream is never removed
+        return (await self._reader.cursors.bounds(self._name)).floor <= position
 
     def _proved(self, place: Place, documents: list[Document]) -> list[Document] | None:
         """The documents from `place.first` on, once they prove the place; None when they do not."""

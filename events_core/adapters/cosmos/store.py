@@ -57,6 +57,7 @@ class CosmosEventStore:
         hole: float = 60.0,
     ) -> None:
         self._database = CosmosDatabase(connection, database)
+        self._clock = clock
         self._segment_size = segment_size
         self._agreed = False
         self._closed = False
@@ -67,9 +68,9 @@ class CosmosEventStore:
         self._cursors = cursors = CursorDocuments(self._database)
         self._heads = heads = Heads(queries, cursors, segment_size)
         moments = Moments(queries, cursors, heads, segment_size)
-        duplicates = Duplicates(queries, clock)
+        duplicates = Duplicates(queries, self._now)
         self._appender = Appender(
-            Places(self._database, queries, cursors, heads, duplicates, marks, segment_size, clock, idle, deadline)
+            Places(self._database, queries, cursors, heads, duplicates, marks, segment_size, self._now, idle, deadline)
         )
         projection = Projection(self._appender, names)
         self._reader = Reader(queries, cursors, heads, moments, marks, segment_size, hole)
@@ -133,6 +134,9 @@ class CosmosEventStore:
             await asyncio.wait(self._appending)
         await self._appender.close()
         await self._database.close()
+
+    def _now(self) -> int:
+        return self._clock()
 
     async def _ready(self) -> None:
         self._refuse_closed()

@@ -1,0 +1,192 @@
+"""Cosmos DB slow, throttling, refusing or gone, as callers see it: one success or 503, and nothing lost or doubled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from events_core import app
+from events_core.adapters.cosmos import CosmosEventStore
+from tests.support.asgi import Answer
+from tests.support.cosmos import CosmosServer, Fault, cosmos_server, ours_only
+from tests.support.publishing import batch, feed, structured
+from tests.support.service import (
+    ANCIENT,
+    APP_FEED,
+    APP_RESOURCE,
+    APP_TOKEN_SCOPES,
+    PARTY,
+    PARTY_FEED,
+    RESOURCE,
+    RESOURCE_FEED,
+    Service,
+    event,
+    ids,
+    running,
+)
+
+pytestmark = ours_only
+DEADLINE = 1.0
+
+OUTAGES = [
+    Fault(status=503),
+    Fault(status=500),
+    Fault(status=408),
+    Fault(status=429, retry_after_ms=2_000),
+    Fault(cut=True),
+    Fault(delay_ms=3_000),
+]
+PASSING = [
+    Fault(cut=True, after=True),
+    Fault(cut=True),
+    Fault(status=503, after=True),
+    Fault(status=408, after=True),
+    Fault(status=449),
+    Fault(status=412),
+    Fault(status=429, retry_after_ms=20),
+    Fault(delay_ms=300),
+]
+
+
+def named(fault: Fault) -> str:
+    """A fault in a word."""
+    kind = fault.status or ("cut" if fault.cut else "slow")
+    return f"{kind}{' after the commit' if fault.after else ''}"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[CosmosServer]:
+    """The emulator."""
+    async with cosmos_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def cosmos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: CosmosServer) -> AsyncIterator[Service]:
+    """The service on a database of its own, which has written and read, and gives up soon."""
+    async with server.database() as database:
+        settings = {"EVENTS_COSMOS": server.connection_string, "EVENTS_COSMOS_DATABASE": database}
+        async with running(tmp_path, monkeypatch, **settings) as service:
+            await publish(service, "first")
+            store = (await app.current()).store
+            assert isinstance(store, CosmosEventStore)
+            store._appender._places = replace(store._appender._places, deadline_seconds=DEADLINE)
+            for writer in store._appender._writers.values():
+                writer._places = store._appender._places
+            monkeypatch.setattr("events_core.adapters.cosmos.client.REQUEST_SECONDS", DEADLINE)
+            try:
+                yield service
+            finally:
+                await server.heal()
+
+
+async def publish(service: Service, event_id: str) -> Answer:
+    """Publish one event."""
+    return await structured(service, event(id=event_id), service.org("altinn:events.publish.admin"))
+
+
+def is_unavailable(answer: Answer) -> bool:
+    """Whether the answer is a problem that says when to come again."""
+    later = answer.headers.get("retry-after", "")
+    is_problem = answer.headers["content-type"] == "application/problem+json"
+    return answer.status == 503 and is_problem and later.isdecimal() and int(later) > 0
+
+
+async def stands_once(service: Service, *expected: str) -> bool:
+    """Whether these events and the first are in the feed, in this order."""
+    return ids(await feed(service)) == ["first", *expected]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=named)
+async def test_a_passing_fault_is_one_success(cosmos: Service, server: CosmosServer, fault: Fault) -> None:
+    """Whether or not the write was done before it failed: 200, no duplicate, and the event stands once."""
+    await server.inject(replace(fault, operation="create", container="streams"))
+    answer = await publish(cosmos, "a")
+    assert (answer.status, answer.json()["events"][0]["duplicate"]) == (200, False)
+    assert await stands_once(cosmos, "a")
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=named)
+async def test_a_passing_fault_of_a_batch_is_one_success(cosmos: Service, server: CosmosServer, fault: Fault) -> None:
+    """All of a batch stands once, in its order."""
+    await server.inject(replace(fault, operation="batch", container="streams"))
+    names: Sequence[str] = ["a", "b", "c"]
+    answer = await batch(cosmos, [event(id=name) for name in names], cosmos.org("altinn:events.publish.admin"))
+    assert [each["duplicate"] for each in answer.json()["events"]] == [False] * 3
+    assert await stands_once(cosmos, *names)
+
+
+@pytest.mark.parametrize("fault", OUTAGES, ids=named)
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+async def test_an_outage_is_503_and_sending_again_completes_it(
+    cosmos: Service, server: CosmosServer, fault: Fault, *, after: bool
+) -> None:
+    """The publisher is told to come again; nothing is lost or doubled when it does, whatever had been written."""
+    is_after = after and fault.status != 429 and not fault.delay_ms
+    await server.inject(replace(fault, container="streams", after=is_after, times=10_000))
+    assert is_unavailable(await publish(cosmos, "a"))
+    await server.heal()
+    answer = await publish(cosmos, "a")
+    assert answer.status == 200
+    assert await stands_once(cosmos, "a")
+
+
+@pytest.mark.parametrize("fault", OUTAGES, ids=named)
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        (APP_FEED, {"from_": ANCIENT}),
+        (PARTY_FEED, {"from_": ANCIENT, "party": PARTY}),
+        (RESOURCE_FEED, {"after": "unknown", "resource": RESOURCE}),
+    ],
+)
+async def test_readers_are_told_to_come_again(
+    cosmos: Service, server: CosmosServer, fault: Fault, path: str, query: dict[str, str]
+) -> None:
+    """No page is better than one that leaves something out; once the server is well the feed is read as ever."""
+    token = cosmos.org(APP_TOKEN_SCOPES, "altinn:events.subscribe")
+    await server.inject(replace(fault, times=10_000))
+    assert is_unavailable(await cosmos.get(path, token, **query))
+    await server.heal()
+    assert (await cosmos.get(path, token, **query)).status == 200
+
+
+async def test_health_names_the_store_and_recovers(cosmos: Service, server: CosmosServer) -> None:
+    """While Cosmos DB does not answer the service is neither well nor ready, and is both again by itself."""
+    await server.inject(Fault(status=503, times=10_000))
+    for path in ("/health", "/health/ready"):
+        answer = await cosmos.get(path)
+        down = {name for name, said in answer.json()["checks"].items() if said != "up"}
+        assert (answer.status, down) == (503, {"store"})
+    await server.heal()
+    assert (await cosmos.get("/health/ready")).status == 200
+
+
+async def test_a_database_that_cannot_be_reached_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start on: every feed and publishing say so, health names the store."""
+    nobody = "AccountEndpoint=http://127.0.0.1:9/;AccountKey=bm9ib2R5;"
+    async with running(tmp_path, monkeypatch, EVENTS_COSMOS=nobody) as service:
+        assert is_unavailable(await publish(service, "a"))
+        answer = await service.get(APP_FEED, service.org(APP_TOKEN_SCOPES), from_=ANCIENT)
+        assert is_unavailable(answer)
+        assert (await service.get("/health")).json()["checks"]["store"] != "up"
+
+
+async def test_an_app_is_answered_as_anybody(cosmos: Service, server: CosmosServer) -> None:
+    """5.1: 503 while the store is down, and one event after the second try."""
+    source = "https://ttd.apps.altinn.example/ttd/apps-test/instances/50002108/b1a7f6de-4a5c-4d53-8a8e-6f1a2f0d9c3b"
+    document = {**event(APP_RESOURCE, id="a", source=source, type="app.instance.created"), "subject": f"/party/{PARTY}"}
+    del document["resource"]
+    await server.inject(Fault("create", status=503, after=True, container="streams", times=10_000))
+    await server.inject(Fault("query", status=503, times=10_000))
+
+    async def send() -> Answer:
+        return await cosmos.request("POST", "/events/api/v1/app", platform_token=cosmos.app(), json_body=document)
+
+    assert is_unavailable(await send())
+    await server.heal()
+    assert (await send()).status in (200, 201)
+    assert ids(await feed(cosmos, APP_RESOURCE)) == ["a"]
