@@ -106,6 +106,10 @@ class Appended:
 class EventStore(Pingable, Protocol):
     """Ordered, durable, gap-free streams of events (docs/architecture.md, "Streams and positions")."""
 
+    @property
+    def scan_rows(self) -> int:
+        """How many rows are worth examining for one request: some where each is compared, many where an index is."""
+
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
         """Store events in the given order; return one outcome each, in the same order.
 

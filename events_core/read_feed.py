@@ -81,24 +81,31 @@ async def read_feed(store: EventStore, request: ReadRequest, permitted: Permitte
     """
     page = _Page(request.limit)
     if not request.filters.empty:
-        request = replace(request, scan=min(request.scan, _scan(request.filters)))
-    budget = SCAN_ROWS
+        request = replace(request, scan=_scan(request.filters, store.scan_rows))
+    budget = 1.0
     deadline = time.monotonic() + SCAN_SECONDS
     while True:
         chunk = await store.read(request)
         cut = await _fill(page, chunk, permitted)
         if cut is not None:
             return page.close(cut, caught_up=False)
-        budget -= request.scan if not request.filters.empty and len(chunk.rows) < request.limit else len(chunk.rows)
+        budget -= _spent(request, chunk, store.scan_rows)
         if chunk.caught_up or _full(page) or budget <= 0 or time.monotonic() > deadline:
             return page.close(chunk.end, caught_up=chunk.caught_up)
         request = _continued(request, chunk, page)
 
 
-def _scan(filters: Filters) -> int:
+def _scan(filters: Filters, rows: int) -> int:
     """Rows to examine before the clock is looked at: the fewer, the longer it may take to match one of them."""
     characters = sum(map(len, filters.types + filters.sources))
-    return SCAN_ROWS * FREE_PATTERN_CHARACTERS // max(FREE_PATTERN_CHARACTERS, characters) or 1
+    return rows * FREE_PATTERN_CHARACTERS // max(FREE_PATTERN_CHARACTERS, characters) or 1
+
+
+def _spent(request: ReadRequest, chunk: Chunk, scan_rows: int) -> float:
+    """The part of the budget that a chunk took: of rows that were read, or of what the store looked at for them."""
+    if not request.filters.empty and len(chunk.rows) < request.limit:
+        return request.scan / scan_rows
+    return len(chunk.rows) / SCAN_ROWS
 
 
 def _full(page: _Page) -> bool:

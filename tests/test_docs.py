@@ -69,7 +69,8 @@ def _as_cells(container: Container) -> list[str]:
     unique = ", ".join(f"`{path}`" for paths in container.unique_keys for path in paths) or "none"
     indexed = "everything" if container.indexed is None else ", ".join(f"`{name}`" for name in container.indexed)
     kept = "by retention" if container.name == "streams" else KEPT[container.default_ttl]
-    return [f"`{container.partition_key}`", unique, indexed, kept]
+    together = "".join(f"; together {', '.join(f'`{name}`' for name in names)}" for names in container.ordered_by)
+    return [f"`{container.partition_key}`", unique, indexed + together, kept]
 
 
 def test_every_container_is_documented_and_no_other() -> None:

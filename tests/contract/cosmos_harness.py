@@ -36,6 +36,11 @@ class FollowedStore:
         self._harness = harness
         self._appending: set[asyncio.Task[Any]] = set()
 
+    @property
+    def scan_rows(self) -> int:
+        """As of the store."""
+        return self.cosmos.scan_rows
+
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
         """Append, and follow up."""
         task = asyncio.create_task(self._append(events))

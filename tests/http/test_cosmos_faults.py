@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ async def test_an_outage_is_503_and_sending_again_completes_it(
     ],
 )
 async def test_readers_are_told_to_come_again(
-    cosmos: Service, server: CosmosServer, fault: Fault, path: str, query: dict[str, str]
+    cosmos: Service, server: CosmosServer, fault: Fault, path: str, query: dict[str, Any]
 ) -> None:
     """No page is better than one that leaves something out; once the server is well the feed is read as ever."""
     token = cosmos.org(APP_TOKEN_SCOPES, "altinn:events.subscribe")

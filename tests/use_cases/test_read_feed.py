@@ -153,9 +153,9 @@ async def test_a_filter_that_matches_little_spends_the_budget_too(
     store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows that a filter leaves out count as read: the page ends though none of them was asked about."""
-    monkeypatch.setattr(read_feed, "SCAN_ROWS", 100)
+    monkeypatch.setattr(SqliteEventStore, "scan_rows", 100)
     await fill(store, *(f"h{number}" for number in range(300)), "v1")
-    page = await read_feed.read_feed(store, replace(ALL, filters=Filters(types=("v",)), scan=100), None)
+    page = await read_feed.read_feed(store, replace(ALL, filters=Filters(types=("v",))), None)
     assert (page.events, page.last_id, page.caught_up) == ([], None, False)
 
 

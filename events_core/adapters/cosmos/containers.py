@@ -13,8 +13,9 @@ class Container:
     """One container: its partition key path, and what its documents are unique and found by.
 
     `indexed` names the properties that queries use; None indexes everything, as Cosmos DB does by itself. `id` and
-    `_ts` are always indexed. `default_ttl` is in seconds: None keeps documents for ever, -1 those without a `ttl`
-    of their own. Unique keys hold within a logical partition, and can never be changed.
+    `_ts` are always indexed. Each of `ordered_by` names properties that a query orders by together, the greatest first.
+    `default_ttl` is in seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold
+    within a logical partition, and can never be changed.
     """
 
     name: str
@@ -22,18 +23,24 @@ class Container:
     indexed: tuple[str, ...] | None = ()
     unique_keys: tuple[tuple[str, ...], ...] = ()
     default_ttl: int | None = None
+    ordered_by: tuple[tuple[str, ...], ...] = ()
 
     @property
     def indexing_policy(self) -> dict[str, Any]:
         """The policy as Cosmos DB takes it; a partition key path other than `/id` has to be named like any other."""
         paths = ["/*"] if self.indexed is None else [f"/{name}/?" for name in self.indexed]
         excluded = ['/"_etag"/?'] if self.indexed is None else ["/*"]
-        return {
+        policy: dict[str, Any] = {
             "indexingMode": "consistent",
             "automatic": True,
             "includedPaths": [{"path": path} for path in paths],
             "excludedPaths": [{"path": path} for path in excluded],
         }
+        if self.ordered_by:
+            policy["compositeIndexes"] = [
+                [{"path": f"/{name}", "order": "descending"} for name in names] for names in self.ordered_by
+            ]
+        return policy
 
     @property
     def unique_key_policy(self) -> dict[str, Any] | None:
@@ -51,6 +58,7 @@ CONTAINERS = (
         "/partition",
         indexed=("partition", "stream", "seq", "ukey", "eventId", "registered", *_STREAM_FILTERS),
         unique_keys=(("/ukey",),),
+        ordered_by=(("registered", "seq"),),
     ),
     Container("cursors", "/id", indexed=("name", "stream", "floor", "owed")),
     Container("subscriptions", "/partition", indexed=("partition", "ukey", "consumer"), unique_keys=(("/ukey",),)),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from events_core.adapters.cosmos.client import CosmosDatabase
@@ -21,7 +21,7 @@ _ROW = f"""{_PLACE}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs
 _NEWEST = f"SELECT TOP 1 {_PLACE} FROM c WHERE c.partition = @partition ORDER BY c.seq DESC"
 _OLDEST = f"SELECT TOP 1 {_PLACE} FROM c WHERE c.partition = @partition ORDER BY c.seq"
 _NEWEST_BEFORE = f"""SELECT TOP 1 {_PLACE} FROM c
-WHERE c.partition = @partition AND c.registered < @registered ORDER BY c.seq DESC"""
+WHERE c.partition = @partition AND c.registered < @registered ORDER BY c.registered DESC, c.seq DESC"""
 _SINCE = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
 WHERE c.partition = @partition AND (c.seq > @head OR ARRAY_CONTAINS(@ukeys, c.ukey))"""
 _STANDING = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
@@ -31,7 +31,7 @@ WHERE c.stream = @stream AND ARRAY_CONTAINS(@ukeys, c.ukey)"""
 _UKEYS = "SELECT VALUE c.ukey FROM c WHERE c.partition = @partition"
 _PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
-_WITH_ID = f"SELECT {_PLACE} FROM c WHERE c.partition = @partition AND c.eventId = @id"
+_WITH_ID = f"SELECT {_PLACE}, c.eventId FROM c WHERE c.partition = @partition AND (c.eventId = @id OR c.seq = 1)"
 _WITH_ID_ANYWHERE = f"SELECT {_PLACE} FROM c WHERE c.stream = @stream AND c.eventId = @id"
 _COPIES = f"SELECT {_ROW}, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
 _BEGUN = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.registered < @registered"
@@ -92,12 +92,16 @@ class StreamQueries:
             page=top,
         )
 
-    async def with_id(self, name: str, segment: int | None, event_id: str) -> Document | None:
-        """The place of the first event with this id in a segment; with None, in the stream, asked everywhere."""
-        sql = _WITH_ID_ANYWHERE if segment is None else _WITH_ID
-        stream = {"stream": name} if segment is None else {}
-        found = await self._ask("resolve", sql, name, segment, id=storable(event_id), **stream)
-        return min(found, key=lambda each: int(each["seq"]), default=None)
+    async def with_id(self, name: str, event_id: str) -> tuple[Document | None, bool]:
+        """The place of the first event with this id in the first segment; and whether the very first event stands."""
+        wanted = storable(event_id)
+        found = await self._ask("resolve", _WITH_ID, name, 0, id=wanted)
+        named = (each for each in found if each.get("eventId") == wanted)
+        return _first(named), any(each["seq"] == 1 for each in found)
+
+    async def with_id_anywhere(self, name: str, event_id: str) -> Document | None:
+        """The place of the first event with this id in a stream; asks every physical partition."""
+        return _first(await self._ask("resolve", _WITH_ID_ANYWHERE, None, None, id=storable(event_id), stream=name))
 
     async def copies(self, ukey: str) -> list[Document]:
         """The rows of an event in every stream, `live` unless they are tombstones; asks every physical partition."""
@@ -117,6 +121,10 @@ class StreamQueries:
             return await self._database.query(what, STREAMS, sql, values, None)
         place = partition(name, segment)
         return await self._database.query(what, STREAMS, sql, {"partition": place, **values}, place)
+
+
+def _first(found: Iterable[Document]) -> Document | None:
+    return min(found, key=lambda each: int(each["seq"]), default=None)
 
 
 def _one(found: Sequence[Document]) -> Document | None:

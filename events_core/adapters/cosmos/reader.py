@@ -101,6 +101,8 @@ class _Reading:
         self._size = reader.segment_size
         self._limit = max(1, min(request.limit, request.scan))
         self._proven: Place | None = None
+        self._whole = False
+        """Whether the very first row stands: then nothing below a floor has been removed yet."""
 
     def given(self) -> Place | None:
         """The place that the request names, unproven; None when it has to be sought."""
@@ -121,6 +123,8 @@ class _Reading:
             found, floor = await self._reader.moments.newest_before(self._name, self._request.registered_from)
             if found is not None and (place is None or found["seq"] >= place.first):
                 return Place(self._reader.marks.cursor(found), found["seq"] + 1, proven=True)
+        if place is None and floor is None and self._whole:
+            return Place(START, 1, proven=False)
         if place is None:
             floor = floor or (await self._reader.cursors.bounds(self._name)).floor
             place = Place(START, floor, proven=True)
@@ -140,9 +144,9 @@ class _Reading:
             return None
         known = self._reader.heads.known(self._name)
         alone = known is not None and segment_of(known.position + 1, self._size) == 0
-        found = await queries.with_id(self._name, 0, event_id) if alone else None
+        found, self._whole = await queries.with_id(self._name, event_id) if alone else (None, False)
         if found is None:
-            found = await queries.with_id(self._name, None, event_id)
+            found = await queries.with_id_anywhere(self._name, event_id)
         return Place(self._reader.marks.cursor(found), found["seq"] + 1, proven=True) if found else None
 
     async def _page(self, place: Place) -> Chunk | None:

@@ -21,7 +21,7 @@ from events_core.adapters.cosmos.moments import Moments
 from events_core.adapters.cosmos.names import SEGMENT_SIZE, Names
 from events_core.adapters.cosmos.projection import Projection
 from events_core.adapters.cosmos.queries import StreamQueries
-from events_core.adapters.cosmos.reader import Reader
+from events_core.adapters.cosmos.reader import SEGMENTS_AT_ONCE, Reader
 from events_core.adapters.cosmos.retention import Retention
 from events_core.cloudevent import CloudEvent
 from events_core.errors import EventsError
@@ -77,6 +77,11 @@ class CosmosEventStore:
         self._eraser = Eraser(self._database, queries, cursors, projection, names, marks)
         self._retention = Retention(self._database, queries, cursors, heads, moments, segment_size, retention_gap)
         self.ledger = CosmosLedger(self._ready, cursors, heads, names, self._reader, projection)
+
+    @property
+    def scan_rows(self) -> int:
+        """The rows of as many segments as one request looks at: the index passes over those that do not match."""
+        return SEGMENTS_AT_ONCE * self._segment_size
 
     @property
     def charges(self) -> Charges:

@@ -28,6 +28,7 @@ from events_core.ports import Appended, Chunk, ReadRequest
 T = TypeVar("T")
 P = ParamSpec("P")
 
+SCAN_ROWS = 10_000
 _LOG_PAGES = 4_000
 """A log of 16 MB: while publishers never pause, a page that many events touch is moved into the file once."""
 
@@ -66,6 +67,11 @@ class SqliteEventStore:
         self._sessions: list[Session] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="events-reader")
         self._writer = Writer(self._open_ledger, self._commit, busy_timeout=busy_timeout, idle=idle)
+
+    @property
+    def scan_rows(self) -> int:
+        """As many rows as are compared in some milliseconds."""
+        return SCAN_ROWS
 
     def key(self) -> bytes:
         """The file's own secret, 16 bytes, made with the file, which this opens.

@@ -15,6 +15,7 @@ from events_core.adapters.cosmos.filters import ALWAYS
 from events_core.errors import EventsError, Problem
 from events_core.feed import START, Cursor, Filters, Stream
 from events_core.ports import ReadRequest
+from events_core.read_feed import read_feed
 from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after
 from tests.contract.event_store import PARTY, SECOND, event, events, everything, ids, walk
 
@@ -97,21 +98,45 @@ async def test_a_rare_filter_looks_at_eight_segments(place: Place) -> None:
     assert ids(await walk(store, ReadRequest(RESOURCE, filters=RARE))) == ["rare"]
 
 
+async def test_a_request_for_what_is_rare_looks_at_eight_segments_and_hands_out_next(place: Place) -> None:
+    """As many rows as that are: the feed does not end its page before, nor go on after."""
+    store = place.open(segment_size=10)
+    await store.append([*events(199), event("rare", type="rare")])
+    await place.counts()
+    page = await read_feed(store, ReadRequest(RESOURCE, filters=RARE), None)
+    assert await _cost(place) <= 8 + 2
+    assert (page.events, page.end.position, page.caught_up) == ([], 80, False)
+    assert place.open().scan_rows == 8 * 32_768
+
+
 async def test_a_bare_id_is_at_most_two_requests_more(place: Place) -> None:
     """An id is found by one request while there is one segment, else by one that asks everywhere."""
     store = place.open()
     await store.append([event(f"{n}") for n in range(6)])
     await place.counts()
-    chunk = await store.read(ReadRequest(RESOURCE, event_id="2"))
-    assert ids(chunk.rows) == ["3", "4", "5"]
-    assert await _cost(place) <= 1 + 2
+    for event_id, rest in (("2", "345"), ("unknown", "012345")):
+        chunk = await store.read(ReadRequest(RESOURCE, event_id=event_id))
+        assert ids(chunk.rows) == list(rest)
+        assert await _cost(place) <= 1 + 2
+
+
+async def test_an_unknown_id_starts_at_the_floor_of_what_retention_has_left(place: Place) -> None:
+    """Where the first event is gone the floor is asked for, and nothing is read from before it."""
+    store = place.open()
+    await store.append([event(f"{n}") for n in range(6)])
+    await follow(store)
+    place.clock.now += SECOND
+    await store.append([event("6")])
+    assert await store.expire(place.clock.now) == 6
+    assert ids((await store.read(ReadRequest(RESOURCE, event_id="unknown"))).rows) == ["6"]
+    assert ids((await store.read(ReadRequest(RESOURCE, event_id="unknown", filters=ALL))).rows) == ["6"]
 
 
 async def test_a_bare_id_of_another_segment_is_at_most_two_requests_more(place: Place) -> None:
     """However many segments there are, an id is found at once, and an unknown one is no walk."""
     store = place.open(segment_size=10)
     await store.append([event(f"{n}") for n in range(95)])
-    for event_id, first, requests in (("3", "4", 3), ("93", "94", 3), ("unknown", "0", 4)):
+    for event_id, first, requests in (("3", "4", 3), ("93", "94", 3), ("unknown", "0", 3)):
         await place.counts()
         chunk = await store.read(ReadRequest(RESOURCE, event_id=event_id, limit=1))
         assert ids(chunk.rows) == [first]
@@ -202,8 +227,9 @@ async def test_a_forged_place_is_found_out(place: Place, filters: Filters) -> No
         assert [row.position for row in chunk.rows] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("limit", [1, 50])
 @pytest.mark.parametrize("place", ["lagging"], indirect=True)
-async def test_a_server_that_lags_behind_starts_nobody_over(place: Place) -> None:
+async def test_a_server_that_lags_behind_starts_nobody_over(place: Place, limit: int) -> None:
     """Readers whose server shows less than they have seen wait for it: nothing is repeated and nothing missed."""
     writer, reader = place.open(), place.open()
     cursor, seen = START, Counter[str]()
@@ -215,7 +241,7 @@ async def test_a_server_that_lags_behind_starts_nobody_over(place: Place) -> Non
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(write())
         while len(seen) < 60:
-            chunk = await page_after(reader, cursor)
+            chunk = await page_after(reader, cursor, limit=limit)
             seen.update(ids(chunk.rows))
             cursor = chunk.end
     assert seen == Counter(f"{n}" for n in range(60))
