@@ -56,6 +56,9 @@ async def retention(_: object) -> None:
 
 
 def streams_of(documents: Iterable[Mapping[str, Any]]) -> list[Stream]:
-    """The distinct resource streams of documents; what was projected is told of too, and left out."""
-    resources = (each["resource"] for each in documents if str(each["stream"]).startswith("resource:"))
-    return [Stream.of_resource(resource) for resource in dict.fromkeys(resources)]
+    """The distinct resource streams of documents; what was projected is told of too, and left out.
+
+    So is what names no resource: what retention leaves of a stream's newest event brings nothing to follow.
+    """
+    resources = (each.get("resource") for each in documents if str(each.get("stream")).startswith("resource:"))
+    return [Stream.of_resource(resource) for resource in dict.fromkeys(resources) if resource]

@@ -147,6 +147,7 @@ class FollowUp:
             for target in targets_of(event):
                 if target not in held:
                     pages.setdefault(target, []).append(event)
+        await self._ledger.prepare([*pages])
         refused = await self._append_all(pages)
         self._wakeups.wake(pages)
         if len(parked) + len(refused) > MOST_PARKED:

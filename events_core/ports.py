@@ -189,6 +189,9 @@ class StreamLedger(Protocol):
         Where retention has removed rows it goes on with the oldest that is kept.
         """
 
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """Learn about streams that are about to be projected to, all at once; nothing depends on it but the cost."""
+
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
         """Append events of one resource stream to a subject or org stream, in their order.
 

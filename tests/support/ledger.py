@@ -116,6 +116,9 @@ class MemoryLedger:
         await asyncio.sleep(0)
         return self._streams[stream][position : position + limit]
 
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """Everything is known."""
+
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
         """Append what does not stand there, at once if nobody else did meanwhile."""
         rows = [row for row in events if isinstance(row, MemoryRow)]
@@ -176,6 +179,10 @@ class SteppedLedger:
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
         """The same of the other."""
         return await self._step("read_after", stream, position, limit)  # type: ignore[no-any-return]
+
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """The same of the other."""
+        await self._step("prepare", targets)
 
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
         """The same of the other."""

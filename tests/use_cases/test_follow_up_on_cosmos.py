@@ -102,26 +102,29 @@ async def slow_server() -> AsyncIterator[CosmosServer]:
         yield server
 
 
-async def test_a_stream_of_278_events_a_second_is_kept_up_with(slow_server: CosmosServer) -> None:
-    """At most one request an event and a few a page, and less time of this process than it has.
+async def test_a_stream_of_278_events_a_second_over_5000_subjects_is_kept_up_with(slow_server: CosmosServer) -> None:
+    """From a cold start and after it: hardly more than a request an event, and less processor time than there is.
 
-    5,000 subjects of a stream that busy are each met every 18 seconds, so that their heads stay known: here as many
-    subjects, each as often as it takes to know them.
+    Wall time depends on who else uses the machine; `bench/follow_up.py` measures it.
     """
-    subjects, count = 250, 1_000
-    connection_string = slow_server.connection_string
+    subjects = 5_000
+    connection = CosmosConnection.of_string(slow_server.connection_string)
     async with slow_server.database() as database:
-        store = CosmosEventStore(CosmosConnection.of_string(connection_string), database, key=bytes(32))
+        publisher, store = (CosmosEventStore(connection, database, key=bytes(32)) for _ in range(2))
         process = following(store)
-        await store.append([event(subject=f"/party/{n}") for n in range(subjects)])
-        await process.follow(APPS)
-        await store.append([event(subject=f"/party/{n % subjects}") for n in range(count)])
-        await slow_server.counts(database)
-        began = time.process_time()
-        await process.follow(APPS)
-        seconds = time.process_time() - began
-        requests = sum(sum(each.values()) for each in (await slow_server.counts(database)).values())
-        await store.close()
-    print(f"\n{count / seconds:.0f} events a second of processor time, {requests / count:.2f} requests an event")
-    assert requests <= count * 1.1
-    assert count / seconds > 278
+        for count in (subjects, 1_000):  # met for the first time, and again
+            for start in range(0, count, 500):
+                await publisher.append([event(subject=f"/party/{n}") for n in range(start, start + 500)])
+            await slow_server.counts(database)
+            began = time.process_time()
+            await process.follow(APPS)
+            seconds = time.process_time() - began
+            requests = sum(sum(each.values()) for each in (await slow_server.counts(database)).values())
+            print(
+                f"\n{count / seconds:.0f} events a second of processor time, {requests / count:.2f} requests an event"
+            )
+            assert requests <= count * 1.1
+            assert count / seconds > 278
+        assert (await store.ledger.checkpoint(APPS)).position == subjects + 1_000
+        for each in (publisher, store):
+            await each.close()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,12 @@ class CursorDocuments:
     async def create(self, document: Document) -> bool:
         """Create a document; False when it stands already."""
         return await self._database.create_if_absent("cursor", CURSORS, document)
+
+    async def listed(self, names: Sequence[str]) -> set[str]:
+        """Those of the streams that have a document; asks everywhere."""
+        wanted = {f"n{n}": name for n, name in enumerate(names)}
+        sql = f"SELECT VALUE c.name FROM c WHERE c.name IN ({', '.join(f'@{n}' for n in wanted)})"
+        return {str(each) for each in await self._database.query("cursors", CURSORS, sql, wanted, None)}
 
     async def where(self, condition: str) -> list[Document]:
         """The documents of streams that hold a condition; asks everywhere."""

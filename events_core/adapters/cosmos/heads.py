@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from events_core.adapters.cosmos.queries import StreamQueries
 
 WARM_SECONDS = 60.0
 _STREAMS_KEPT = 20_000
+_ASKED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,22 @@ class Heads:
         """The greatest position at which this process ever saw a document, 0 when it saw none."""
         known = self.known(name)
         return max(self._seen.get(name, 0), known.position if known else 0)
+
+    async def find_new(self, names: Sequence[str]) -> None:
+        """Learn which of the streams that this process has never met hold nothing yet: two requests for all of them.
+
+        Such a stream has neither a first document, nor a document in `cursors` as one has that retention has reached.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+        unmet = [name for name in names if self.known(name) is None]
+        for at in range(0, len(unmet), _ASKED_AT_ONCE):
+            some = unmet[at : at + _ASKED_AT_ONCE]
+            begun, listed = await asyncio.gather(self._queries.begun(some), self._cursors.listed(some))
+            for name in some:
+                if name not in begun and name not in listed:
+                    self.learn(name, Head())
 
     async def warm(self, name: str) -> Head:
         """A head that was the newest less than a minute ago; costs nothing while the stream is in use."""

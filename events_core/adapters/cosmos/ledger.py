@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from events_core.adapters.cosmos.projection import Projection
 from events_core.adapters.cosmos.reader import Reader
 from events_core.feed import Stream
 from events_core.ports import Checkpoint, Parked, StoredEvent
+
+_HEADS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class CosmosLedger:
         await self.ready()
         return await self.reader.rows_after(self.names.of(stream), position, limit)
 
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """Find the new ones among streams; see `StreamLedger.prepare`."""
+        await self.ready()
+        await self.heads.find_new([self.names.of(target) for target in targets])
+
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
         """Append events to a subject or org stream; see `StreamLedger.project`."""
         await self.ready()
@@ -63,11 +71,13 @@ class CosmosLedger:
         """The resource streams that hold more than their checkpoint says; one request for each of them."""
         await self.ready()
         documents = await self.cursors.where("IS_DEFINED(c.stream)")
-        return [
-            stream
-            for document, stream in zip(documents, _streams_of(documents), strict=True)
-            if (await self.heads.fresh(document["name"])).position > document["checkpoint"]
-        ]
+        places = asyncio.Semaphore(_HEADS_AT_ONCE)
+        are_behind = await asyncio.gather(*(self._is_behind(document, places) for document in documents))
+        return [stream for stream, behind in zip(_streams_of(documents), are_behind, strict=True) if behind]
+
+    async def _is_behind(self, document: Document, places: asyncio.Semaphore) -> bool:
+        async with places:
+            return (await self.heads.fresh(document["name"])).position > int(document["checkpoint"])
 
     async def parked(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""

@@ -107,6 +107,12 @@ class StreamQueries:
         """The rows of an event in every stream, `live` unless they are tombstones; asks every physical partition."""
         return await self._ask("copies", _COPIES, None, None, ukey=ukey)
 
+    async def begun(self, names: Sequence[str]) -> set[str]:
+        """Those of the streams whose very first document stands; asks every physical partition."""
+        first = {f"p{n}": partition(name, 0) for n, name in enumerate(names)}
+        sql = f"SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.partition IN ({', '.join(f'@{p}' for p in first)})"
+        return {str(each) for each in await self._ask("begun", sql, None, None, **first)}
+
     async def begun_before(self, registered: int) -> list[str]:
         """The stored names of streams whose very first document stands, registered before a moment; asks everywhere."""
         names = await self._ask("begun", _BEGUN, None, None, registered=registered)

@@ -130,6 +130,39 @@ async def test_nothing_is_projected_past_what_failed(place: Place) -> None:
     assert ids(await everything(store, ORG)) == ids(rows)
 
 
+async def test_new_streams_are_found_at_once(place: Place) -> None:
+    """Streams that nobody has written to cost two requests together, and one write each."""
+    store = place.open()
+    subjects = [f"/party/{n}" for n in range(50)]
+    await store.append([event(subject=subject) for subject in subjects])
+    rows = await store.ledger.read_after(RESOURCE, 0, 100)
+    await place.counts()
+    await store.ledger.prepare(list(map(Stream.of_subject, subjects)))
+    assert await place.counts() == {"query": 2}
+    for subject, row in zip(subjects, rows, strict=True):
+        await store.ledger.project(Stream.of_subject(subject), [row])
+    assert await place.counts() == {"create": 50}
+    await store.ledger.prepare(list(map(Stream.of_subject, subjects)))
+    assert await place.counts() == {}
+
+
+async def test_streams_that_are_not_new_are_taken_for_none(place: Place) -> None:
+    """One that another process has written to, and one of which retention has left the newest row's place alone."""
+    store, other = place.open(), place.open()
+    gone, standing = Stream.of_subject("/party/1"), Stream.of_subject("/party/2")
+    await store.append([event(subject=gone.key), event(subject=gone.key), event(subject=standing.key)])
+    await follow(store)
+    place.clock.now += SECOND
+    await store.expire(place.clock.now)
+    await store.append([event("a", subject=gone.key), event("b", subject=standing.key)])
+    await other.ledger.prepare([gone, standing, ORG])
+    rows = await other.ledger.read_after(RESOURCE, 3, 100)
+    for target, row in zip((gone, standing), rows, strict=True):
+        await other.ledger.project(target, [row])
+        assert (await everything(other, target))[-1].id == row.id
+    assert positions(await place.documents(gone))[-1] == 3
+
+
 async def test_projecting_one_row_is_one_request(place: Place) -> None:
     """A stream that the process has written to before takes a row at the price of one write."""
     store = place.open()
