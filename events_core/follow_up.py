@@ -107,6 +107,14 @@ class FollowUp:
                 failed += not await self._replay(stream, parked.target)
         return failed
 
+    async def restored(self) -> int:
+        """Go on from what a restored store holds; how many streams had been followed up further than they reach.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
+        """
+        return await self._ledger.restored()
+
     async def _follow_or_owe(self, stream: Stream, places: asyncio.Semaphore) -> None:
         async with places:
             try:

@@ -209,6 +209,12 @@ class StreamLedger(Protocol):
     async def parked(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""
 
+    async def restored(self) -> int:
+        """Let no cursor of before verify, and no checkpoint be beyond its stream; how many were.
+
+        For a store that was restored, while nobody else uses it. Again, it changes as much again.
+        """
+
 
 class DecisionPoint(Pingable, Protocol):
     """A XACML policy decision point."""

@@ -169,11 +169,26 @@ def erase(
 def replay_parked() -> None:
     """Bring parked events to the streams that refused them, in the store that the settings name."""
     with _one_line():
-        from local import replay  # noqa: PLC0415 - as in serve
+        from local import maintenance  # noqa: PLC0415 - as in serve
 
-        if refusing := replay.replay_parked():
+        if refusing := maintenance.replay_parked():
             raise LocalError(f"{refusing} streams refuse an event again; the log says which")
         print("nothing is parked any more")
+
+
+@cli.command()
+def restored() -> None:
+    """Tell the store that the settings name that it was restored, before the service is started on it again."""
+    with _one_line():
+        from local import maintenance  # noqa: PLC0415 - as in serve
+
+        lowered = maintenance.restored()
+        if lowered is None:
+            print("a store in a file needs nothing")
+        else:
+            print(
+                f"cursors from before are unknown now; {lowered} streams had been followed up further than they reach"
+            )
 
 
 def _issuer(data_dir: Path | None) -> DevelopmentIssuer:

@@ -149,6 +149,10 @@ class MemoryLedger:
         """The streams that hold events back."""
         return [stream for stream, seen in self._checkpoints.items() if seen.parked]
 
+    async def restored(self) -> int:
+        """Nothing was restored."""
+        return 0
+
 
 Step = Callable[[str, tuple[Any, ...]], Awaitable[None]]
 
@@ -199,6 +203,10 @@ class SteppedLedger:
     async def parked(self) -> Sequence[Stream]:
         """The same of the other."""
         return await self._step("parked")  # type: ignore[no-any-return]
+
+    async def restored(self) -> int:
+        """The same of the other."""
+        return await self._step("restored")  # type: ignore[no-any-return]
 
     async def _step(self, name: str, *arguments: Any, **named: Any) -> Any:
         await self.before(name, arguments)

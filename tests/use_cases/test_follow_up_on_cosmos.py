@@ -120,9 +120,7 @@ async def test_a_stream_of_278_events_a_second_over_5000_subjects_is_kept_up_wit
             await process.follow(APPS)
             seconds = time.process_time() - began
             requests = sum(sum(each.values()) for each in (await slow_server.counts(database)).values())
-            print(
-                f"\n{count / seconds:.0f} events a second of processor time, {requests / count:.2f} requests an event"
-            )
+            print(f"\n{count / seconds:.0f} events a second of processor time, {requests / count:.2f} requests each")
             assert requests <= count * 1.1
             assert count / seconds > 278
         assert (await store.ledger.checkpoint(APPS)).position == subjects + 1_000

@@ -93,6 +93,10 @@ class CursorDocuments:
         sql = f"SELECT * FROM c WHERE IS_DEFINED(c.name) AND {condition}"
         return await self._database.query("cursors", CURSORS, sql, {}, None)
 
+    async def renew_mark(self) -> None:
+        """Give the database another random number; processes that are running go on with the one that they know."""
+        await self._database.change("open", CURSORS, _DATABASE, {"mark": _new_mark()}, None)
+
     async def agree_on(self, segment_size: int) -> int:
         """Check that the database is written with this segment size; return the database's own random number.
 
@@ -105,11 +109,14 @@ class CursorDocuments:
             found = await self._database.read("open", CURSORS, _DATABASE, _DATABASE)
             if found is not None:
                 break
-            mark = secrets.token_hex(MARK_BYTES)
-            await self.create({"id": _DATABASE, "segmentSize": segment_size, "mark": mark})
+            await self.create({"id": _DATABASE, "segmentSize": segment_size, "mark": _new_mark()})
         if found["segmentSize"] != segment_size:
             raise errors.unavailable("The event store was made with another segment size.", retry_after=60)
         return int(found["mark"], 16)
+
+
+def _new_mark() -> str:
+    return secrets.token_hex(MARK_BYTES)
 
 
 def new_document(name: str, stream: Stream | None = None) -> Document:

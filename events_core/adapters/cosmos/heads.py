@@ -111,10 +111,13 @@ class Heads:
         segment = segment_of(known.position if known else 0, self._size)
         head = await self._in(name, segment)
         if head is None or (known is None and self._is_last(head)):
-            standing = (await self._cursors.bounds(name)).standing
-            if segment_of(standing, self._size) != segment:
-                segment = segment_of(standing, self._size)
-                head = await self._in(name, segment)
+            bounds = await self._cursors.bounds(name)
+            for standing in (bounds.standing, bounds.floor):
+                further = segment_of(standing, self._size)
+                found = await self._in(name, further) if further != segment else None
+                if found is not None:
+                    segment, head = further, found
+                    break  # else the checkpoint is one of before a restore
         if head is not None and self._is_last(head):
             head = await self._beyond(name, segment, head)
         self._known[name] = _Learnt(head or Head(), self._clock())

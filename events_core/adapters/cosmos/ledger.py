@@ -84,6 +84,21 @@ class CosmosLedger:
         await self.ready()
         return _streams_of(await self.cursors.where("IS_DEFINED(c.parked[0])"))
 
+    async def restored(self) -> int:
+        """Go on from what a restored database holds; see `StreamLedger.restored`."""
+        await self.ready()
+        await self.cursors.renew_mark()
+        return sum([await self._lower(stream) for stream in _streams_of(await self.cursors.where("c.checkpoint > 0"))])
+
+    async def _lower(self, stream: Stream) -> bool:
+        """Set a checkpoint that is beyond its stream back to the stream's end; whether it was."""
+        seen = await self.checkpoint(stream)
+        head = await self.heads.fresh(self.names.of(stream))
+        if seen.position <= head.position:
+            return False
+        parked = [each for each in seen.parked if each.position <= head.position]
+        return await self.advance(stream, seen, head.position, owed=True, parked=parked)
+
 
 def _streams_of(documents: Sequence[Document]) -> list[Stream]:
     return [Stream(str(document["stream"])) for document in documents]

@@ -1,0 +1,51 @@
+"""What an operator does to the store that the settings name: parked events, and a database that was restored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from events_core import app
+from events_core.errors import EventsError
+from events_core.follow_up import FollowUp
+from local.errors import LocalError
+
+Work = Callable[[FollowUp], Awaitable[int]]
+
+
+def replay_parked() -> int:
+    """Bring parked events to the streams that did not take them; return how many streams refuse some again.
+
+    Raises:
+        LocalError: a setting is missing or bad, or the store does not answer.
+    """
+    return asyncio.run(_session(FollowUp.replay)) or 0
+
+
+def restored() -> int | None:
+    """Tell the store that it was restored; how many checkpoints were beyond their stream.
+
+    None on a store that nothing has to be done to.
+
+    Raises:
+        LocalError: a setting is missing or bad, or the store does not answer.
+    """
+    return asyncio.run(_session(FollowUp.restored))
+
+
+async def _session(work: Work) -> int | None:
+    try:
+        return await done(work)
+    finally:
+        await app.close()
+
+
+async def done(work: Work) -> int | None:
+    """Work with the application of this process on the running loop; None where nothing is followed up."""
+    try:
+        events = await app.current()
+        return await work(events.follow_up) if events.follow_up is not None else None
+    except app.MisconfiguredError as error:
+        raise LocalError(error.line, 2) from None
+    except EventsError as error:
+        raise LocalError(error.detail) from None
