@@ -10,6 +10,11 @@ HOST   ?= 127.0.0.1
 PORT   ?= 7071
 DATA   ?= .data
 
+# The emulator of the tests runs on the machine's Node.js, if that will do.
+NODE_IS_THERE := npm --version >/dev/null 2>&1 && \
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 3) ? 0 : 1)' \
+  >/dev/null 2>&1
+
 .PHONY: help run test check bench clean
 
 help: ## what there is to make
@@ -39,9 +44,10 @@ $(VENV)/.run: requirements.txt requirements-local.txt | $(PYTHON)
 	@$(PIP) install -r requirements-local.txt
 	@touch $@
 
-$(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt | $(PYTHON)
+$(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requirements-node.txt | $(PYTHON)
 	@echo "installing what requirements-dev.txt pins"
 	@$(PIP) install -r requirements-dev.txt
+	@$(NODE_IS_THERE) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
 	@touch $@ $(VENV)/.run
 
 $(PYTHON):

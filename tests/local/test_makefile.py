@@ -39,11 +39,37 @@ def test_continuous_integration_does_what_a_developer_does() -> None:
     assert "make test" in script.read_text()
 
 
+@pytest.mark.parametrize(
+    ("version", "will_do"), [("20.1.0", True), ("18.3.0", True), ("18.2.9", False), ("16.20.2", False), (None, False)]
+)
+def test_node_is_installed_where_the_machine_has_none_that_will_do(
+    tmp_path: Path, version: str | None, *, will_do: bool
+) -> None:
+    """Into the virtual environment, from requirements-node.txt: `make test` is all the set-up there is."""
+    node, asked = shutil.which("node") or "", make("-pn", "test").stdout
+    condition = re.search(r"^NODE_IS_THERE := (.*)$", asked, re.MULTILINE)
+    assert condition is not None
+    if version is not None:
+        (tmp_path / "npm").write_text("#!/bin/bash\n")
+        (tmp_path / "node").write_text(
+            f"#!/bin/bash\nexec {node} -e \"Object.defineProperty(process.versions, 'node', "
+            f"{{value: '{version}'}}); $2\"\n"
+        )
+        for name in ("npm", "node"):
+            (tmp_path / name).chmod(0o755)
+    ended = subprocess.run(
+        ["/bin/bash", "-c", condition[1]], env={"PATH": str(tmp_path)}, capture_output=True, check=False
+    )
+    assert (ended.returncode == 0) == will_do
+    assert "$(NODE_IS_THERE) ||" in (ROOT / "Makefile").read_text()
+    assert "requirements-node.txt" in (ROOT / "Makefile").read_text()
+
+
 @pytest.mark.parametrize("target", ["run", "test"])
 def test_an_older_python_is_one_clear_line(tmp_path: Path, target: str) -> None:
     """And nothing is installed."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt", "requirements-node.txt"):
         (tmp_path / name).touch()
     old = tmp_path / "bin" / "python3"
     old.parent.mkdir()

