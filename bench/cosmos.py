@@ -113,12 +113,16 @@ async def pages(store: CosmosEventStore) -> None:
 
 
 async def starts(bench: Bench, ids: Sequence[str], moments: Sequence[int]) -> None:
-    """A bare id, and a moment, by a process that knows no head."""
-    for name, number in (("a bare id of the newest segment", ROWS - 60), ("a bare id of the oldest segment", 10)):
-        store = await bench.open()
-        await store.head(STREAM)
-        request = ReadRequest(STREAM, event_id=ids[number], limit=20)
-        most(name, await cost(store, lambda s=store, r=request: s.read(r)), 1 + 2)  # type: ignore[misc]
+    """A bare id, and a moment."""
+    named = {"of the newest segment": ids[ROWS - 60], "of the oldest segment": ids[10], "that is unknown": "unknown"}
+    for name, event_id in named.items():
+        for knows in (True, False):
+            store = await bench.open()
+            if knows:
+                await store.head(STREAM)
+            request = ReadRequest(STREAM, event_id=event_id, limit=20)
+            label = f"a bare id {name}{'' if knows else ', cold'}"
+            most(label, await cost(store, lambda s=store, r=request: s.read(r)), 1 + 2)  # type: ignore[misc]
     worst = 0
     for number in range(30, ROWS, 2 * SMALL):
         store = await bench.open()

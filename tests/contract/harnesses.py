@@ -24,6 +24,7 @@ NOT_ON_LAGGING: Mapping[str, tuple[str, ...]] = {
         "test_a_cursor_of_another_stream_does_not_verify",
         "test_a_cursor_that_verifies_decides_over_the_id",
         "test_an_id_starts_just_after_its_event",
+        "test_the_start_decides_over_the_id",
         "test_an_unknown_id_starts_at_the_oldest",
         "test_an_id_under_several_sources_is_the_first_of_them",
         "test_registration_bounds_are_inclusive",

@@ -70,6 +70,18 @@ async def test_a_cursor_that_verifies_decides_over_the_id(store: EventStore, abc
 
 
 @pytest.mark.parametrize("filters", [Filters(), Filters(types=("app.%",))])
+async def test_the_start_decides_over_the_id(harness: Harness, store: EventStore, filters: Filters) -> None:
+    """The place before the first row is a place like any other, over a moment and over retention too."""
+    await store.append([event("old")])
+    harness.clock.now += SECOND
+    await store.append([event("a"), event("b")])
+    request = ReadRequest(RESOURCE, cursor=START, event_id="a", filters=filters)
+    assert await _ids(store, replace(request, registered_from=harness.clock.now)) == ["a", "b"]
+    await store.expire(harness.clock.now)
+    assert await _ids(store, request) == ["a", "b"]
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(types=("app.%",))])
 async def test_a_cursor_that_does_not_verify_leaves_it_to_the_id(
     store: EventStore, abc: list[Cursor], filters: Filters
 ) -> None:

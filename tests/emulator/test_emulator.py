@@ -55,6 +55,8 @@ async def test_containers_are_as_described(place: Place, container: Container) -
         list(paths) for paths in container.unique_keys
     ]
     assert made["indexingPolicy"]["includedPaths"] == container.indexing_policy["includedPaths"]
+    together = container.indexing_policy.get("compositeIndexes", [])
+    assert made["indexingPolicy"].get("compositeIndexes", []) == together
 
 
 def test_partition_keys_are_indexed() -> None:

@@ -13,9 +13,10 @@ class Container:
     """One container: its partition key path, and what its documents are unique and found by.
 
     `indexed` names the properties that queries use; None indexes everything, as Cosmos DB does by itself. `id` and
-    `_ts` are always indexed. Each of `ordered_by` names properties that a query orders by together, the greatest first.
-    `default_ttl` is in seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold
-    within a logical partition, and can never be changed.
+    `_ts` are always indexed. Each of `ordered_by` names properties that a query orders by together, the greatest first;
+    it serves a query that holds some of them equal only if those come first, in the query's order too. `default_ttl` is
+    in seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold within a logical
+    partition, and can never be changed.
     """
 
     name: str
@@ -58,7 +59,7 @@ CONTAINERS = (
         "/partition",
         indexed=("partition", "stream", "seq", "ukey", "eventId", "registered", *_STREAM_FILTERS),
         unique_keys=(("/ukey",),),
-        ordered_by=(("registered", "seq"),),
+        ordered_by=(("partition", "registered", "seq"),),
     ),
     Container("cursors", "/id", indexed=("name", "stream", "floor", "owed")),
     Container("subscriptions", "/partition", indexed=("partition", "ukey", "consumer"), unique_keys=(("/ukey",),)),

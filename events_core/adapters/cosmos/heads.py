@@ -112,7 +112,7 @@ class Heads:
         head = await self._in(name, segment)
         if head is None or (known is None and self._is_last(head)):
             bounds = await self._cursors.bounds(name)
-            for standing in (bounds.standing, bounds.floor):
+            for standing in (bounds.standing, bounds.floor, bounds.floor - 1):
                 further = segment_of(standing, self._size)
                 found = await self._in(name, further) if further != segment else None
                 if found is not None:

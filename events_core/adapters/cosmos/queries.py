@@ -21,7 +21,8 @@ _ROW = f"""{_PLACE}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs
 _NEWEST = f"SELECT TOP 1 {_PLACE} FROM c WHERE c.partition = @partition ORDER BY c.seq DESC"
 _OLDEST = f"SELECT TOP 1 {_PLACE} FROM c WHERE c.partition = @partition ORDER BY c.seq"
 _NEWEST_BEFORE = f"""SELECT TOP 1 {_PLACE} FROM c
-WHERE c.partition = @partition AND c.registered < @registered ORDER BY c.registered DESC, c.seq DESC"""
+WHERE c.partition = @partition AND c.registered < @registered
+ORDER BY c.partition DESC, c.registered DESC, c.seq DESC"""
 _SINCE = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
 WHERE c.partition = @partition AND (c.seq > @head OR ARRAY_CONTAINS(@ukeys, c.ukey))"""
 _STANDING = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
@@ -31,7 +32,8 @@ WHERE c.stream = @stream AND ARRAY_CONTAINS(@ukeys, c.ukey)"""
 _UKEYS = "SELECT VALUE c.ukey FROM c WHERE c.partition = @partition"
 _PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
-_WITH_ID = f"SELECT {_PLACE}, c.eventId FROM c WHERE c.partition = @partition AND (c.eventId = @id OR c.seq = 1)"
+_WITH_ID = f"""SELECT {_PLACE}, c.eventId FROM c
+WHERE c.partition = @partition AND (c.eventId = @id OR ARRAY_CONTAINS(@places, c.seq))"""
 _WITH_ID_ANYWHERE = f"SELECT {_PLACE} FROM c WHERE c.stream = @stream AND c.eventId = @id"
 _COPIES = f"SELECT {_ROW}, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
 _BEGUN = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.registered < @registered"
@@ -92,12 +94,12 @@ class StreamQueries:
             page=top,
         )
 
-    async def with_id(self, name: str, event_id: str) -> tuple[Document | None, bool]:
-        """The place of the first event with this id in the first segment; and whether the very first event stands."""
+    async def with_id(self, name: str, event_id: str, places: Sequence[int]) -> tuple[Document | None, set[int]]:
+        """The place of the first event with this id in the first segment; and those of the places that stand."""
         wanted = storable(event_id)
-        found = await self._ask("resolve", _WITH_ID, name, 0, id=wanted)
+        found = await self._ask("resolve", _WITH_ID, name, 0, id=wanted, places=places)
         named = (each for each in found if each.get("eventId") == wanted)
-        return _first(named), any(each["seq"] == 1 for each in found)
+        return _first(named), {int(each["seq"]) for each in found}.intersection(places)
 
     async def with_id_anywhere(self, name: str, event_id: str) -> Document | None:
         """The place of the first event with this id in a stream; asks every physical partition."""

@@ -112,8 +112,7 @@ class _Reading:
         if cursor is None or cursor.position > LARGEST_POSITION or len(cursor.mark) != MARK_BYTES:
             return None
         if cursor.position == 0:
-            is_start = cursor.mark == START.mark and request.registered_from is None
-            return Place(START, 1, proven=False) if is_start else None
+            return Place(START, 1, proven=False) if _is_start(cursor) and request.registered_from is None else None
         return Place(cursor, cursor.position + (0 if cursor.before else 1), proven=False)
 
     async def sought(self) -> Place:
@@ -137,15 +136,19 @@ class _Reading:
     async def _with_id(self) -> Place | None:
         """The place just after the first event with the id that the request names.
 
-        A namesake may stand in any segment: while there is but one, it alone is asked.
+        A namesake may stand in any segment. While there is but one, it alone is asked, and tells that there is no
+        other: what this process knew as the head stands there still, and the segment's last row does not.
         """
         event_id, queries = self._request.event_id, self._reader.queries
-        if event_id is None:
+        if event_id is None or _is_start(self._request.cursor):
             return None
-        known = self._reader.heads.known(self._name)
-        alone = known is not None and segment_of(known.position + 1, self._size) == 0
-        found, self._whole = await queries.with_id(self._name, event_id) if alone else (None, False)
-        if found is None:
+        known, found, is_alone = self._reader.heads.known(self._name), None, False
+        if known is not None and 0 < known.position < self._size:
+            places = (1, known.position, self._size)
+            found, standing = await queries.with_id(self._name, event_id, places)
+            self._whole = 1 in standing
+            is_alone = known.position in standing and self._size not in standing
+        if found is None and not is_alone:
             found = await queries.with_id_anywhere(self._name, event_id)
         return Place(self._reader.marks.cursor(found), found["seq"] + 1, proven=True) if found else None
 
@@ -190,20 +193,13 @@ class _Reading:
         return documents, True
 
     async def _nothing(self, place: Place) -> Chunk | None:
-        """The chunk when not even the proof of the place is there."""
-        if place.cursor == START:
-            bounds = await self._reader.cursors.bounds(self._name)
-            return Chunk([], START, caught_up=True) if bounds.floor == 1 else None
-        return Chunk([], place.cursor, caught_up=True) if await self._is_late(place.cursor.position) else None
-
-    async def _is_late(self, position: int) -> bool:
-        """Whether a row that the server does not show was there already, and retention has not removed it since."""
-        seen = self._reader.heads.seen(self._name)
-        if seen < position:
-            return False
-        if segment_of(seen, self._size) == segment_of(position, self._size):
-            return True  # the newest row of a stream is never removed
-        return (await self._reader.cursors.bounds(self._name)).floor <= position
+        """The chunk when not even the proof of the place is there, because there is none yet, or it is late."""
+        position = place.cursor.position
+        if position > self._reader.heads.seen(self._name):
+            return None
+        floor = (await self._reader.cursors.bounds(self._name)).floor
+        is_late = floor <= max(position, 1)  # else retention has removed it
+        return Chunk([], place.cursor, caught_up=True) if is_late else None
 
     def _proved(self, place: Place, documents: list[Document]) -> list[Document] | None:
         """The documents from `place.first` on, once they prove the place; None when they do not."""
@@ -298,6 +294,11 @@ class _Reading:
         )
         proved = bool(found) and self._proved(Place(place.cursor, position + 1, proven=False), found) is not None
         return Chunk([], place.cursor, caught_up=True) if proved else None
+
+
+def _is_start(cursor: Cursor | None) -> bool:
+    """Whether a cursor is the place before the first row, from whichever side."""
+    return cursor is not None and (cursor.position, cursor.mark) == (START.position, START.mark)
 
 
 class _Window:

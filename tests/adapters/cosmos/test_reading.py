@@ -128,8 +128,39 @@ async def test_an_unknown_id_starts_at_the_floor_of_what_retention_has_left(plac
     place.clock.now += SECOND
     await store.append([event("6")])
     assert await store.expire(place.clock.now) == 6
-    assert ids((await store.read(ReadRequest(RESOURCE, event_id="unknown"))).rows) == ["6"]
-    assert ids((await store.read(ReadRequest(RESOURCE, event_id="unknown", filters=ALL))).rows) == ["6"]
+    for filters, page in ((Filters(), 1), (ALL, 2)):
+        await place.counts()
+        assert ids((await store.read(ReadRequest(RESOURCE, event_id="unknown", filters=filters))).rows) == ["6"]
+        assert await _cost(place) <= page + 2
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 35])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("event_id", "rows"), [("0", [2]), ("last", []), ("unknown", [1])])
+async def test_any_bare_id_is_at_most_two_requests_more(
+    place: Place,
+    count: int,
+    known: bool,  # noqa: FBT001 - a parameter
+    event_id: str,
+    rows: list[int],
+) -> None:
+    """However many segments there are, wherever the event stands, and whether or not the process knows the head."""
+    await place.open(segment_size=10).append([*(event(f"{n}") for n in range(count)), event("last")])
+    store = place.open(segment_size=10)
+    await (store.head(RESOURCE) if known else store.ping())
+    await place.counts()
+    chunk = await store.read(ReadRequest(RESOURCE, event_id=event_id, limit=1))
+    assert await _cost(place) <= 1 + 2
+    assert [row.position for row in chunk.rows] == rows
+
+
+async def test_an_id_beyond_the_segment_that_a_process_knows_is_found(place: Place) -> None:
+    """A stream that has left its first segment since a process last saw it is asked as a whole."""
+    store, busy = place.open(segment_size=10), place.open(segment_size=10)
+    await busy.append(events(3))
+    await store.head(RESOURCE)
+    await busy.append([*events(9), event("a"), event("b")])
+    assert ids((await store.read(ReadRequest(RESOURCE, event_id="a"))).rows) == ["b"]
 
 
 async def test_a_bare_id_of_another_segment_is_at_most_two_requests_more(place: Place) -> None:

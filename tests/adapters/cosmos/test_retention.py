@@ -8,10 +8,10 @@ import pytest
 
 from events_core.adapters.cosmos import CosmosEventStore
 from events_core.errors import EventsError
-from events_core.feed import START, Stream
+from events_core.feed import START, Cursor, Filters, Stream
 from events_core.ports import ReadRequest
 from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after, positions
-from tests.contract.event_store import APP, PARTY, PERSON, SECOND, event, events, everything, ids
+from tests.contract.event_store import APP, PARTY, PERSON, SECOND, event, events, everything, ids, walk
 from tests.support.cosmos import Fault
 
 ORG = Stream.of_org("ttd")
@@ -118,6 +118,41 @@ async def test_a_reader_behind_the_floor_continues_at_the_oldest(place: Place) -
     await store.expire(place.clock.now)
     for stream, cursor in old.items():
         assert ids((await store.read(ReadRequest(stream, cursor=cursor))).rows) == ["new 0", "new 1"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("scan", [1, 5, 1_000])
+async def test_a_filtered_reader_behind_the_floor_is_not_stuck(place: Place, scan: int, before: bool) -> None:  # noqa: FBT001
+    """Where a request looks at fewer rows than were removed, and all in the segment of the head, it goes on too."""
+    store = place.open()
+    await _aged(place, store, 20, 2)
+    cursor = (await page_after(store, limit=2)).end
+    await store.expire(place.clock.now)
+    start = Cursor(cursor.position, cursor.mark, before)
+    request = ReadRequest(RESOURCE, start, filters=Filters(types=("app.%",)), scan=scan)
+    assert ids(await walk(store, request)) == ["new 0", "new 1"]
+
+
+async def test_a_process_that_was_away_for_longer_than_the_retention_leads_readers_on(place: Place) -> None:
+    """What a process once saw in a segment may be gone with all of that segment."""
+    away, busy = place.open(segment_size=5), place.open(segment_size=5)
+    await busy.append(events(3))
+    cursor = (await page_after(away, limit=1)).end
+    await page_after(away)
+    await _aged(place, busy, 9, 1)
+    await busy.expire(place.clock.now)
+    assert ids((await page_after(away, cursor)).rows) == ["new 0"]
+
+
+async def test_a_head_is_found_whatever_a_checkpoint_says(place: Place) -> None:
+    """A checkpoint of before a restore leads nobody past the placeholder that is left of a stream."""
+    store = place.open(segment_size=5)
+    await _aged(place, store, 10, 0)
+    assert await store.expire(place.clock.now) == 10
+    checkpoint = await store.ledger.checkpoint(RESOURCE)
+    await store.ledger.advance(RESOURCE, checkpoint, 700, owed=False, parked=[])
+    await place.open(segment_size=5).append([event()])
+    assert positions(await place.documents()) == [10, 11]
 
 
 async def _texts(place: Place) -> str:
