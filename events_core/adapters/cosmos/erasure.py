@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from events_core.adapters.cosmos.client import CosmosDatabase
-from events_core.adapters.cosmos.cursors import CursorDocuments
+from events_core.adapters.cosmos.cursors import CursorDocuments, bounds_of
 from events_core.adapters.cosmos.documents import Document, Marks, Row, tombstone, ukey_of
 from events_core.adapters.cosmos.names import Names
 from events_core.adapters.cosmos.projection import Projection
 from events_core.adapters.cosmos.queries import STREAMS, StreamQueries
 from events_core.altinn import app_of
+from events_core.errors import EventsError, Problem
 from events_core.feed import Stream
 
 
@@ -28,23 +29,20 @@ class Eraser:
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Answer `EventStore.erase`.
 
-        While the event was not followed up, somebody may be about to project it: its tombstone is projected first,
-        so that its key is taken everywhere before the copies are looked for.
+        Who follows up or replays may be about to project the event: then its tombstone is projected first, while the
+        original still says where to, so that its key is taken everywhere before the copies are looked for.
         """
         ukey = ukey_of(resource, source, event_id)
         name = self.names.of(Stream.of_resource(resource))
+        followed = await self.cursors.get(name)  # before the copies: what was projected by then is among them
         copies = await self.queries.copies(ukey)
         original = next((each for each in copies if each["stream"] == name), None)
-        if original is None:
-            return False
-        await self._replace(original)
-        if (await self.cursors.bounds(name)).checkpoint < original["seq"]:
+        if original is not None and _is_under_way(int(original["seq"]), followed):
             await self._occupy(original)
             copies = await self.queries.copies(ukey)
         for each in copies:
-            if each["stream"] != name:
-                await self._replace(each)
-        return True
+            await self._replace(each)
+        return bool(copies)
 
     async def _replace(self, document: Document) -> None:
         """Leave a tombstone; rows that retention has removed meanwhile are gone all the same."""
@@ -60,4 +58,15 @@ class Eraser:
         if original.get("subject"):
             targets.append(Stream.of_subject(original["subject"]))
         for target in targets:
-            await self.projection.project(target, [Row(tombstone(original), self.marks)])
+            try:
+                await self.projection.project(target, [Row(tombstone(original), self.marks)])
+            except EventsError as error:
+                if error.problem is Problem.UNAVAILABLE:
+                    raise  # else what takes not even the tombstone does not take the event
+
+
+def _is_under_way(position: int, followed: Document | None) -> bool:
+    """Whether an event may still be projected, by what the document of its stream says of following up."""
+    if followed is None or bounds_of(followed).checkpoint < position:
+        return True
+    return any(int(each["position"]) <= position for each in followed.get("parked", ()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from events_core.adapters.cosmos import CosmosEventStore
 from events_core.errors import EventsError
 from events_core.feed import START, Cursor, Filters, Stream
-from events_core.ports import ReadRequest
+from events_core.ports import Parked, ReadRequest
 from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after, positions
 from tests.contract.event_store import APP, PARTY, PERSON, SECOND, event, events, everything, ids, walk
 from tests.support.cosmos import Fault
@@ -195,6 +196,72 @@ async def test_erasing_completes_what_another_call_left(place: Place) -> None:
     with pytest.raises(EventsError):
         await store.erase(APP, event().source, "a")
     assert "secret" in await _texts(place)
+    assert await store.erase(APP, event().source, "a")
+    assert "secret" not in await _texts(place)
+
+
+async def test_an_event_whose_original_has_expired_is_erased_where_it_still_stands(place: Place) -> None:
+    """What entered its subject's stream later stays there longer, and is erased all the same."""
+    store = place.open()
+    await store.append([event("a", data="secret"), event("b")])
+    place.clock.now += SECOND
+    await follow(store)
+    assert await store.expire(place.clock.now) == 2
+    assert "secret" in await _texts(place)
+    assert await store.erase(APP, event().source, "a")
+    assert "secret" not in await _texts(place)
+
+
+async def test_erasing_again_keeps_a_late_projector_out_of_a_persons_stream(place: Place) -> None:
+    """A call that ended midway has not forgotten whose stream the event is on its way to."""
+    store = place.open(deadline=0.5)
+    secret = event("a", subject=PERSON, data="secret")
+    await store.append([secret])
+    rows = await store.ledger.read_after(RESOURCE, 0, 10)
+    await place.inject(Fault("create", "streams", database=place.database, status=503, times=1_000))
+    with pytest.raises(EventsError):
+        await store.erase(APP, secret.source, "a")
+    await place.server.heal()
+    assert await store.erase(APP, secret.source, "a")
+    for target in (ORG, Stream.of_subject(PERSON)):
+        await store.ledger.project(target, rows)
+    assert "secret" not in await _texts(place)
+
+
+async def test_what_is_projected_while_it_is_erased_is_erased(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when its projector is done, checkpoint and all, before the first tombstone is written."""
+    store, projector = place.open(), place.open()
+    await store.append([event("a", data="secret")])
+    replace = store._database.replace
+
+    async def replace_late(*arguments: Any) -> bool:
+        monkeypatch.undo()
+        await follow(projector)
+        return await replace(*arguments)
+
+    monkeypatch.setattr(store._database, "replace", replace_late)
+    assert await store.erase(APP, event().source, "a")
+    assert "secret" not in await _texts(place)
+
+
+async def test_what_is_parked_and_replayed_while_it_is_erased_is_erased(place: Place) -> None:
+    """Who replays it has read it before, and finds the tombstone in its place."""
+    store = place.open()
+    await store.append([event("a", data="secret")])
+    rows = await store.ledger.read_after(RESOURCE, 0, 10)
+    await store.ledger.project(ORG, rows)
+    checkpoint, parked = await store.ledger.checkpoint(RESOURCE), [Parked(SUBJECT, 1, "subject: ValueError")]
+    await store.ledger.advance(RESOURCE, checkpoint, 1, owed=False, parked=parked)
+    assert await store.erase(APP, event().source, "a")
+    await store.ledger.project(SUBJECT, rows)
+    assert "secret" not in await _texts(place)
+
+
+async def test_a_stream_that_refuses_even_the_tombstone_holds_up_no_erasure(place: Place) -> None:
+    """The event itself is erased, and cannot come where its tombstone could not."""
+    store = place.open()
+    await store.append([event("a", data="secret")])
+    await place.inject(Fault("create", "streams", database=place.database, status=400, times=2))
     assert await store.erase(APP, event().source, "a")
     assert "secret" not in await _texts(place)
 
