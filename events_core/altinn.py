@@ -76,6 +76,24 @@ def instance_of(source: str) -> Instance | None:
     return Instance(host, AppId(org, app), party, guid)
 
 
+ORGANISATION_PREFIX = "urn:altinn:organization:identifier-no:"
+_ORGANISATION = re.compile(rf"(?:/organisation/|{ORGANISATION_PREFIX})([0-9]{{9}})", re.IGNORECASE)
+_PARTY = re.compile(r"/party/([0-9]{1,10})", re.IGNORECASE)
+
+
+def register_urn_of(subject: str) -> str | None:
+    """The URN under which Register knows the organisation that a subject may be; None for any other subject."""
+    party, organisation = _PARTY.fullmatch(subject), _ORGANISATION.fullmatch(subject)
+    if organisation:
+        return ORGANISATION_PREFIX + organisation[1]
+    return f"urn:altinn:party:id:{party[1]}" if party else None
+
+
+def subjects_of_organisation(party_id: int, number: str) -> list[str]:
+    """Every subject that an organisation can be."""
+    return [f"/party/{party_id}", f"/organisation/{number}", ORGANISATION_PREFIX + number]
+
+
 def modern(resource: str) -> str:
     """The resource itself, with the older notation `altinnapp.{org}.{app}` turned into `app_{org}_{app}`."""
     match = _OLDER_APP_ID.fullmatch(resource)

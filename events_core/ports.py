@@ -9,7 +9,8 @@ from typing import Protocol
 from events_core.cloudevent import CloudEvent
 from events_core.feed import NO_FILTERS, Cursor, Filters, Stream
 from events_core.identity import Caller
-from events_core.xacml import Decision, EventLike, Question
+from events_core.subscription import Matchable
+from events_core.xacml import Decision, Question
 
 __all__ = [
     "Appended",
@@ -40,7 +41,7 @@ class Pingable(Protocol):
         """
 
 
-class StoredEvent(EventLike, Protocol):
+class StoredEvent(Matchable, Protocol):
     """One row of a stream. `json` is the event's own text as published, None once it is erased."""
 
     @property
@@ -131,6 +132,20 @@ class EventStore(Pingable, Protocol):
     async def head(self, stream: Stream) -> int:
         """The newest position of the stream, 0 when it holds nothing; cheap, for waiting readers."""
 
+    async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
+        """The rows at positions of a resource's stream, in order, tombstones among them; those that are gone left out.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+
+    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+        """The rows of events with this source and id in the streams of all resources; a costly question.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone in every stream; False when there is no such event."""
 
@@ -167,7 +182,7 @@ class Checkpoint:
 
 
 class StreamLedger(Protocol):
-    """What following up needs of a store whose subject and org streams are projected from its resource streams.
+    """What following up needs of a store: how far each resource stream was followed, and where it is projected to.
 
     Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
     """
@@ -248,6 +263,16 @@ class PartyRegister(Pingable, Protocol):
 
     async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
         """The party uuid of each person number that Register knows; asked 100 at a time.
+
+        Raises:
+            EventsError: UNAVAILABLE when Register does not answer.
+        """
+
+    async def main_units(self, subject: str) -> Sequence[str]:
+        """The main units of the organisation that an event's subject names, under every name that subjects have.
+
+        That is `/party/{id}`, `/organisation/{number}` and `urn:altinn:organization:identifier-no:{number}`; nothing
+        for a subject of any other shape, and for an organisation that is no sub-unit.
 
         Raises:
             EventsError: UNAVAILABLE when Register does not answer.

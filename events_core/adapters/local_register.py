@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from pydantic.alias_generators import to_camel
 
 from events_core.adapters.local_files import read_document
+from events_core.altinn import register_urn_of, subjects_of_organisation
 from events_core.identity import Caller
 
 
@@ -24,6 +25,8 @@ class Party(BaseModel):
     party_uuid: UUID
     person_identifier: Annotated[str, Field(pattern=r"^[0-9]{11}$")] | None = None
     organization_identifier: Annotated[str, Field(pattern=r"^[0-9]{9}$")] | None = None
+    main_unit: Annotated[str, Field(pattern=r"^[0-9]{9}$")] | None = None
+    """The organisation number of the main unit whose sub-unit this is."""
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:
@@ -37,7 +40,7 @@ class Parties(RootModel[list[Party]]):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
-        for name in Party.model_fields:
+        for name in Party.model_fields.keys() - {"main_unit"}:
             listed = Counter(getattr(party, name) for party in self.root)
             if any(value is not None and count > 1 for value, count in listed.items()):
                 raise ValueError(f"{to_camel(name)} stands twice")
@@ -55,6 +58,12 @@ class LocalRegister:
         parties = read_document(path, Parties).root
         self._units = {p.organization_identifier: p.party_id for p in parties if p.organization_identifier}
         self._persons = {p.person_identifier: p for p in parties if p.person_identifier}
+        self._main_units = {
+            register_urn_of(subject): p.main_unit
+            for p in parties
+            if p.organization_identifier and p.main_unit
+            for subject in subjects_of_organisation(p.party_id, p.organization_identifier)
+        }
 
     async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:  # noqa: ARG002 - any caller may ask
         """The party id of an organisation, None when unknown."""
@@ -69,6 +78,12 @@ class LocalRegister:
         """The party uuid of each person number that the file knows."""
         known = (self._persons.get(number) for number in person_numbers)
         return {p.person_identifier: str(p.party_uuid) for p in known if p is not None and p.person_identifier}
+
+    async def main_units(self, subject: str) -> Sequence[str]:
+        """The main unit of the organisation that a subject names, under every name that subjects have."""
+        number = self._main_units.get(register_urn_of(subject))
+        party = self._units.get(number) if number else None
+        return () if number is None or party is None else subjects_of_organisation(party, number)
 
     async def ping(self) -> None:
         """Return: the parties are in memory."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from events_core.adapters.http_client import JsonService, Reply
-from events_core.altinn import PERSON_PREFIX
+from events_core.altinn import PERSON_PREFIX, register_urn_of, subjects_of_organisation
 from events_core.answers import Answers
 from events_core.identity import Caller
 
@@ -20,6 +20,7 @@ PERSONS_A_REQUEST = 100
 
 _LOOKUP = "/v1/parties/lookup"
 _QUERY = "/v2/internal/parties/query?fields=identifiers"
+_MAIN_UNITS = "/v2/internal/parties/main-units"
 
 
 class RegisterClient:
@@ -40,6 +41,7 @@ class RegisterClient:
         self._service = service
         self._parties: Answers[bytes, int | None] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
         self._uuids: Answers[str, str | None] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
+        self._main_units: Answers[str, tuple[str, ...]] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
 
     async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:
         """The party id of an organisation, None when unknown.
@@ -65,6 +67,15 @@ class RegisterClient:
         """
         uuids = await self._uuids.get(person_numbers, self._query_all)
         return {number: uuid for number, uuid in uuids.items() if uuid is not None}
+
+    async def main_units(self, subject: str) -> Sequence[str]:
+        """The main units of the organisation that a subject names, under every name that subjects have.
+
+        Raises:
+            EventsError: UNAVAILABLE when Register does not answer.
+        """
+        urn = register_urn_of(subject)
+        return () if urn is None else (await self._main_units.get([urn], self._ask_main_units))[urn]
 
     async def ping(self) -> None:
         """Return when Register answers at all, with a status below 500.
@@ -111,6 +122,19 @@ class RegisterClient:
             and isinstance(party.get("partyUuid"), str)
         }
 
+    async def _ask_main_units(self, urns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        answers = await asyncio.gather(*map(self._main_units_of, urns))
+        return dict(zip(urns, answers, strict=True))
+
+    async def _main_units_of(self, urn: str) -> tuple[str, ...]:
+        reply = await self._service.post({"Data": urn}, _MAIN_UNITS)
+        if reply.status == 404:
+            return ()
+        units = self._document(reply).get("data")
+        if not isinstance(units, list):
+            raise self._service.down("no data")
+        return tuple(name for unit in units if isinstance(unit, dict) for name in _names_of(unit))
+
     def _document(self, reply: Reply) -> dict[str, object]:
         if reply.status != 200:
             raise self._service.down(f"status {reply.status}")
@@ -121,3 +145,10 @@ class RegisterClient:
         if not isinstance(document, dict):
             raise self._service.down("no JSON object")
         return document
+
+
+def _names_of(unit: Mapping[str, object]) -> list[str]:
+    """The subjects that a main unit can be, as far as the answer says."""
+    party, number, urn = unit.get("partyId"), unit.get("organizationIdentifier"), unit.get("externalUrn")
+    names = subjects_of_organisation(party, number) if isinstance(party, int) and isinstance(number, str) else []
+    return [*names, *([urn] if isinstance(urn, str) and urn not in names else [])]

@@ -71,6 +71,16 @@ class FollowedStore:
         await self._harness.ready()
         return await self.cosmos.head(stream)
 
+    async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
+        """Read rows at positions."""
+        await self._harness.ready()
+        return await self.cosmos.at(stream, positions)
+
+    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+        """Find events."""
+        await self._harness.ready()
+        return await self.cosmos.find(source, event_id)
+
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Erase."""
         await self._harness.ready()

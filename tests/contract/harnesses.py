@@ -46,6 +46,7 @@ NOT_ON_LAGGING: Mapping[str, tuple[str, ...]] = {
     "following up, erasing and retention read before they write": (
         "test_an_app_event_stands_in_three_streams",
         "test_a_cursor_serves_every_stream_of_its_event",
+        "test_rows_are_read_by_their_positions",
         "test_an_erased_event_is_a_tombstone_in_every_stream",
         "test_erasing_is_idempotent_and_exact",
         "test_an_erased_event_is_not_published_again",

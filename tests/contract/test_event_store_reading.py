@@ -338,3 +338,26 @@ async def test_any_number_of_patterns_is_understood(store: EventStore, count: in
     many = ("x" * 60_000, "\ud800", "\0", "%" * 100, *(f"t{n}" for n in range(count)))
     assert await _ids(store, ReadRequest(RESOURCE, filters=Filters(types=(*many[:3], "wanted")))) == ["a"]
     assert await _ids(store, ReadRequest(RESOURCE, filters=Filters(types=many))) == ["a", "b"]
+
+
+async def test_rows_are_read_by_their_positions(store: EventStore) -> None:
+    """What stands at positions of a stream comes in order, tombstones too; another stream's rows and gaps do not."""
+    a, b, c = await published(store, event("a"), event("b", alternativesubject="/person/1"), event("c"))
+    (other,) = await published(store, event("d", resource=ANY))
+    await store.erase(APP, event().source, "c")
+    rows = await store.at(RESOURCE, [c.position, b.position, other.position + 100, a.position])
+    assert ids(rows) == ["a", "b", "c"]
+    assert [row.json is None for row in rows] == [False, False, True]
+    assert [row.alternative_subject for row in rows] == [None, "/person/1", None]
+    assert await store.at(RESOURCE, [other.position + 100]) == []
+
+
+async def test_rows_are_found_by_source_and_id_in_every_resource(store: EventStore) -> None:
+    """The same source and id may stand in several resources, each found once; other sources and ids are not."""
+    some = [event("a"), event("a", resource=ANY), event("a", source="urn:Other"), event("b")]
+    await store.append(some)
+    found = await store.find(some[0].source, "a")
+    assert sorted(row.resource for row in found) == sorted([APP, ANY])
+    assert [row.source for row in await store.find("urn:Other", "a")] == ["urn:Other"]
+    assert await store.find("urn:other", "a") == []
+    assert await store.find(some[0].source, "\ud800") == []

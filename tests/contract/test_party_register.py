@@ -17,10 +17,17 @@ from tests.support.register_server import Person, RegisterServer
 
 OTHER, OTHER_UUID = "09855930126", "60e0b96d-9f86-466e-be6f-fff1859202d8"
 UNIT, UNKNOWN_UNIT = "974760673", "405003309"
+SUB_UNIT = "314864077"
 PARTIES = [
     {"partyId": 50002108, "partyUuid": PERSON_UUID, "personIdentifier": PERSON},
     {"partyId": 50002110, "partyUuid": OTHER_UUID, "personIdentifier": OTHER},
     {"partyId": 50074838, "partyUuid": "b9aff916-7f7f-458f-993b-8ec9be1bc3ba", "organizationIdentifier": UNIT},
+    {
+        "partyId": 50074840,
+        "partyUuid": "54461961-7a62-48d8-a059-f48b13321802",
+        "organizationIdentifier": SUB_UNIT,
+        "mainUnit": UNIT,
+    },
 ]
 
 
@@ -34,7 +41,7 @@ async def register(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         return
     persons = {PERSON: Person(50002108, PERSON_UUID), OTHER: Person(50002110, OTHER_UUID)}
     client = HttpClient()
-    async with RegisterServer(persons, {UNIT: 50074838}) as server:
+    async with RegisterServer(persons, {UNIT: 50074838, SUB_UNIT: 50074840}, {SUB_UNIT: UNIT}) as server:
         yield RegisterClient(JsonService(client, "Register", server.url))
         await client.close()
 
@@ -70,6 +77,21 @@ async def test_nobody_asked_for_is_nobody(register: PartyRegister) -> None:
 async def test_repeated_numbers_are_one(register: PartyRegister) -> None:
     """The same number twice is one person."""
     assert await register.party_uuids([PERSON, PERSON]) == {PERSON: PERSON_UUID}
+
+
+@pytest.mark.parametrize(
+    "subject", [f"/organisation/{SUB_UNIT}", "/party/50074840", f"urn:altinn:organization:identifier-no:{SUB_UNIT}"]
+)
+async def test_a_sub_unit_has_its_main_unit_under_every_name(register: PartyRegister, subject: str) -> None:
+    """Whatever name an event calls the sub-unit by, every name of its main unit comes."""
+    names = {"/party/50074838", f"/organisation/{UNIT}", f"urn:altinn:organization:identifier-no:{UNIT}"}
+    assert set(await register.main_units(subject)) == names
+
+
+@pytest.mark.parametrize("subject", ["/party/50002108", f"/organisation/{UNIT}", "/user/1", f"urn:x:{SUB_UNIT}", ""])
+async def test_who_is_no_sub_unit_has_no_main_unit(register: PartyRegister, subject: str) -> None:
+    """Persons, main units, and subjects of other shapes have none."""
+    assert list(await register.main_units(subject)) == []
 
 
 async def test_ping_returns_when_it_is_there(register: PartyRegister) -> None:

@@ -55,6 +55,11 @@ class MemoryRow:
         return self.event.subject
 
     @property
+    def alternative_subject(self) -> str | None:
+        """The event's `alternativesubject`."""
+        return self.event.alternative_subject
+
+    @property
     def resource(self) -> str:
         """The event's `resource`."""
         return self.event.resource

@@ -25,12 +25,14 @@ class Person:
 class RegisterServer:
     """Serves while it is entered; `url` is the base.
 
-    `persons` by person number and `units` (party ids) by organisation number are known, all else is not. `status`
+    `persons` by person number and `units` (party ids) by organisation number are known, all else is not;
+    `main_units` has the number of the main unit by the number of its sub-unit. `status`
     and `body` replace the answer. While `gate` is cleared, requests wait; `arrived` is set when one comes.
     """
 
     persons: dict[str, Person] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
+    main_units: dict[str, str] = field(default_factory=dict)
     status: int = 200
     body: bytes | None = None
     requests: list[tuple[str, Any]] = field(default_factory=list)
@@ -44,6 +46,7 @@ class RegisterServer:
         app = web.Application()
         app.router.add_post("/v1/parties/lookup", self._look_up)
         app.router.add_post("/v2/internal/parties/query", self._query)
+        app.router.add_post("/v2/internal/parties/main-units", self._find_main_units)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -80,6 +83,17 @@ class RegisterServer:
                 ]
             }
         )
+
+    async def _find_main_units(self, request: web.Request) -> web.Response:
+        document = await self._received(request)
+        name, _, value = document["Data"].rpartition(":")
+        known = {str(party): number for number, party in self.units.items()} if name == "urn:altinn:party:id" else {}
+        number = self.main_units.get(known.get(value, value))
+        urn = f"urn:altinn:organization:identifier-no:{number}"
+        found = (
+            {"organizationIdentifier": number, "externalUrn": urn, "partyId": self.units[number]} if number else None
+        )
+        return self._respond({"data": [found] if found else []})
 
     async def _received(self, request: web.Request) -> dict[str, Any]:
         document: dict[str, Any] = await request.json()

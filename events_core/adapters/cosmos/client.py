@@ -25,6 +25,7 @@ REQUEST_SECONDS = 10.0
 """A read takes no longer, however often the SDK tries."""
 
 _LARGEST_PAGE = 1_000
+_USED = ("streams", "cursors", "subscriptions", "deliveries", "due")
 # Our own loops decide what is tried again: the SDK would also repeat a write whose connection was lost after the
 # commit. What is throttled it repeats as told, for a while.
 _RETRIES: dict[str, Any] = {
@@ -155,6 +156,22 @@ class CosmosDatabase:
                     return False
         return True
 
+    async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
+        """Replace a document that is the one of `etag`; the etag that it has then, None when it was another or is gone.
+
+        Raises:
+            EventsError: UNAVAILABLE when the outcome is unknown.
+        """
+        body = {name: value for name, value in document.items() if not name.startswith("_")}
+        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        with failures_as_unavailable(), operation(what):
+            async with asyncio.timeout(REQUEST_SECONDS):
+                proxy = await self._container(container)
+                try:
+                    return str((await proxy.replace_item(document["id"], body, **condition))["_etag"])
+                except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
+                    return None
+
     async def change(  # noqa: PLR0917 - which document, how, and when
         self,
         what: str,
@@ -163,6 +180,7 @@ class CosmosDatabase:
         changes: Mapping[str, Any],
         etag: str | None,
         unless: str = "",
+        partition: str | None = None,
     ) -> bool:
         """Set properties of a document, if it is the one of `etag` and `unless` does not hold; whether it was so.
 
@@ -177,7 +195,8 @@ class CosmosDatabase:
             async with asyncio.timeout(REQUEST_SECONDS):
                 proxy = await self._container(container)
                 try:
-                    await proxy.patch_item(document_id, document_id, operations, no_response=True, **condition)
+                    place = document_id if partition is None else partition
+                    await proxy.patch_item(document_id, place, operations, no_response=True, **condition)
                 except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                     return False
         return True
@@ -232,5 +251,5 @@ class CosmosDatabase:
                 await client.close()
                 raise
             database = client.get_database_client(self._name)
-            self._containers = {each: database.get_container_client(each) for each in ("streams", "cursors")}
+            self._containers = {each: database.get_container_client(each) for each in _USED}
             self._client = client

@@ -62,11 +62,16 @@ CONTAINERS = (
         ordered_by=(("partition", "registered", "seq"),),
     ),
     Container("cursors", "/id", indexed=("name", "stream", "floor", "owed")),
-    Container("subscriptions", "/partition", indexed=("partition", "ukey", "consumer"), unique_keys=(("/ukey",),)),
-    Container("deliveries", "/partition", indexed=("partition", "subscription", "state"), default_ttl=-1),
+    Container(
+        "subscriptions", "/partition", indexed=("partition", "ukey", "consumer", "number"), unique_keys=(("/ukey",),)
+    ),
+    Container(
+        "deliveries",
+        "/partition",
+        indexed=("partition", "stream", "job", "state", "position", "nextAttempt"),
+        default_ttl=-1,
+    ),
     Container("due", "/id", indexed=("at",)),
-    Container("parked", "/id", indexed=("stream",)),
-    Container("trace", "/event", indexed=("event", "at"), default_ttl=THIRTY_DAYS),
     # The library behind the Cosmos DB trigger makes its own queries here.
     Container("leases", "/id", indexed=None),
 )

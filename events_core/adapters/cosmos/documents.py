@@ -170,6 +170,11 @@ class Row:
         return self.document.get("subject")
 
     @property
+    def alternative_subject(self) -> str | None:
+        """The event's `alternativesubject`."""
+        return self.document.get("alternativesubject")
+
+    @property
     def resource(self) -> str:
         """The event's `resource`."""
         return str(self.document["resource"])

@@ -36,6 +36,9 @@ _WITH_ID = f"""SELECT {_PLACE}, c.eventId FROM c
 WHERE c.partition = @partition AND (c.eventId = @id OR ARRAY_CONTAINS(@places, c.seq))"""
 _WITH_ID_ANYWHERE = f"SELECT {_PLACE} FROM c WHERE c.stream = @stream AND c.eventId = @id"
 _COPIES = f"SELECT {_ROW}, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
+_AT = f"""SELECT {_ROW}, c.json FROM c
+WHERE c.partition = @partition AND ARRAY_CONTAINS(@positions, c.seq)"""
+_FIND = f"SELECT {_ROW}, c.json FROM c WHERE c.eventId = @id AND c.source = @source"
 _BEGUN = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.registered < @registered"
 _RANGE = f"""SELECT TOP @top {_ROW} FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq < @before ORDER BY c.seq"""
@@ -104,6 +107,14 @@ class StreamQueries:
     async def with_id_anywhere(self, name: str, event_id: str) -> Document | None:
         """The place of the first event with this id in a stream; asks every physical partition."""
         return _first(await self._ask("resolve", _WITH_ID_ANYWHERE, None, None, id=storable(event_id), stream=name))
+
+    async def at(self, name: str, segment: int, positions: Sequence[int]) -> list[Document]:
+        """The rows of a segment at positions, in no order."""
+        return await self._ask("at", _AT, name, segment, positions=positions)
+
+    async def find(self, source: str, event_id: str) -> list[Document]:
+        """The rows of events with this id, and a source that is the same but for case; asks everywhere."""
+        return await self._ask("find", _FIND, None, None, id=storable(event_id), source=storable(source.lower()))
 
     async def copies(self, ukey: str) -> list[Document]:
         """The rows of an event in every stream, `live` unless they are tombstones; asks every physical partition."""

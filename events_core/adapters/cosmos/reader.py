@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,6 +83,20 @@ class Reader:
                 return []
             place = Place(START, max(floor, place.first), proven=True)
         raise errors.unavailable("The event store removes what is being read.")
+
+    async def rows_at(self, name: str, positions: Sequence[int]) -> list[Row]:
+        """Answer `EventStore.at`."""
+        segments: dict[int, list[int]] = {}
+        for position in positions:
+            segments.setdefault(segment_of(position, self.segment_size), []).append(position)
+        found = await asyncio.gather(*(self.queries.at(name, each, some) for each, some in segments.items()))
+        rows = [Row(document, self.marks) for some in found for document in some if not document.get("kept")]
+        return sorted(rows, key=lambda row: row.position)
+
+    async def rows_of(self, source: str, event_id: str) -> list[Row]:
+        """Answer `EventStore.find`."""
+        rows = [Row(document, self.marks) for document in await self.queries.find(source, event_id)]
+        return [row for row in rows if row.source == source and row.document["stream"].startswith("resource:")]
 
     def _ends_in(self, name: str, position: int) -> bool:
         """Whether the stream's head is known to stand in the segment of a position."""

@@ -26,7 +26,7 @@ from events_core.adapters.cosmos.retention import Retention
 from events_core.cloudevent import CloudEvent
 from events_core.errors import EventsError
 from events_core.feed import Stream
-from events_core.ports import Appended, Chunk, ReadRequest
+from events_core.ports import Appended, Chunk, ReadRequest, StoredEvent
 
 
 def microseconds_now() -> int:
@@ -79,6 +79,11 @@ class CosmosEventStore:
         self.ledger = CosmosLedger(self._ready, cursors, heads, names, self._reader, projection)
 
     @property
+    def database(self) -> CosmosDatabase:
+        """The connection that whatever else is in the database shares."""
+        return self._database
+
+    @property
     def scan_rows(self) -> int:
         """The rows of as many segments as one request looks at: the index passes over those that do not match."""
         return SEGMENTS_AT_ONCE * self._segment_size
@@ -112,6 +117,16 @@ class CosmosEventStore:
         await self._ready()
         head = await self._heads.fresh(self._names.of(stream))
         return 0 if head.kept else head.position
+
+    async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
+        """The rows at positions of a stream; see `EventStore.at`."""
+        await self._ready()
+        return await self._reader.rows_at(self._names.of(stream), positions)
+
+    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+        """The rows of events with this source and id; see `EventStore.find`."""
+        await self._ready()
+        return await self._reader.rows_of(source, event_id)
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone in every stream; False when there is none."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
 from itertools import accumulate, repeat
@@ -62,6 +63,37 @@ def head(session: Session, stream: Stream) -> int:
     return int(found[0]) if found else 0
 
 
+def at(session: Session, names: Names, stream: Stream, positions: Sequence[int]) -> list[Row]:
+    """Answer `EventStore.at`."""
+    rows = rows_of(stream, session.hashes)
+    wanted = ", ".join("?" * len(positions))
+    sql = f"SELECT {COLUMNS} FROM events WHERE position IN ({wanted}) AND {rows.sql} ORDER BY position"
+    return _decoded(session, names, session.connection.execute(sql, (*positions, *rows.values)).fetchall())
+
+
+def after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> list[Row]:
+    """The next rows of a resource's stream after a position."""
+    rows = rows_of(stream, session.hashes)
+    sql = _page_sql(index_of(stream), rows.sql)
+    return _decoded(
+        session, names, session.connection.execute(sql, (*rows.values, position + 1, LARGEST, limit)).fetchall()
+    )
+
+
+def find(session: Session, names: Names, source: str, event_id: str) -> list[Row]:
+    """Answer `EventStore.find`."""
+    source, event_id = storable(source), storable(event_id)
+    sql = f"""SELECT {COLUMNS} FROM events INDEXED BY by_identity WHERE identity BETWEEN ? AND ?
+        AND {text_sql("id_text")} = ? AND {text_sql("source_text")} = ? ORDER BY position"""
+    values = (*session.hashes.identities_of_id(event_id), event_id, source)
+    return _decoded(session, names, session.connection.execute(sql, values).fetchall())
+
+
+def _decoded(session: Session, names: Names, taken: list[Columns]) -> list[Row]:
+    texts = names.texts(session.connection, {*map(_resource, taken), *map(_type, taken)})
+    return list(map(Row, taken, repeat(texts)))
+
+
 def first_registered(connection: sqlite3.Connection, registered: int) -> int:
     """The first position whose row was registered at or after a moment; LARGEST when there is none.
 
@@ -75,6 +107,7 @@ class _Reading:
     """One request against one connection."""
 
     def __init__(self, session: Session, names: Names, request: ReadRequest) -> None:
+        self._session = session
         self._connection = session.connection
         self._hashes = session.hashes
         self._names = names
@@ -217,8 +250,7 @@ class _Reading:
         return Chunk(rows, rows[-1].cursor if rows else place, caught_up=not more)
 
     def _decoded(self, taken: list[Columns]) -> list[Row]:
-        texts = self._names.texts(self._connection, {*map(_resource, taken), *map(_type, taken)})
-        return list(map(Row, taken, repeat(texts)))
+        return _decoded(self._session, self._names, taken)
 
     def _rows(self, sql: str, *values: int | str) -> list[Columns]:
         return self._connection.execute(sql, values).fetchall()

@@ -13,7 +13,8 @@ _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 _NAMES_KEPT = 10_000
 
 COLUMNS = (
-    "position, registered, identity, resource, type, erased, id_text, source_text, subject_text, instance_text, json"
+    "position, registered, identity, resource, type, erased, id_text, source_text, subject_text, instance_text, json, "
+    "alternative_text"
 )
 """What a Row is made from, in its order."""
 REGISTERED, IDENTITY, RESOURCE, TYPE, JSON = 1, 2, 3, 4, 10
@@ -116,6 +117,11 @@ class Row:
     def subject(self) -> str | None:
         """The event's `subject`."""
         return self._text(8)
+
+    @property
+    def alternative_subject(self) -> str | None:
+        """The event's `alternativesubject`."""
+        return self._text(11)
 
     @property
     def resource(self) -> str:

@@ -26,7 +26,6 @@ SAMPLED = 16
 KEY = "SELECT value FROM store WHERE name = 'key'"
 """The random key of the file's hashes."""
 
-_VERSION = 1
 _KEY_BYTES = 16
 _RETRY_SECONDS = 0.001
 
@@ -60,9 +59,66 @@ CREATE INDEX by_subject_and_resource ON events (subject, resource) WHERE subject
 CREATE INDEX by_alternative_and_resource ON events (alternative, resource) WHERE alternative IS NOT NULL;
 CREATE INDEX by_identity ON events (identity);
 CREATE INDEX by_registered ON events (registered) WHERE position % {SAMPLED} = 0;
-INSERT INTO store VALUES ('newest_removed', 0);
-PRAGMA user_version = {_VERSION};
+INSERT INTO store VALUES ('newest_removed', 0)
 """
+# What follows from events. A document is a value as JSON; what is looked for stands beside it in columns.
+_DELIVERY_TABLES = """
+CREATE TABLE checkpoints (
+  stream TEXT PRIMARY KEY,
+  position INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  owed INTEGER NOT NULL,
+  parked TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE subscriptions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  key TEXT UNIQUE,
+  consumer TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  deleted INTEGER NOT NULL,
+  document TEXT NOT NULL
+);
+CREATE INDEX subscriptions_by_consumer ON subscriptions (consumer) WHERE NOT deleted;
+CREATE UNIQUE INDEX subscriptions_by_version ON subscriptions (version);
+CREATE TABLE deliveries (
+  subscription INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  job INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  next_attempt INTEGER,
+  settled INTEGER,
+  registered INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  document TEXT NOT NULL,
+  PRIMARY KEY (subscription, position, job)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_to_come ON deliveries (subscription, job, state, next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX deliveries_by_event ON deliveries (position);
+CREATE INDEX deliveries_by_state ON deliveries (subscription, state, position);
+CREATE INDEX deliveries_settled ON deliveries (settled) WHERE settled IS NOT NULL AND state <> 'dead';
+CREATE INDEX deliveries_by_registration ON deliveries (registered);
+CREATE TABLE lanes (
+  subscription INTEGER NOT NULL,
+  job INTEGER NOT NULL,
+  at INTEGER,
+  until INTEGER NOT NULL DEFAULT 0,
+  version INTEGER NOT NULL DEFAULT 0,
+  failures INTEGER NOT NULL DEFAULT 0,
+  open_until INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (subscription, job)
+) WITHOUT ROWID;
+CREATE INDEX lanes_due ON lanes (at) WHERE at IS NOT NULL;
+CREATE TABLE replays (
+  subscription INTEGER NOT NULL,
+  job INTEGER NOT NULL,
+  after INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  done INTEGER NOT NULL,
+  PRIMARY KEY (subscription, job)
+) WITHOUT ROWID
+"""
+_STEPS = (_TABLES, _DELIVERY_TABLES)
+"""What makes each version of the file out of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +182,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -8000")
-    if _version(connection) == 0:
+    if _version(connection) < len(_STEPS):
         _make_tables(connection)
-    if _version(connection) != _VERSION:
+    if _version(connection) != len(_STEPS):
         raise errors.unavailable("The event store's file is of another version of this service.")
 
 
@@ -140,10 +196,13 @@ def _version(connection: sqlite3.Connection) -> int:
 def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _version(connection) == 0:
-            for statement in _TABLES.split(";"):
+        version = _version(connection)
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
                 connection.execute(statement)
+        if version == 0:
             connection.execute("INSERT INTO store VALUES ('key', ?)", (secrets.token_bytes(_KEY_BYTES),))
+        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

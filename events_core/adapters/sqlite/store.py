@@ -23,7 +23,7 @@ from events_core.adapters.sqlite.writer import Writer
 from events_core.adapters.sqlite.writes import Ledger
 from events_core.cloudevent import CloudEvent
 from events_core.feed import Stream
-from events_core.ports import Appended, Chunk, ReadRequest
+from events_core.ports import Appended, Chunk, ReadRequest, StoredEvent
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -99,6 +99,18 @@ class SqliteEventStore:
         """The newest position of a stream, 0 when it holds nothing."""
         return await self._in_reader(pages.head, stream)
 
+    async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
+        """The rows at positions of a stream; see `EventStore.at`."""
+        return await self._in_reader(pages.at, self._names, stream, positions)
+
+    async def after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+        """The next rows of a resource's stream after a position, tombstones among them."""
+        return await self._in_reader(pages.after, self._names, stream, position, limit)
+
+    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+        """The rows of events with this source and id; see `EventStore.find`."""
+        return await self._in_reader(pages.find, self._names, source, event_id)
+
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone, also one that is a tombstone already; False when there is none."""
         return await self._writer.submit(lambda ledger: ledger.erase(resource, source, event_id))
@@ -126,6 +138,22 @@ class SqliteEventStore:
         while self._sessions:
             self._sessions.pop().connection.close()
         await self._writer.close()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a transaction of the file's one writer; return its result when that is durable.
+
+        Raises:
+            EventsError: UNAVAILABLE when it failed, or nobody knows whether it did.
+        """
+        return await self._writer.submit(lambda ledger: work(ledger.connection))
+
+    async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work`, which only reads, on a connection of a reader.
+
+        Raises:
+            EventsError: UNAVAILABLE when the file cannot be read.
+        """
+        return await self._in_reader(lambda session: work(session.connection))
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         """Make a transaction durable; a benchmark puts its delay here."""

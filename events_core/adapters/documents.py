@@ -1,0 +1,76 @@
+"""Subscriptions and deliveries as JSON documents, the same in every store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from events_core.delivery import Attempt, Delivery, Lane, State
+from events_core.feed import Stream
+from events_core.subscription import EventFilter, SealedSecrets, Subscription, Validation
+
+Document = dict[str, Any]
+
+
+def document_of_subscription(subscription: Subscription) -> Document:
+    """All of a subscription but its version, which is the store's."""
+    document = asdict(subscription)
+    del document["version"]
+    return document
+
+
+def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
+    """A subscription that was a document."""
+    values = dict(document)
+    values["filter"] = EventFilter(**values["filter"])
+    values["secrets"] = SealedSecrets(**values["secrets"])
+    values["validation"] = Validation(**values["validation"])
+    return Subscription(**values, version=version)
+
+
+def document_of_delivery(delivery: Delivery) -> Document:
+    """All of a delivery but its version, which is the store's."""
+    return {
+        "lane": str(delivery.lane),
+        "stream": delivery.stream.name,
+        "position": delivery.position,
+        "eventId": delivery.event_id,
+        "source": delivery.source,
+        "order": delivery.order,
+        "registered": delivery.registered,
+        "recorded": delivery.recorded,
+        "state": delivery.state.value,
+        "attempts": [[each.at, each.status, each.error, each.duration_ms] for each in delivery.attempts],
+        "tries": delivery.tries,
+        "nextAttempt": delivery.next_attempt,
+        "permit": delivery.permit,
+        "decided": delivery.decided,
+        "unsure": delivery.unsure,
+        "settled": delivery.settled,
+    }
+
+
+def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
+    """A delivery that was a document."""
+    lane = Lane.parse(document["lane"])
+    assert lane is not None  # as it was written
+    return Delivery(
+        lane=lane,
+        stream=Stream(document["stream"]),
+        position=document["position"],
+        event_id=document["eventId"],
+        source=document["source"],
+        order=document["order"],
+        registered=document["registered"],
+        recorded=document["recorded"],
+        state=State(document["state"]),
+        attempts=tuple(Attempt(*each) for each in document["attempts"]),
+        tries=document["tries"],
+        next_attempt=document["nextAttempt"],
+        permit=document["permit"],
+        decided=document["decided"],
+        unsure=document["unsure"],
+        settled=document["settled"],
+        version=version,
+    )

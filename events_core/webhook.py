@@ -1,0 +1,103 @@
+"""What a delivery looks like on the wire: Standard Webhooks signatures, Slack's envelope, the handshake. Pure.
+
+Sources: Standard Webhooks 1.0.0, "Signature scheme"; CloudEvents Web Hooks for Event Delivery 1.0, section 4.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
+SECRET_BYTES = 32
+CLOUD_EVENT = "application/cloudevents+json; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+USER_AGENT = "altinn-events/0.1 (+https://www.standardwebhooks.com)"
+VALIDATION_TYPE = "platform.events.validatesubscription"
+
+_SLACK = "hooks.slack.com"
+_ORIGIN, _RATE = "webhook-allowed-origin", "webhook-allowed-rate"
+
+
+def new_secret() -> str:
+    """A secret for signatures: `whsec_` and 32 random bytes in base64."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The symmetric signature `v1,…` of a message; `timestamp` is in seconds since the epoch."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return f"v1,{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
+
+
+def body_for(endpoint: str, event: bytes) -> tuple[bytes, str]:
+    """The body of a delivery of an event's JSON text, and its media type: Slack's envelope for exactly its host."""
+    if urlsplit(endpoint).hostname == _SLACK:
+        return json.dumps({"text": event.decode()}).encode(), JSON
+    return event, CLOUD_EVENT
+
+
+def headers_for(
+    message_id: str, timestamp: int, body: bytes, content_type: str, signing: Sequence[str]
+) -> dict[str, str]:
+    """The headers of a delivery, with a signature by each of the secrets."""
+    return {
+        "Content-Type": content_type,
+        "User-Agent": USER_AGENT,
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signature(secret, message_id, timestamp, body) for secret in signing),
+    }
+
+
+def validation_event(event_id: str, source: str, time: datetime) -> bytes:
+    """The event whose acceptance validates an endpoint; `source` is the subscription's URL."""
+    document = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": VALIDATION_TYPE,
+        "time": time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+    }
+    return json.dumps(document).encode()
+
+
+def handshake_headers(origin: str) -> dict[str, str]:
+    """The headers of the request for permission; `origin` is our host."""
+    return {"WebHook-Request-Origin": origin, "User-Agent": USER_AGENT}
+
+
+def is_refused(status: int | None, headers: Mapping[str, str], origin: str) -> bool:
+    """Whether an endpoint that speaks the handshake lets somebody else in and not us."""
+    allowed = headers.get(_ORIGIN)
+    return status is not None and status < 300 and allowed is not None and allowed not in ("*", origin)
+
+
+def allowed_rate(status: int | None, headers: Mapping[str, str]) -> int | None:
+    """The deliveries a minute that an endpoint which speaks the handshake asks for; None when it sets no limit."""
+    rate = headers.get(_RATE, "")
+    is_spoken = status is not None and status < 300 and _ORIGIN in headers
+    return int(rate) if is_spoken and rate.isascii() and rate.isdecimal() and int(rate) > 0 else None
+
+
+def seconds_of(retry_after: str | None, now: datetime) -> float | None:
+    """`Retry-After` (RFC 9110, section 10.2.3), in seconds from now; None when it is none that can be read."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())

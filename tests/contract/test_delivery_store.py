@@ -1,0 +1,276 @@
+"""The DeliveryStore port, held against every adapter: what is recorded, who may serve it, when it is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from events_core.delivery import SECOND, Attempt, Breaker, Delivery, Lane, Replay, State
+from events_core.delivery_ports import DeliveryStore, Lease
+from events_core.feed import Stream
+from tests.support.deliveries import NOW, STORES, STREAM, Stores, delivery
+
+LANE = Lane(1)
+
+
+@pytest.fixture(params=STORES)
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+    """Empty stores."""
+    async with STORES[request.param](tmp_path) as stores:
+        yield stores
+
+
+@pytest.fixture
+def store(stores: Stores) -> DeliveryStore:
+    """An empty store."""
+    return stores.deliveries
+
+
+def at(some: Sequence[Delivery]) -> list[int]:
+    """The positions of deliveries."""
+    return [each.position for each in some]
+
+
+async def leased(store: DeliveryStore, lane: Lane = LANE, now: int = NOW) -> Lease:
+    """A lease of a minute."""
+    lease = await store.take(lane, now, now + 60 * SECOND)
+    assert lease is not None
+    return lease
+
+
+async def ready(store: DeliveryStore, lease: Lease, now: int = NOW) -> list[Delivery]:
+    """All that is due."""
+    return list(await store.ready(lease, now, 100, 100))
+
+
+async def test_what_is_recorded_is_due_and_comes_as_it_was(store: DeliveryStore) -> None:
+    """Its lane too; every field of it, in the order of positions."""
+    some = [delivery(n, permit=True, decided=5, unsure=n == 2) for n in range(1, 11)]
+    await store.record(some, NOW)
+    assert list(await store.due(NOW, 10)) == [LANE]
+    found = await ready(store, await leased(store))
+    assert [replace(each, version="") for each in found] == some
+
+
+async def test_recording_again_changes_nothing(stores: Stores) -> None:
+    """Not what was attempted meanwhile either; what is new among it is added."""
+    await stores.deliveries.record([delivery(1)], NOW)
+    lease = await leased(stores.deliveries)
+    (one,) = await ready(stores.deliveries, lease)
+    done = replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW)
+    assert await stores.deliveries.save(done) is not None
+    await stores.other_deliveries.record([delivery(1), delivery(2)], NOW)
+    assert at(await ready(stores.other_deliveries, lease)) == [2]
+    assert [each.state for each in await stores.deliveries.page(1, (0, 0), 10)] == [State.DELIVERED, State.PENDING]
+
+
+async def test_a_lane_is_served_by_one(stores: Stores) -> None:
+    """While a lease runs nobody else has it, and it is not told of as due; when it has ended another may."""
+    await stores.deliveries.record([delivery(1)], NOW)
+    lease = await leased(stores.deliveries)
+    assert await stores.other_deliveries.take(LANE, NOW + SECOND, NOW + 99 * SECOND) is None
+    assert list(await stores.other_deliveries.due(NOW + SECOND, 10)) == []
+    later = NOW + 60 * SECOND
+    assert list(await stores.other_deliveries.due(later, 10)) == [LANE]
+    taken = await stores.other_deliveries.take(LANE, later, later + SECOND)
+    assert taken is not None
+    assert await stores.deliveries.keep(lease, later + 99 * SECOND) is None
+    assert not await stores.deliveries.give_back(lease, Breaker(), now=later)
+    assert await stores.deliveries.take(LANE, later, later + 9 * SECOND) is None
+
+
+async def test_of_many_who_want_a_lane_one_gets_it(stores: Stores) -> None:
+    """At the same moment, in two processes."""
+    await stores.deliveries.record([delivery(1)], NOW)
+    both = [stores.deliveries, stores.other_deliveries]
+    taken = await asyncio.gather(*(both[n % 2].take(LANE, NOW, NOW + 60 * SECOND + n) for n in range(8)))
+    assert sum(each is not None for each in taken) == 1
+
+
+async def test_a_lease_can_be_kept(store: DeliveryStore) -> None:
+    """Also while more is recorded; it goes on until the new moment."""
+    await store.record([delivery(1)], NOW)
+    lease = await leased(store)
+    await store.record([delivery(2)], NOW)
+    kept = await store.keep(lease, NOW + 120 * SECOND)
+    assert kept is not None
+    assert await store.take(LANE, NOW + 100 * SECOND, NOW + 200 * SECOND) is None
+
+
+async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: DeliveryStore) -> None:
+    """What is due next is the earliest attempt to come, not before the moment that is asked for."""
+    await store.record([delivery(1), delivery(2)], NOW)
+    lease = await leased(store)
+    one, two = await ready(store, lease)
+    await store.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    failed = await store.save(replace(two, state=State.FAILING, next_attempt=NOW + 10 * SECOND))
+    assert failed is not None
+    assert not await store.give_back(lease, Breaker(), now=NOW)
+    assert list(await store.due(NOW + 9 * SECOND, 10)) == []
+    assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]
+    later = NOW + 10 * SECOND
+    lease = await leased(store, now=later)
+    assert at(await ready(store, lease, later - 1)) == []
+    assert at(await ready(store, lease, later)) == [2]
+    await store.give_back(lease, Breaker(), now=later, at=NOW + 30 * SECOND)
+    assert list(await store.due(NOW + 29 * SECOND, 10)) == []
+    lease = await leased(store, now=NOW + 30 * SECOND)
+    await store.save(replace(failed, state=State.DEAD, next_attempt=None, settled=NOW))
+    assert not await store.give_back(lease, Breaker(), now=NOW + 30 * SECOND)
+    assert list(await store.due(NOW + 999 * SECOND, 10)) == []
+
+
+async def test_what_is_recorded_while_a_lane_is_served_keeps_it_due(stores: Stores) -> None:
+    """Whoever looked too early learns that there is more, however close together it is."""
+    await stores.deliveries.record([delivery(1)], NOW)
+    lease = await leased(stores.deliveries)
+    (one,) = await ready(stores.deliveries, lease)
+    await stores.deliveries.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    assert await ready(stores.deliveries, lease) == []
+    await stores.other_deliveries.record([delivery(2)], NOW)
+    assert await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+    assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
+
+
+async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) -> None:
+    """Twenty times: in the end the lane is due as long as anything is open."""
+    for n in range(1, 21):
+        await stores.deliveries.wake(LANE, NOW)
+        lease = await leased(stores.deliveries)
+        await asyncio.gather(
+            stores.other_deliveries.record([delivery(n)], NOW),
+            stores.deliveries.give_back(lease, Breaker(), now=NOW),
+        )
+        assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
+        lease = await leased(stores.deliveries)
+        (one,) = await ready(stores.deliveries, lease)
+        await stores.deliveries.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
+        await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+        assert list(await stores.deliveries.due(NOW, 10)) == []
+
+
+async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> None:
+    """At the earlier of two moments; also while somebody serves it."""
+    await store.wake(LANE, NOW + 5 * SECOND)
+    await store.wake(LANE, NOW + 9 * SECOND)
+    assert list(await store.due(NOW + 4 * SECOND, 10)) == []
+    assert list(await store.due(NOW + 5 * SECOND, 10)) == [LANE]
+    lease = await leased(store, now=NOW + 5 * SECOND)
+    await store.wake(LANE, NOW + 6 * SECOND)
+    assert await store.give_back(lease, Breaker(), now=NOW + 6 * SECOND)
+    assert list(await store.due(NOW + 6 * SECOND, 10)) == [LANE]
+
+
+async def test_the_breaker_stays_with_the_lane(store: DeliveryStore) -> None:
+    """Whoever serves it next knows how the endpoint is."""
+    await store.record([delivery(1)], NOW)
+    await store.give_back(await leased(store), Breaker(21, NOW + 7), now=NOW)
+    assert (await leased(store)).breaker == Breaker(21, NOW + 7)
+
+
+async def test_a_lane_that_is_dropped_is_none(store: DeliveryStore) -> None:
+    """Nothing is due; what was delivered can still be read about by its event."""
+    await store.record([delivery(1)], NOW)
+    await store.drop(await leased(store))
+    assert list(await store.due(NOW + 999 * SECOND, 10)) == []
+    assert await store.take(LANE, NOW, NOW + 1) is None
+    assert at(await store.of_event(STREAM, 1)) == [1]
+
+
+async def test_first_attempts_come_by_position_and_retries_by_their_time(store: DeliveryStore) -> None:
+    """As many of each as are asked for, over segments."""
+    await store.record([delivery(n) for n in range(1, 13)], NOW)
+    lease = await leased(store)
+    for each in await ready(store, lease):
+        if each.position % 2:
+            await store.save(replace(each, state=State.FAILING, next_attempt=NOW + each.position))
+    assert at(await store.ready(lease, NOW + 100, 3, 2)) == [2, 4, 6, 1, 3]
+
+
+async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> None:
+    """So what a worker writes that has lost its lease is discarded."""
+    await store.record([delivery(1)], NOW)
+    (one,) = await ready(store, await leased(store))
+    attempt = Attempt(NOW, 500, "refused", 3)
+    first = await store.save(replace(one, attempts=(attempt,), tries=1, state=State.FAILING, next_attempt=NOW + 1))
+    assert first is not None
+    assert await store.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW)) is None
+    (standing,) = await store.page(1, (0, 0), 10)
+    assert standing == first
+    assert list(standing.attempts) == [attempt]
+    await store.remove(standing)
+    assert list(await store.page(1, (0, 0), 10)) == []
+    assert await store.save(standing) is None
+
+
+async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
+    """By position and job, of one subscription, of one state if that is asked for."""
+    replayed = Lane(1, 1)
+    await store.record([delivery(n) for n in range(1, 11)], NOW)
+    await store.record([delivery(n, replayed) for n in (3, 8)], NOW)
+    await store.record([delivery(5, Lane(2))], NOW)
+    seen: list[tuple[int, int]] = []
+    while page := await store.page(1, seen[-1] if seen else (0, 0), 4):
+        seen += [(each.position, each.lane.job) for each in page]
+    assert seen == sorted([*((n, 0) for n in range(1, 11)), (3, 1), (8, 1)])
+    lease = await leased(store)
+    await store.save(replace((await ready(store, lease))[6], state=State.DEAD, next_attempt=None, settled=NOW))
+    assert at(await store.page(1, (0, 0), 10, State.DEAD)) == [7]
+
+
+async def test_an_events_deliveries_are_found(store: DeliveryStore) -> None:
+    """Of every subscription and replay; those of another stream are not its."""
+    await store.record([delivery(3, Lane(n)) for n in (1, 2)], NOW)
+    await store.record([delivery(3, Lane(1, 4)), delivery(4, Lane(1, 4))], NOW)
+    await store.record([delivery(3, Lane(9), stream=Stream.of_resource("urn:other:x"))], NOW)
+    assert [each.lane for each in await store.of_event(STREAM, 3)] == [Lane(1), Lane(1, 4), Lane(2)]
+
+
+async def test_what_is_dead_can_be_revived(store: DeliveryStore) -> None:
+    """It is due again, with its attempts, and begins its schedule anew."""
+    await store.record([delivery(n) for n in range(1, 7)], NOW)
+    lease = await leased(store)
+    for each in await ready(store, lease):
+        state = State.DEAD if each.position > 2 else State.DELIVERED
+        await store.save(replace(each, state=state, tries=16, next_attempt=None, settled=NOW))
+    await store.give_back(lease, Breaker(), now=NOW)
+    assert await store.revive(1, NOW + SECOND) == 4
+    assert list(await store.due(NOW + SECOND, 10)) == [LANE]
+    revived = await ready(store, await leased(store, now=NOW + SECOND), NOW + SECOND)
+    assert sorted(at(revived)) == [3, 4, 5, 6]
+    assert {(each.state, each.tries, each.settled) for each in revived} == {(State.FAILING, 0, None)}
+    assert await store.revive(1, NOW) == 0
+
+
+async def test_replays_have_lanes_of_their_own(stores: Stores) -> None:
+    """Each a new one, due at once; how far it has come is noted by whoever serves it, and by nobody else."""
+    store = stores.deliveries
+    await store.record([delivery(1)], NOW)
+    first = await store.begin_replay(Replay(LANE, 0, 9), NOW)
+    second = await stores.other_deliveries.begin_replay(Replay(LANE, 5, 9), NOW)
+    assert (first.lane, second.lane) == (Lane(1, 1), Lane(1, 2))
+    assert set(await store.due(NOW, 10)) == {LANE, first.lane, second.lane}
+    lease = await leased(store, first.lane)
+    await store.move_replay(lease, replace(first, after=4, done=True))
+    assert await stores.other_deliveries.replay(first.lane) == replace(first, after=4, done=True)
+    await store.move_replay(replace(lease, lane=second.lane), replace(second, after=8))
+    assert await store.replay(second.lane) == second
+    assert await store.replay(LANE) is None
+
+
+async def test_old_ones_go_and_dead_ones_stay_with_their_event(tmp_path: Path) -> None:
+    """Where the store does not forget by itself: what came to its end long ago, and all of what retention removed."""
+    async with STORES["sqlite"](tmp_path) as stores:
+        store = stores.deliveries
+        await store.record([delivery(n, registered=NOW + n) for n in range(1, 5)], NOW)
+        one, two, three, _ = await ready(store, await leased(store))
+        for each, state in ((one, State.DELIVERED), (two, State.DEAD), (three, State.WITHHELD)):
+            await store.save(replace(each, state=state, next_attempt=None, settled=NOW))
+        assert await store.expire(NOW + 1, NOW) == 2
+        assert at(await store.page(1, (0, 0), 10)) == [2, 4]
+        assert await store.expire(NOW, NOW + 3) == 1
+        assert at(await store.page(1, (0, 0), 10)) == [4]

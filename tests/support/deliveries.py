@@ -1,0 +1,97 @@
+"""Subscriptions and deliveries to store in tests, and the stores that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from events_core.adapters.cosmos import CosmosConnection
+from events_core.adapters.cosmos.client import CosmosDatabase
+from events_core.adapters.cosmos.deliveries import CosmosDeliveries
+from events_core.adapters.cosmos.lanes import CosmosLanes
+from events_core.adapters.cosmos.subscriptions import CosmosSubscriptions
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.adapters.sqlite.deliveries import SqliteDeliveries
+from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
+from events_core.delivery import SECOND, Delivery, Lane
+from events_core.delivery_ports import DeliveryStore, SubscriptionStore
+from events_core.feed import Stream
+from events_core.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from tests.contract.event_store import APP
+from tests.support.cosmos import cosmos_server
+
+NOW = 1_700_000_000 * SECOND
+STREAM = Stream.of_resource(APP)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Two processes' view of the same subscriptions and deliveries."""
+
+    subscriptions: SubscriptionStore
+    deliveries: DeliveryStore
+    other_subscriptions: SubscriptionStore
+    other_deliveries: DeliveryStore
+
+
+@asynccontextmanager
+async def on_sqlite(directory: Path) -> AsyncIterator[Stores]:
+    """Two stores on one file."""
+    files = [SqliteEventStore(directory / "events.db", idle=0.02) for _ in range(2)]
+    one, other = files
+    yield Stores(SqliteSubscriptions(one), SqliteDeliveries(one), SqliteSubscriptions(other), SqliteDeliveries(other))
+    for each in files:
+        await each.close()
+
+
+@asynccontextmanager
+async def on_cosmos(_: Path) -> AsyncIterator[Stores]:
+    """Two clients on one database, with segments that are soon full."""
+    async with cosmos_server() as server, server.database() as name:
+        connection = CosmosConnection.of_string(server.connection_string)
+        databases = [CosmosDatabase(connection, name) for _ in range(2)]
+        one, other = (CosmosDeliveries(each, CosmosLanes(each), segment_size=4) for each in databases)
+        yield Stores(CosmosSubscriptions(databases[0]), one, CosmosSubscriptions(databases[1]), other)
+        for each in databases:
+            await each.close()
+
+
+STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Stores]]] = {"sqlite": on_sqlite, "cosmos": on_cosmos}
+"""Every adapter of the two ports, by name."""
+
+
+def subscription(**changes: Any) -> Subscription:
+    """A subscription of ttd's to its app; `type`, `subject` and other filters by their names."""
+    filters = {name: changes.pop(name) for name in list(changes) if name in EventFilter.__slots__}
+    values: dict[str, Any] = {
+        "id": 0,
+        "endpoint": "https://example.com/hook",
+        "filter": EventFilter(**{"resource": APP, **filters}),
+        "consumer": "/org/ttd",
+        "created_by": "/org/ttd",
+        "created": NOW,
+        "start": 0,
+        "level": 3,
+        "secrets": SealedSecrets("sealed"),
+        "validation": Validation(),
+    }
+    return Subscription(**{**values, **changes})
+
+
+def delivery(position: int, lane: Lane | None = None, **changes: Any) -> Delivery:
+    """A delivery that is due."""
+    values: dict[str, Any] = {
+        "lane": lane or Lane(1),
+        "stream": STREAM,
+        "position": position,
+        "event_id": f"e{position}",
+        "source": "urn:x",
+        "order": "o",
+        "registered": NOW,
+        "recorded": NOW,
+        "next_attempt": NOW,
+    }
+    return Delivery(**{**values, **changes})

@@ -1,0 +1,101 @@
+"""A webhook receiver that answers over real HTTP on loopback, well or badly as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+from standardwebhooks.webhooks import Webhook
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as the receiver got it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event in the body."""
+        document: dict[str, Any] = orjson.loads(self.body)
+        return document
+
+    def verified_by(self, secret: str) -> bool:
+        """Whether a library that is not ours takes the signature."""
+        try:
+            Webhook(secret).verify(self.body.decode(), self.headers)
+        except Exception:  # noqa: BLE001 - whatever it says, it is a no
+            return False
+        return True
+
+
+Answer = Callable[[Received], Awaitable[web.StreamResponse] | web.StreamResponse]
+
+
+def accepting(_: Received) -> web.Response:
+    """Every request is fine."""
+    return web.Response()
+
+
+@dataclass
+class WebhookServer:
+    """Serves while it is entered. `answer` is asked for each request; `arrived` is set when one comes."""
+
+    answer: Answer = accepting
+    received: list[Received] = field(default_factory=list)
+    connections: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+    port: int = 0
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=2**24)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        made = self._runner.server
+        assert made is not None
+
+        def counted() -> asyncio.Protocol:
+            self.connections += 1
+            return made()
+
+        self._server = await asyncio.get_running_loop().create_server(counted, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        received = Received(request.method, request.path_qs, headers, await request.read())
+        self.received.append(received)
+        self.arrived.set()
+        answer = self.answer(received)
+        return answer if isinstance(answer, web.StreamResponse) else await answer
+
+    def events(self, path: str | None = None) -> list[dict[str, Any]]:
+        """The events that were delivered, validation left out."""
+        posted = [each for each in self.received if each.method == "POST" and path in (None, each.path)]
+        return [each.event for each in posted if each.event.get("type") != "platform.events.validatesubscription"]
+
+    async def until(self, count: int, seconds: float = 15, path: str | None = None) -> list[dict[str, Any]]:
+        """The events that were delivered, once there are so many."""
+        async with asyncio.timeout(seconds):
+            while len(self.events(path)) < count:
+                self.arrived.clear()
+                await self.arrived.wait()
+        return self.events(path)
