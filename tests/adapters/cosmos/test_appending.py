@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from azure.cosmos.aio import CosmosClient
 
+from events_core.adapters.cosmos import client
 from events_core.errors import EventsError, Problem
 from events_core.feed import Stream
 from events_core.ports import Appended, ReadRequest
@@ -144,3 +147,25 @@ async def test_another_segment_size_is_refused(place: Place) -> None:
         with pytest.raises(EventsError) as caught:
             await call
         assert caught.value.problem is Problem.UNAVAILABLE
+
+
+async def test_the_client_is_made_once_when_it_is_needed_and_closed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the store; by however many first calls at once; and gone when the store is closed."""
+    made: list[CosmosClient] = []
+
+    def counted(*arguments: Any, **options: Any) -> CosmosClient:
+        made.append(CosmosClient(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(client, "CosmosClient", counted)
+    store = place.open()
+    assert made == []
+    await asyncio.gather(*(store.append([event()]) for _ in range(5)), store.ping(), store.head(RESOURCE))
+    assert len(made) == 1
+    await store.close()
+    assert store._database._client is None
+    with pytest.raises(EventsError):
+        await store.head(RESOURCE)
+    assert len(made) == 1

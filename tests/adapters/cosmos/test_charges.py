@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from events_core.adapters.cosmos import charges
 from events_core.adapters.cosmos.charges import Charges, operation
 from events_core.feed import Filters
 from events_core.ports import ReadRequest
@@ -23,10 +24,10 @@ async def test_requests_and_charges_are_counted_by_operation(place: Place) -> No
     store = place.open()
     await store.append([event()])
     await page_after(store)
-    charges = store.charges
-    assert (charges.requests["append"], charges.requests["page"]) == (1, 1)
-    assert charges.units["append"] > 0
-    assert charges.requests.keys() >= {"metadata", "open", "cursor", "begin"}
+    counted = store.charges
+    assert (counted.requests["append"], counted.requests["page"]) == (1, 1)
+    assert counted.units["append"] > 0
+    assert counted.requests.keys() >= {"metadata", "open", "cursor", "begin"}
 
 
 async def test_charges_are_logged_once_a_minute_and_in_the_end(place: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -41,15 +42,33 @@ async def test_charges_are_logged_once_a_minute_and_in_the_end(place: Place, cap
     assert vars(record)["requestUnits"]["append"] > 0
 
 
+async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The histogram `events.cosmos.request_charge` gets every answer's charge, under its operation."""
+    measured: list[tuple[float, str]] = []
+
+    class Histogram:
+        def record(self, charge: float, attributes: dict[str, str]) -> None:
+            measured.append((charge, attributes["operation"]))
+
+    monkeypatch.setattr(charges, "_metric", Histogram())
+    store = place.open()
+    await store.append([event()])
+    await page_after(store)
+    units = store.charges.units
+    assert {name for _, name in measured} >= {"append", "page", "open"}
+    for name in ("append", "page"):
+        assert sum(charge for charge, operation in measured if operation == name) == units[name] > 0
+
+
 def test_the_operation_is_that_of_the_block() -> None:
     """Blocks within blocks count under the inner name; documents elsewhere than in `docs` are metadata."""
-    charges = Charges()
+    counted = Charges()
     with operation("outer"):
         with operation("inner"):
-            charges.sending(_request("http://x/dbs/a/colls/b/docs"))
-        charges.sending(_request("http://x/dbs/a/colls/b/docs/1"))
-        charges.sending(_request("http://x/dbs/a/colls/b"))
-    assert charges.requests == {"inner": 1, "outer": 1, "metadata": 1}
+            counted.sending(_request("http://x/dbs/a/colls/b/docs"))
+        counted.sending(_request("http://x/dbs/a/colls/b/docs/1"))
+        counted.sending(_request("http://x/dbs/a/colls/b"))
+    assert counted.requests == {"inner": 1, "outer": 1, "metadata": 1}
 
 
 def _request(url: str) -> object:
