@@ -1,4 +1,4 @@
-"""Every suite of the EventStore port runs against every adapter."""
+"""Every suite of a store's port runs against every adapter of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from events_core.ports import EventStore
 from tests.contract.event_store import Harness
 from tests.contract.harnesses import HARNESSES, harnesses_for
+from tests.support.deliveries import STORES, Stores
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,3 +34,10 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 async def store(harness: Harness) -> EventStore:
     """An empty store."""
     return harness.open()
+
+
+@pytest.fixture(params=STORES)
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+    """Empty stores of subscriptions and deliveries."""
+    async with STORES[request.param](tmp_path) as stores:
+        yield stores

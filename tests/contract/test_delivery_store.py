@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,6 @@ from events_core.feed import Stream
 from tests.support.deliveries import NOW, STORES, STREAM, Stores, delivery
 
 LANE = Lane(1)
-
-
-@pytest.fixture(params=STORES)
-async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
-    """Empty stores."""
-    async with STORES[request.param](tmp_path) as stores:
-        yield stores
 
 
 @pytest.fixture

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from events_core.delivery_ports import SubscriptionStore
 from events_core.subscription import SealedSecrets, Subscription, SubscriptionIndex, Validation
-from tests.support.deliveries import STORES, Stores, subscription
-
-
-@pytest.fixture(params=STORES)
-async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
-    """Empty stores."""
-    async with STORES[request.param](tmp_path) as stores:
-        yield stores
+from tests.support.deliveries import Stores, subscription
 
 
 @pytest.fixture

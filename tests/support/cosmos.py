@@ -51,6 +51,10 @@ class Fault:
     times: int = 1
     probability: float = 1
 
+    def __str__(self) -> str:
+        kind = self.status or ("cut" if self.cut else "slow")
+        return f"{kind}{' after the commit' if self.after else ''}"
+
 
 def _as_json(fault: Fault) -> dict[str, Any]:
     words = {"retry_after_ms": "retryAfterMs", "delay_ms": "delayMs"}

@@ -26,11 +26,7 @@ UNKNOWN = [
 ]
 
 
-def _named(fault: Fault) -> str:
-    return f"{'cut' if fault.cut else fault.status}{' after the commit' if fault.after else ''}"
-
-
-@pytest.mark.parametrize("fault", UNKNOWN, ids=_named)
+@pytest.mark.parametrize("fault", UNKNOWN, ids=str)
 @pytest.mark.parametrize("count", [1, 5])
 async def test_an_unknown_outcome_is_one_success(place: Place, fault: Fault, count: int) -> None:
     """Whether or not the write that failed was done: each event stands once, and is no duplicate."""
