@@ -13,9 +13,9 @@ from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.containers import THIRTY_DAYS
 from events_core.adapters.cosmos.documents import Document
 from events_core.adapters.cosmos.failures import failures_as_unavailable
-from events_core.adapters.cosmos.lanes import DUE, NEVER, CosmosLanes, new_lane, segments_of
+from events_core.adapters.cosmos.lanes import DUE, NEVER, CosmosLanes, document_of_replay, new_lane, segments_of
 from events_core.adapters.cosmos.names import SEGMENT_SIZE, position_id, segment_of
-from events_core.adapters.documents import delivery_of, document_of_delivery
+from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.delivery import SECOND, Breaker, Delivery, Lane, Replay, State
 from events_core.delivery_ports import Lease
 from events_core.feed import Stream
@@ -24,9 +24,9 @@ DELIVERIES = "deliveries"
 _AT_ONCE = 32
 _BATCH = 100
 _IN = "FROM c WHERE c.partition = @partition AND c.job = @job AND c.state = @state"
-_READY = f"SELECT TOP @top * {_IN} AND c.nextAttempt <= @now ORDER BY c.@order"
+_READY = f"SELECT TOP @top * {_IN} AND c.nextAttempt <= @now"
 _NEXT = f"SELECT TOP 1 c.nextAttempt {_IN} ORDER BY c.nextAttempt"
-_PAGE = """SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"""
+_PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"
 _OF_EVENT = "SELECT * FROM c WHERE c.stream = @stream AND c.position = @position"
 _DEAD = "SELECT * FROM c WHERE c.partition = @partition AND c.state = 'dead'"
 _OPEN = (State.PENDING, State.FAILING)
@@ -55,10 +55,11 @@ class CosmosDeliveries:
         async def record(lane: Lane, some: Sequence[Delivery]) -> None:
             async with places:
                 await self._record(some)
-                open_ones = [self._segment(each) for each in some if each.state.open]
-                await self.lanes.touch(lane, now, map(self._segment, some), is_due=False)
-                if open_ones:
-                    await self.lanes.touch(lane, now, open_ones, is_due=True)
+                to_come = {self._segment(each) for each in some if each.state.open}
+                if settled := {self._segment(each) for each in some} - to_come:
+                    await self.lanes.touch(lane, now, settled, is_due=False)
+                if to_come:
+                    await self.lanes.touch(lane, now, to_come, is_due=True)
 
         await asyncio.gather(*(record(lane, some) for lane, some in lanes.items()))
 
@@ -187,7 +188,7 @@ class CosmosDeliveries:
         """Note how far a replay has come; see `DeliveryStore.move_replay`."""
 
         def move(document: Document) -> bool:
-            document["replay"] = {"after": replay.after, "until": replay.until, "done": replay.done}
+            document["replay"] = document_of_replay(replay)
             return bool(document["lease"] == lease.version)
 
         await self.lanes.changed(lease.lane, move)
@@ -243,8 +244,8 @@ class CosmosDeliveries:
             if len(found) >= most:
                 break
             place = _partition(lane.subscription, segment)
-            sql = _READY.replace("@order", order)
-            found += await self._ask(sql, place, job=lane.job, state=state.value, now=now, top=most - len(found))
+            sql, values = f"{_READY} ORDER BY c.{order}", {"job": lane.job, "state": state.value, "now": now}
+            found += await self._ask(sql, place, top=most - len(found), **values)
         return found
 
     async def _coming(self, lane: Lane, segments: dict[int, Any]) -> dict[int, int]:

@@ -16,6 +16,8 @@ from events_core.delivery_ports import Lease
 DUE = "due"
 NEVER = 2**53 - 1
 _TRIES = 30
+_PATCH = 10
+"""A patch has ten operations at most."""
 
 Change = Callable[[Document], bool]
 """Changes a lane's document in place; False when it must not be."""
@@ -35,13 +37,16 @@ class CosmosLanes:
         return await self.database.read("lane", DUE, str(lane), str(lane))
 
     async def touch(self, lane: Lane, now: int, segments: Iterable[int], *, is_due: bool) -> None:
-        """Note that deliveries stand in segments; with `is_due` there is an attempt to be made in each."""
+        """Note that deliveries stand in segments; with `is_due` there is an attempt to be made in each.
+
+        The lane is due with the last request: whoever serves it finds all of the segments.
+        """
         numbers = sorted(set(segments))
         changes: dict[str, Any] = {f"all/s{each}": True for each in numbers}
         if is_due:
-            changes |= {"at": now, **{f"segments/s{each}": now for each in numbers}}
-        for at in range(0, len(changes), 10):  # a patch has ten operations at most
-            some = dict(list(changes.items())[at : at + 10])
+            changes |= {**{f"segments/s{each}": now for each in numbers}, "at": now}
+        for at in range(0, len(changes), _PATCH):
+            some = dict(list(changes.items())[at : at + _PATCH])
             if not await self.database.change("lane", DUE, str(lane), some, None):
                 await self.database.create_if_absent("lane", DUE, new_lane(lane))
                 await self.database.change("lane", DUE, str(lane), some, None)
@@ -115,9 +120,12 @@ def new_lane(lane: Lane, replay: Replay | None = None) -> Document:
         "all": {},
         "jobs": 0,
     }
-    if replay is not None:
-        document["replay"] = {"after": replay.after, "until": replay.until, "done": replay.done}
-    return document
+    return document if replay is None else document | {"replay": document_of_replay(replay)}
+
+
+def document_of_replay(replay: Replay) -> Document:
+    """What a replay's lane holds of it."""
+    return {"after": replay.after, "until": replay.until, "done": replay.done}
 
 
 def segments_of(document: Document, name: str) -> dict[int, Any]:

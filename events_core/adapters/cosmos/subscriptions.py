@@ -9,7 +9,7 @@ from events_core import errors
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.documents import Document
 from events_core.adapters.cosmos.failures import FAILURES
-from events_core.adapters.documents import document_of_subscription, subscription_of
+from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.delivery_ports import Changes
 from events_core.subscription import Subscription
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from events_core.adapters.documents import delivery_of, document_of_delivery
+from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.adapters.sqlite.store import SqliteEventStore
 from events_core.delivery import Breaker, Delivery, Lane, Replay, State
 from events_core.delivery_ports import Lease

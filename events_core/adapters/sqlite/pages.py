@@ -71,15 +71,6 @@ def at(session: Session, names: Names, stream: Stream, positions: Sequence[int])
     return _decoded(session, names, session.connection.execute(sql, (*positions, *rows.values)).fetchall())
 
 
-def after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> list[Row]:
-    """The next rows of a resource's stream after a position."""
-    rows = rows_of(stream, session.hashes)
-    sql = _page_sql(index_of(stream), rows.sql)
-    return _decoded(
-        session, names, session.connection.execute(sql, (*rows.values, position + 1, LARGEST, limit)).fetchall()
-    )
-
-
 def find(session: Session, names: Names, source: str, event_id: str) -> list[Row]:
     """Answer `EventStore.find`."""
     source, event_id = storable(source), storable(event_id)

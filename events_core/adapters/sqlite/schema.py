@@ -63,13 +63,6 @@ INSERT INTO store VALUES ('newest_removed', 0)
 """
 # What follows from events. A document is a value as JSON; what is looked for stands beside it in columns.
 _DELIVERY_TABLES = """
-CREATE TABLE checkpoints (
-  stream TEXT PRIMARY KEY,
-  position INTEGER NOT NULL,
-  version INTEGER NOT NULL,
-  owed INTEGER NOT NULL,
-  parked TEXT NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE subscriptions (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   key TEXT UNIQUE,

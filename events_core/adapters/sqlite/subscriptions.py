@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from events_core.adapters.documents import document_of_subscription, subscription_of
+from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.adapters.sqlite.store import SqliteEventStore
 from events_core.delivery_ports import Changes
 from events_core.subscription import Subscription
