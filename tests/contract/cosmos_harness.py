@@ -16,7 +16,7 @@ from events_core.errors import EventsError
 from events_core.feed import Stream
 from events_core.ports import Appended, Chunk, ReadRequest, StoredEvent
 from tests.contract.event_store import Clock
-from tests.support.cosmos import CosmosServer, cosmos_server
+from tests.support.cosmos import CosmosServer, started_server
 
 KEY = bytes(32)
 ROWS = 500
@@ -171,8 +171,7 @@ class CosmosHarness:
         """Make the database when it is first needed, and let the stores know it."""
         async with self._making:
             if self.server is None:
-                async with cosmos_server(self.mode, lag_ms=LAG_MS) as self.server:
-                    pass  # the server itself goes on; what is made on it is this harness's to drop
+                self.server = await started_server(self.mode, lag_ms=LAG_MS)
             self.database = self.database or await self.server.make_containers()
             for store in self.opened:
                 self._connect(store.cosmos)

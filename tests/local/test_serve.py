@@ -20,7 +20,7 @@ import pytest
 
 from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served
-from tests.support.cosmos import cosmos_server
+from tests.support.cosmos import started_server
 
 ANCIENT = "2000-01-01T00:00:00Z"
 OWNER_FEED = f"/events/api/v1/app/ttd/apps-test?from={ANCIENT}&size=1000"
@@ -176,20 +176,10 @@ def test_what_is_embedded_serves_development_only(tmp_path: Path) -> None:
 @pytest.fixture
 def cosmos() -> Iterator[dict[str, str]]:
     """The settings that put the service on a database of its own on the tests' Cosmos DB server."""
-
-    async def made() -> tuple[str, str]:
-        async with cosmos_server() as server:
-            database = await server.make_containers()
-            server.databases.clear()  # it outlives this loop
-            return server.connection_string, database
-
-    async def dropped(database: str) -> None:
-        async with cosmos_server() as server:
-            server.databases.append(database)
-
-    connection, database = asyncio.run(made())
-    yield {"EVENTS_COSMOS": connection, "EVENTS_COSMOS_DATABASE": database}
-    asyncio.run(dropped(database))
+    server = asyncio.run(started_server())
+    database = asyncio.run(server.make_containers())
+    yield {"EVENTS_COSMOS": server.connection_string, "EVENTS_COSMOS_DATABASE": database}
+    asyncio.run(server.drop(database))
 
 
 def party_feed(running: Served, token: str, expected: str) -> list[str]:

@@ -56,6 +56,18 @@ class Fault:
         return f"{kind}{' after the commit' if self.after else ''}"
 
 
+UNKNOWN_OUTCOMES = (
+    Fault(cut=True, after=True),
+    Fault(cut=True),
+    Fault(status=503, after=True),
+    Fault(status=408, after=True),
+    Fault(status=449),
+    Fault(status=412),
+    Fault(status=500, after=True),
+)
+"""After each of these a write was done or not, and who sent it cannot tell."""
+
+
 def _as_json(fault: Fault) -> dict[str, Any]:
     words = {"retry_after_ms": "retryAfterMs", "delay_ms": "delayMs"}
     return {words.get(name, name): value for name, value in vars(fault).items() if value is not None}
@@ -77,7 +89,7 @@ class CosmosServer:
 
     connection_string: str
     emulator: Emulator | None = None
-    databases: list[str] = field(default_factory=list)
+    databases: set[str] = field(default_factory=set)
     injected: bool = False
     lacks: Sequence[str] = ()
 
@@ -96,7 +108,7 @@ class CosmosServer:
         name = f"test-{uuid.uuid4().hex}"
         async with self.client() as client:
             database = await client.create_database(name)
-            self.databases.append(name)
+            self.databases.add(name)
             for container in CONTAINERS:
                 keys = {"unique_key_policy": container.unique_key_policy} if container.unique_keys else {}
                 options: dict[str, Any] = {"indexing_policy": container.indexing_policy, **keys}
@@ -111,11 +123,11 @@ class CosmosServer:
             return await not_honoured(client.get_database_client(database).get_container_client("streams"))
 
     async def drop(self, *names: str) -> None:
-        """Delete databases that `make_containers` made."""
+        """Delete databases that `make_containers` made, here or in another process."""
         async with self.client() as client:
             for name in names:
                 await client.delete_database(name)
-                self.databases.remove(name)
+                self.databases.discard(name)
 
     async def clean(self) -> None:
         """Delete every database that is left, and forget the faults that were injected here."""
@@ -177,11 +189,8 @@ async def _check(server: CosmosServer) -> None:
         raise UnfitServerError(f"The server of {OTHER_SERVER} does not honour: {', '.join(sorted(fatal))}.")
 
 
-@asynccontextmanager
-async def cosmos_server(
-    mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60
-) -> AsyncIterator[CosmosServer]:
-    """A server for tests; its databases are dropped in the end. One emulator of a kind serves the whole process.
+async def started_server(mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60) -> CosmosServer:
+    """A server for tests, whose databases are the caller's to drop. One emulator of a kind serves the whole process.
 
     `mode` is `atomic` (batches hold or fail as one), `prefix` (a batch stops where it fails, and what came before
     stays) or `lagging` (atomic, and each read sees what stood up to `lag_ms` ago). A request takes `latency_ms` longer.
@@ -193,9 +202,17 @@ async def cosmos_server(
     if connection_string := os.environ.get(OTHER_SERVER):
         server = CosmosServer(connection_string)
         await _check(server)
-    else:
-        running = await asyncio.to_thread(_shared, mode, latency_ms, lag_ms)
-        server = CosmosServer(f"AccountEndpoint={running.url}/;AccountKey={_KEY};", running)
+        return server
+    running = await asyncio.to_thread(_shared, mode, latency_ms, lag_ms)
+    return CosmosServer(f"AccountEndpoint={running.url}/;AccountKey={_KEY};", running)
+
+
+@asynccontextmanager
+async def cosmos_server(
+    mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60
+) -> AsyncIterator[CosmosServer]:
+    """A server as `started_server` gives it; its databases are dropped in the end."""
+    server = await started_server(mode, latency_ms=latency_ms, lag_ms=lag_ms)
     try:
         yield server
     finally:

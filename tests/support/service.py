@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ import pytest
 from events_core import app
 from events_core.http import operations
 from tests.support.asgi import Answer, Application, call
-from tests.support.cosmos import cosmos_server
+from tests.support.cosmos import started_server
 from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
 from tests.support.register_server import Person, RegisterServer
@@ -201,20 +201,18 @@ def _application() -> Application:
     return HttpHost(Router(functions_of(function_app.app), ""))
 
 
-async def _on_cosmos(data_dir: Path, neighbours: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _on_cosmos(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the service on a database of the tests' Cosmos DB server, the same one for the same data directory."""
-    server = await neighbours.enter_async_context(cosmos_server())
+    server = await started_server()
     if data_dir not in Running.databases:
         Running.databases[data_dir] = await server.make_containers()
-    server.databases.clear()  # it outlives this run of the service, for the next one in the same test
     monkeypatch.setenv("EVENTS_COSMOS", server.connection_string)
     monkeypatch.setenv("EVENTS_COSMOS_DATABASE", Running.databases[data_dir])
 
 
 async def drop_databases() -> None:
     """Delete what the services of a test stored on Cosmos DB."""
-    async with cosmos_server() as server:
-        server.databases += Running.databases.values()
+    await (await started_server()).drop(*Running.databases.values())
     Running.databases.clear()
 
 
@@ -223,7 +221,6 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
     """Run the service on a new store, with its neighbours; `settings` are environment variables."""
     key = SigningKey.ec("test")
     async with (
-        AsyncExitStack() as neighbours,
         IssuerServer([key]) as issuer,
         PdpServer() as pdp,
         RegisterServer(
@@ -244,7 +241,7 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(operations, "_health", operations._Health())
         if Running.store == COSMOS and "EVENTS_COSMOS" not in settings:
-            await _on_cosmos(data_dir, neighbours, monkeypatch)
+            await _on_cosmos(data_dir, monkeypatch)
         try:
             yield Service(_application(), issuer, pdp, register)
         finally:

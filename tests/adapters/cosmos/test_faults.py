@@ -13,20 +13,10 @@ from events_core.errors import EventsError, Problem
 from events_core.ports import ReadRequest
 from tests.adapters.cosmos.place import KEY, RESOURCE, Place, page_after, positions
 from tests.contract.event_store import APP, event, events, ids
-from tests.support.cosmos import Fault
-
-UNKNOWN = [
-    Fault(cut=True, after=True),
-    Fault(cut=True),
-    Fault(status=503, after=True),
-    Fault(status=408, after=True),
-    Fault(status=449),
-    Fault(status=412),
-    Fault(status=500, after=True),
-]
+from tests.support.cosmos import UNKNOWN_OUTCOMES, Fault
 
 
-@pytest.mark.parametrize("fault", UNKNOWN, ids=str)
+@pytest.mark.parametrize("fault", UNKNOWN_OUTCOMES, ids=str)
 @pytest.mark.parametrize("count", [1, 5])
 async def test_an_unknown_outcome_is_one_success(place: Place, fault: Fault, count: int) -> None:
     """Whether or not the write that failed was done: each event stands once, and is no duplicate."""
