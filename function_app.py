@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from events_core import background
-from events_core.http import feeds, instance_feed, operations, publishing
+from events_core.http import deliveries, feeds, instance_feed, operations, publishing, subscriptions
 from events_core.http.edge import serve
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers authenticate with their own tokens
@@ -86,6 +86,79 @@ async def erase_event(req: func.HttpRequest) -> func.HttpResponse:
     return await serve(publishing.erase_event, req)
 
 
+# -- Subscriptions ----------------------------------------------------------------------------------------------------
+
+
+@app.function_name("create_subscription")
+@app.route("events/api/v1/subscriptions", methods=["POST"])
+async def create_subscription(req: func.HttpRequest) -> func.HttpResponse:
+    """Have events pushed to an endpoint."""
+    return await serve(subscriptions.create, req)
+
+
+@app.function_name("list_subscriptions")
+@app.route("events/api/v1/subscriptions", methods=["GET"])
+async def list_subscriptions(req: func.HttpRequest) -> func.HttpResponse:
+    """The caller's subscriptions."""
+    return await serve(subscriptions.list_own, req)
+
+
+@app.function_name("get_subscription")
+@app.route("events/api/v1/subscriptions/{id}", methods=["GET"])
+async def get_subscription(req: func.HttpRequest) -> func.HttpResponse:
+    """One subscription, and how its validation stands."""
+    return await serve(subscriptions.get, req)
+
+
+@app.function_name("change_subscription")
+@app.route("events/api/v1/subscriptions/{id}", methods=["PATCH"])
+async def change_subscription(req: func.HttpRequest) -> func.HttpResponse:
+    """Pause a subscription, or resume it."""
+    return await serve(subscriptions.change, req)
+
+
+@app.function_name("delete_subscription")
+@app.route("events/api/v1/subscriptions/{id}", methods=["DELETE"])
+async def delete_subscription(req: func.HttpRequest) -> func.HttpResponse:
+    """End a subscription."""
+    return await serve(subscriptions.delete, req)
+
+
+@app.function_name("validate_subscription")
+@app.route("events/api/v1/subscriptions/validate/{id}", methods=["PUT"])
+async def validate_subscription(req: func.HttpRequest) -> func.HttpResponse:
+    """The platform vouches for an endpoint."""
+    return await serve(subscriptions.validate, req)
+
+
+@app.function_name("rotate_secret")
+@app.route("events/api/v1/subscriptions/{id}/rotate-secret", methods=["POST"])
+async def rotate_secret(req: func.HttpRequest) -> func.HttpResponse:
+    """A new secret to sign with."""
+    return await serve(subscriptions.rotate_secret, req)
+
+
+@app.function_name("list_deliveries")
+@app.route("events/api/v1/subscriptions/{id}/deliveries", methods=["GET"])
+async def list_deliveries(req: func.HttpRequest) -> func.HttpResponse:
+    """What became of each event that a subscription matches."""
+    return await serve(deliveries.list_of_subscription, req)
+
+
+@app.function_name("replay_deliveries")
+@app.route("events/api/v1/subscriptions/{id}/replay", methods=["POST"])
+async def replay_deliveries(req: func.HttpRequest) -> func.HttpResponse:
+    """Send again what a subscription matches."""
+    return await serve(deliveries.replay_events, req)
+
+
+@app.function_name("trace_event")
+@app.route("events/api/v1/events/{id}/trace", methods=["GET"])
+async def trace_event(req: func.HttpRequest) -> func.HttpResponse:
+    """What happened to an event."""
+    return await serve(deliveries.trace, req)
+
+
 # -- Older routes -----------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +230,9 @@ async def fallback(req: func.HttpRequest) -> func.HttpResponse:
 
 # -- Without a request ------------------------------------------------------------------------------------------------
 
+# What is due is in the store: a message is a wake-up, and nothing is lost with it.
+QUEUE, QUEUES = "deliveries", "AzureWebJobsStorage"
+
 
 @app.function_name("follow_up")
 @app.cosmos_db_trigger(
@@ -171,28 +247,50 @@ async def fallback(req: func.HttpRequest) -> func.HttpResponse:
     max_items_per_invocation=200,
     start_from_beginning=True,  # type: ignore[arg-type]  # the library means a boolean and says a time
 )
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 @app.retry("exponential_backoff", "-1", minimum_interval="00:00:01", maximum_interval="00:01:00")
-async def follow_up(documents: func.DocumentList) -> None:
-    """Whenever events were appended: bring them to their subjects and orgs. Without retries a failed batch is lost."""
-    await background.follow_up(documents)
+async def follow_up(documents: func.DocumentList, wakeups: func.Out[list[str]]) -> None:
+    """Whenever events were appended: bring them to their subjects, orgs and subscriptions.
+
+    Without retries a failed batch is lost.
+    """
+    wakeups.set(await background.follow_up(documents))
 
 
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
-async def sweep(timer: func.TimerRequest) -> None:
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+async def sweep(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
     """Every minute: follow the streams that are marked as owed."""
-    await background.sweep(timer)
+    wakeups.set(await background.sweep(timer))
 
 
 @app.function_name("compare")
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
-async def compare(timer: func.TimerRequest) -> None:
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+async def compare(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
     """Every night: find and follow the streams that nobody was told of."""
-    await background.compare(timer)
+    wakeups.set(await background.compare(timer))
+
+
+@app.function_name("deliver")
+@app.queue_trigger(arg_name="message", queue_name=QUEUE, connection=QUEUES)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+async def deliver(message: func.QueueMessage, wakeups: func.Out[list[str]]) -> None:
+    """Whenever a subscription has something due: validate its endpoint, and deliver."""
+    wakeups.set(await background.deliver(message.get_body().decode(errors="replace")))
+
+
+@app.function_name("sweep_deliveries")
+@app.timer_trigger(arg_name="timer", schedule="*/5 * * * * *")
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
+    """Every five seconds: find the subscriptions that have something due and that nobody was told of."""
+    wakeups.set(await background.sweep_deliveries(timer))
 
 
 @app.function_name("retention")
 @app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
 async def retention(timer: func.TimerRequest) -> None:
-    """Every night: remove the events that are older than they are kept."""
+    """Every night: remove the events and deliveries that are older than they are kept."""
     await background.retention(timer)

@@ -13,18 +13,31 @@ from typing import TYPE_CHECKING, TypeVar
 
 from events_core import trace
 from events_core.altinn import AppId
+from events_core.attempt import Attempts
 from events_core.authorization import Authorization
+from events_core.bell import Bell
+from events_core.deliver import Deliverer
+from events_core.delivery import SECOND, RetrySchedule, microseconds_now
+from events_core.delivery_ports import DeliveryStore, SubscriptionStore
+from events_core.directory import Directory
+from events_core.endpoint import EndpointPolicy
 from events_core.errors import EventsError, Problem
+from events_core.fan_out import FanOut
 from events_core.feed import CursorCodec
 from events_core.follow_up import FollowUp
 from events_core.ports import DecisionPoint, EventStore, PartyRegister, StreamLedger, TokenVerifier
 from events_core.publish import Publisher
+from events_core.subscribe import Subscriber
+from events_core.trace_event import Tracer
+from events_core.validate_endpoint import EndpointValidation, Signing
 from events_core.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from events_core.adapters.cosmos import CosmosConnection
     from events_core.adapters.credentials import EntraCredential
     from events_core.adapters.http_client import HttpClient
+    from events_core.adapters.secrets import KeyRing
+    from events_core.adapters.webhooks import HttpWebhookSender
     from events_core.settings import Settings
 
 T = TypeVar("T")
@@ -45,12 +58,19 @@ class Events:
     publisher: Publisher
     anonymous_apps: tuple[AppId, ...]
     client: HttpClient
-    follow_up: FollowUp | None = None
-    """None where the streams of subjects and orgs need no projection."""
+    ledger: StreamLedger
+    follow_up: FollowUp
+    subscriber: Subscriber
+    deliverer: Deliverer
+    tracer: Tracer
+    bell: Bell
+    webhooks: HttpWebhookSender
 
     async def close(self) -> None:
-        """Wake who waits, then release connections, threads and files."""
+        """Wake who waits, stop what nobody waits for, then release connections, threads and files."""
         self.wakeups.close()
+        await self.deliverer.close()
+        await self.webhooks.close()
         await self.client.close()
         await self.store.close()
 
@@ -66,6 +86,9 @@ class MisconfiguredError(EventsError):
 
 _DEVELOPMENT_KEY = bytes(32)
 """Names streams and seals cursors on a developer's Cosmos DB; a deployment has to bring its own."""
+
+LOCAL_URL = "http://localhost:7071"
+"""What events of the service's own name as their source where no public URL is configured."""
 
 _events: Events | None = None
 
@@ -115,7 +138,8 @@ def compose(settings: Settings) -> Events:
     opened = _open_cosmos(settings, client) if settings.on_cosmos else _open_file(settings)
     authorization = Authorization(decision_point, register)
     wakeups = Wakeups(opened.store, settings.max_waiters)
-    cursors = CursorCodec(hashlib.blake2b(opened.secret, digest_size=32, person=b"cursor").digest())
+    cursors = CursorCodec(_derived(opened.secret, b"cursor"))
+    delivering = _delivering(settings, opened, authorization, register)
     return Events(
         settings=settings,
         store=opened.store,
@@ -128,32 +152,133 @@ def compose(settings: Settings) -> Events:
         publisher=Publisher(opened.store, authorization, wakeups, settings.apps_domain, cursors),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         client=client,
-        follow_up=FollowUp(opened.ledger, wakeups) if opened.ledger else None,
+        ledger=opened.ledger,
+        follow_up=FollowUp(opened.ledger, wakeups, delivering.fan_out),
+        subscriber=_subscriber(settings, opened, authorization, register, delivering),
+        deliverer=delivering.deliverer,
+        tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
+        bell=delivering.bell,
+        webhooks=delivering.webhooks,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A store, the secret that cursors are sealed under, and what following up needs where streams are projected."""
+    """What a database holds, and the secret that cursors are sealed under and keys made from."""
 
     store: EventStore
     secret: bytes
-    ledger: StreamLedger | None = None
+    ledger: StreamLedger
+    subscriptions: SubscriptionStore
+    deliveries: DeliveryStore
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivering:
+    """What brings events to endpoints."""
+
+    bell: Bell
+    directory: Directory
+    fan_out: FanOut
+    deliverer: Deliverer
+    webhooks: HttpWebhookSender
+    policy: EndpointPolicy
+    secrets: KeyRing
 
 
 def _open_file(settings: Settings) -> _Opened:
     from events_core.adapters.sqlite import SqliteEventStore  # noqa: PLC0415 - development only
+    from events_core.adapters.sqlite.deliveries import SqliteDeliveries  # noqa: PLC0415
+    from events_core.adapters.sqlite.ledger import SqliteLedger  # noqa: PLC0415
+    from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions  # noqa: PLC0415
 
     store = SqliteEventStore(settings.data_dir / "events.db")
-    return _Opened(store, _subject_key(settings) or store.key())
+    secret = _subject_key(settings) or store.key()
+    return _Opened(store, secret, SqliteLedger(store), SqliteSubscriptions(store), SqliteDeliveries(store))
 
 
 def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
     from events_core.adapters.cosmos import CosmosEventStore  # noqa: PLC0415 - no work at import
+    from events_core.adapters.cosmos.deliveries import CosmosDeliveries  # noqa: PLC0415
+    from events_core.adapters.cosmos.lanes import CosmosLanes  # noqa: PLC0415
+    from events_core.adapters.cosmos.subscriptions import CosmosSubscriptions  # noqa: PLC0415
 
     key = _subject_key(settings) or _DEVELOPMENT_KEY
     store = CosmosEventStore(_cosmos_connection(settings, client), settings.cosmos_database, key=key)
-    return _Opened(store, key, store.ledger)
+    database = store.database
+    deliveries = CosmosDeliveries(database, CosmosLanes(database), settings.retention_days)
+    return _Opened(store, key, store.ledger, CosmosSubscriptions(database), deliveries)
+
+
+def _delivering(
+    settings: Settings, opened: _Opened, authorization: Authorization, register: PartyRegister
+) -> _Delivering:
+    from events_core.adapters.secrets import KeyRing  # noqa: PLC0415 - no work at import
+    from events_core.adapters.webhooks import HttpWebhookSender  # noqa: PLC0415
+
+    keys = [base64.b64decode(key.get_secret_value()) for key in settings.secret_key]
+    secrets = KeyRing(keys or [_derived(opened.secret, b"secrets")])
+    policy = EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
+    clock = microseconds_now
+    webhooks = HttpWebhookSender(policy, timeout_seconds=settings.webhook_timeout_seconds, clock=clock)
+    directory, bell = Directory(opened.subscriptions), Bell()
+    order_key = _derived(opened.secret, b"order")
+    fan_out = FanOut(directory, opened.deliveries, authorization, register, bell, key=order_key, clock=clock)
+    signing = Signing(secrets, settings.base_url or LOCAL_URL)
+    schedule = RetrySchedule(settings.webhook_retry_seconds)
+    attempts = Attempts(
+        directory=directory,
+        subscriptions=opened.subscriptions,
+        deliveries=opened.deliveries,
+        events=opened.store,
+        fan_out=fan_out,
+        authorization=authorization,
+        sender=webhooks,
+        signing=signing,
+        schedule=schedule,
+        timeout=settings.webhook_timeout_seconds * SECOND,
+        clock=clock,
+    )
+    deliverer = Deliverer(
+        directory=directory,
+        subscriptions=opened.subscriptions,
+        deliveries=opened.deliveries,
+        ledger=opened.ledger,
+        fan_out=fan_out,
+        validation=EndpointValidation(opened.subscriptions, webhooks, signing, schedule, clock),
+        attempts=attempts,
+        bell=bell,
+    )
+    return _Delivering(bell, directory, fan_out, deliverer, webhooks, policy, secrets)
+
+
+def _subscriber(
+    settings: Settings,
+    opened: _Opened,
+    authorization: Authorization,
+    register: PartyRegister,
+    delivering: _Delivering,
+) -> Subscriber:
+    return Subscriber(
+        subscriptions=opened.subscriptions,
+        deliveries=opened.deliveries,
+        events=opened.store,
+        ledger=opened.ledger,
+        authorization=authorization,
+        register=register,
+        secrets=delivering.secrets,
+        policy=delivering.policy,
+        directory=delivering.directory,
+        fan_out=delivering.fan_out,
+        deliverer=delivering.deliverer,
+        apps_domain=settings.apps_domain,
+        clock=microseconds_now,
+    )
+
+
+def _derived(secret: bytes, purpose: bytes) -> bytes:
+    """A key of its own for each purpose, 32 bytes."""
+    return hashlib.blake2b(secret, digest_size=32, person=purpose).digest()
 
 
 def _cosmos_connection(settings: Settings, client: HttpClient) -> CosmosConnection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from events_core.answers import Answers
 from events_core.identity import Caller
@@ -14,15 +15,26 @@ from events_core.xacml import (
     Decision,
     EventLike,
     Question,
+    action_on,
     allows,
     person_number_of,
     resource_of,
+    resource_of_subscription,
     subject_of,
 )
 
 DECISION_SECONDS = 120
 """How long a decision is kept; the contract allows one to five minutes."""
 DECISIONS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """May this caller do this on this event?"""
+
+    caller: Caller
+    action: str
+    event: EventLike
 
 
 class Authorization:
@@ -61,6 +73,40 @@ class Authorization:
         decisions = await self._decisions.get(questions.values(), self._ask)
         allowed = {resource: allows(decisions[question], caller) for resource, question in questions.items()}
         return [resource is not None and allowed[resource] for resource in resources]
+
+    async def permitted_each(self, asked: Sequence[Asked]) -> list[bool]:
+        """Whether each of many callers may do what is asked of each, in their order; one decision request at most.
+
+        Raises:
+            EventsError: UNAVAILABLE when the decision point or Register does not answer.
+        """
+        resources = await self._resources_of([each.event for each in asked])
+        questions = [
+            None if resource is None else Question(subject_of(each.caller), each.action, resource, each.event.id)
+            for each, resource in zip(asked, resources, strict=True)
+        ]
+        distinct = list(dict.fromkeys(question for question in questions if question is not None))
+        decisions = dict(zip(distinct, await self.decide(distinct), strict=True))
+        return [
+            question is not None and allows(decisions[question], each.caller)
+            for each, question in zip(asked, questions, strict=True)
+        ]
+
+    async def may_subscribe(self, caller: Caller, resource: str, subject: str | None) -> bool:
+        """Whether the caller may subscribe to events of a resource, all of them or those about a subject.
+
+        Raises:
+            EventsError: UNAVAILABLE when the decision point or Register does not answer.
+        """
+        person = person_number_of(subject)
+        if person is not None:
+            uuids = await self._register.party_uuids([person]) if _is_person_number(person) else {}
+            if person not in uuids:
+                return False
+            subject = PARTY_UUID_PREFIX + uuids[person]
+        attributes = resource_of_subscription(resource, subject)
+        question = Question(subject_of(caller), action_on(resource), attributes)
+        return allows((await self.decide([question]))[0], caller)
 
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
         """The decision on each question, also of many subjects, in their order; one decision request at most.

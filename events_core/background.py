@@ -7,52 +7,83 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from events_core import app
+from events_core.delivery import Lane
 from events_core.feed import Stream
 
+KEPT_DAYS = 30
+"""How long the record of a delivery is kept that came to its end; a dead one as long as its event."""
 _DAY = 86_400 * 1_000_000
 
 
-async def follow_up(documents: Iterable[Mapping[str, Any]]) -> None:
+async def follow_up(documents: Iterable[Mapping[str, Any]]) -> list[str]:
     """Follow the resource streams that documents of the container `streams` were appended to.
+
+    Return the lanes that are due now, as messages for the queue; so does each function that may make some due.
 
     Raises:
         EventsError: UNAVAILABLE when one could be neither followed nor marked as owed: the batch has to come again.
     """
     events = await app.current()
-    if events.follow_up is not None:
-        await events.follow_up.follow_all(streams_of(documents))
+    await events.follow_up.follow_all(streams_of(documents))
+    return events.bell.rung()
 
 
-async def sweep(_: object) -> None:
+async def sweep(_: object) -> list[str]:
     """Follow the streams that are marked as owed.
 
     Raises:
         EventsError: UNAVAILABLE when the store does not answer.
     """
     events = await app.current()
-    if events.follow_up is not None:
-        await events.follow_up.sweep()
+    await events.follow_up.sweep()
+    return events.bell.rung()
 
 
-async def compare(_: object) -> None:
+async def compare(_: object) -> list[str]:
     """Find and follow the streams that nobody was told of.
 
     Raises:
         EventsError: UNAVAILABLE when the store does not answer.
     """
     events = await app.current()
-    if events.follow_up is not None:
-        await events.follow_up.compare()
+    await events.follow_up.compare()
+    return events.bell.rung()
 
 
-async def retention(_: object) -> None:
-    """Remove the events that are older than they are kept.
+async def deliver(message: str) -> list[str]:
+    """Serve the lane that a message names; what is no lane is left.
+
+    Raises:
+        EventsError: UNAVAILABLE when the store does not answer; the sweep finds the lane again.
+    """
+    events = await app.current()
+    if (lane := Lane.parse(message.strip())) is not None:
+        await events.deliverer.serve(lane)
+    return events.bell.rung()
+
+
+async def sweep_deliveries(_: object) -> list[str]:
+    """Find the lanes that are due and that nobody was told of.
 
     Raises:
         EventsError: UNAVAILABLE when the store does not answer.
     """
     events = await app.current()
-    await events.store.expire(time.time_ns() // 1000 - events.settings.retention_days * _DAY)
+    await events.deliverer.sweep()
+    return events.bell.rung()
+
+
+async def retention(_: object) -> None:
+    """Remove the events that are older than they are kept, and deliveries that came to their end 30 days ago.
+
+    Raises:
+        EventsError: UNAVAILABLE when the store does not answer.
+    """
+    events = await app.current()
+    now = time.time_ns() // 1_000
+    oldest = now - events.settings.retention_days * _DAY
+    await events.store.expire(oldest)
+    await events.subscriber.deliveries.expire(now - KEPT_DAYS * _DAY, oldest)
 
 
 def streams_of(documents: Iterable[Mapping[str, Any]]) -> list[Stream]:

@@ -1,7 +1,8 @@
-"""Deliveries as values: states, attempts, when to try again, and endpoints that are not well. Pure."""
+"""Deliveries as values: states, attempts, when to try again, and endpoints that are not well."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +14,11 @@ SECOND = 1_000_000
 """Moments are microseconds since the epoch."""
 MOST_ATTEMPTS_KEPT = 50
 GONE = 410
+
+
+def microseconds_now() -> int:
+    """The time of day, microseconds since the epoch."""
+    return time.time_ns() // 1_000
 
 
 class State(Enum):

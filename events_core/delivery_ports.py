@@ -78,6 +78,9 @@ class DeliveryStore(Protocol):
     async def wake(self, lane: Lane, at: int) -> None:
         """Make a lane due at `at`, or earlier if it is; also one without deliveries."""
 
+    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
+        """Make every lane of a subscription due at `at`, or earlier if it is, its live one in any case; return them."""
+
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due and that nobody serves, those that have been due for the longest first."""
 

@@ -19,7 +19,10 @@ _BEFORE, _AFTER = 0x12, 0x11  # version 1 in the high half, the side of the row 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One ordered log, by its name: `resource:urn:…`, `subject:/party/…` (app events only) or `org:ttd`."""
+    """One ordered log, by its name: `resource:urn:…`, `subject:/party/…` (app events only) or `org:ttd`.
+
+    `subscription:7` names what a subscription is to get, where following up treats it like the others.
+    """
 
     name: str
 
@@ -38,9 +41,14 @@ class Stream:
         """The stream of the app events of all apps of an org."""
         return cls(f"org:{org}")
 
+    @classmethod
+    def of_subscription(cls, subscription_id: int) -> Stream:
+        """The deliveries of a subscription."""
+        return cls(f"subscription:{subscription_id}")
+
     @property
     def kind(self) -> str:
-        """`resource`, `subject` or `org`."""
+        """`resource`, `subject`, `org` or `subscription`."""
         return self.name.partition(":")[0]
 
     @property

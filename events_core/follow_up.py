@@ -1,4 +1,4 @@
-"""Use case: project what was appended to a resource's stream to the streams of its subjects and its org.
+"""Use case: bring what was appended to a resource's stream to its subjects, its org and its subscriptions.
 
 The checkpoint of the stream tells how far that went; whoever wakes this says only that there may be more
 (docs/architecture.md, "Following up").
@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from events_core import errors
 from events_core.errors import EventsError, Problem
-from events_core.feed import Stream, projections_of
+from events_core.fan_out import FanOut
+from events_core.feed import Stream
 from events_core.ports import Checkpoint, Parked, StoredEvent, StreamLedger
+from events_core.turns import Turns
 from events_core.wakeups import Wakeups
 
 PAGE = 200
@@ -27,28 +30,46 @@ PAUSES = (0.1, 1.0)
 MOST_PARKED = 500
 """When more targets of one stream than this refuse events, it is the store that is broken, and not the events."""
 
+_DELIVERED = "subscription"
+"""The kind of target whose items are deliveries."""
+
 _log = logging.getLogger(__name__)
+
+
+class Placed(Protocol):
+    """What a target gets of an event: the event itself, or a delivery of it."""
+
+    @property
+    def position(self) -> int:
+        """Where the event stands in the stream that is followed."""
+
+
+Page = Mapping[Stream, Sequence[Placed]]
+"""What each target is to get of a page of events, in their order."""
 
 
 class FollowUp:
     """Follows resource streams, each by one task of this process at a time.
 
-    `pauses` are the seconds before each further try of an event that a target does not take.
+    `fan_out` makes the deliveries, None where nobody can subscribe. `pauses` are the seconds before each further try
+    of an event that a target does not take.
     """
 
     def __init__(
         self,
         ledger: StreamLedger,
         wakeups: Wakeups,
+        fan_out: FanOut | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         self._ledger = ledger
         self._wakeups = wakeups
+        self._fan_out = fan_out
         self._clock = clock
         self._pauses = pauses
-        self._turns: dict[Stream, _Turns] = {}
+        self._turns: dict[Stream, Turns] = {}
         self._slots = asyncio.Semaphore(TARGETS_AT_ONCE)
 
     async def follow(self, stream: Stream) -> None:
@@ -57,7 +78,7 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
         """
-        turns = self._turns.setdefault(stream, _Turns())
+        turns = self._turns.setdefault(stream, Turns())
         try:
             await turns.take(lambda: self._catch_up(stream))
         finally:
@@ -136,6 +157,8 @@ class FollowUp:
     async def _catch_up(self, stream: Stream) -> None:
         deadline = self._clock() + ROUND_SECONDS
         seen = await self._ledger.checkpoint(stream)
+        if await self._passes_over(stream, seen):
+            return
         while events := await self._ledger.read_after(stream, seen.position, PAGE):
             parked = [*seen.parked, *await self._project(stream, events, seen.parked)]
             late = self._clock() >= deadline
@@ -147,59 +170,75 @@ class FollowUp:
         if seen.owed:
             await self._ledger.advance(stream, seen, seen.position, owed=False, parked=seen.parked)
 
+    async def _passes_over(self, stream: Stream, seen: Checkpoint) -> bool:
+        """Go to the end of a stream without reading it, if nothing goes anywhere from it; False when something does."""
+        if self._ledger.projects(stream) or seen.parked:
+            return False
+        end = await self._ledger.end(stream)
+        if self._fan_out is not None and await self._fan_out.wants(stream):
+            return False
+        if end <= seen.position and not seen.owed:
+            return True
+        return await self._ledger.advance(stream, seen, max(end, seen.position), owed=False, parked=())
+
     async def _project(self, stream: Stream, events: Sequence[StoredEvent], parked: Sequence[Parked]) -> list[Parked]:
-        """Append a page to its targets, those with parked events left out; return what is to be parked besides."""
+        """Bring a page to its targets, but for those with parked events; return what is to be parked besides."""
         held = {each.target for each in parked}
-        pages: dict[Stream, list[StoredEvent]] = {}
-        for event in events:
-            for target in targets_of(event):
-                if target not in held:
-                    pages.setdefault(target, []).append(event)
-        await self._ledger.prepare([*pages])
-        refused = await self._append_all(pages)
-        self._wakeups.wake(pages)
+        refused = await _together(self._project_to_streams(events, held), self._record_deliveries(events, held))
         if len(parked) + len(refused) > MOST_PARKED:
             raise errors.unavailable("The store refuses the events of too many streams.")
         for each in refused:
             _alert(stream, each)
         return refused
 
-    async def _append_all(self, pages: dict[Stream, list[StoredEvent]]) -> list[Parked]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._append(target, page)) for target, page in pages.items()]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return [refused for task in tasks if (refused := task.result())]
+    async def _project_to_streams(self, events: Sequence[StoredEvent], held: Collection[Stream]) -> list[Parked]:
+        page = _without(self._projected(events), held)
+        await self._ledger.prepare([*page])
+        refused = await self._put_all(page)
+        self._wakeups.wake(page)
+        return refused
 
-    async def _append(self, target: Stream, events: Sequence[StoredEvent]) -> Parked | None:
-        """Append events to a target, or those before the first that it does not take, which is returned."""
+    async def _record_deliveries(self, events: Sequence[StoredEvent], held: Collection[Stream]) -> list[Parked]:
+        return [] if self._fan_out is None else await self._put_all(_without(await self._fan_out.pages(events), held))
+
+    def _projected(self, events: Sequence[StoredEvent]) -> Page:
+        page: dict[Stream, list[StoredEvent]] = {}
+        for event in events:
+            for target in self._ledger.targets(event):
+                page.setdefault(target, []).append(event)
+        return page
+
+    async def _put_all(self, page: Page) -> list[Parked]:
+        return await _together(*(self._append(target, items) for target, items in page.items()))
+
+    async def _append(self, target: Stream, items: Sequence[Placed]) -> list[Parked]:
+        """Bring items to a target, or those before the first that it does not take, which is returned."""
         async with self._slots:
-            if len(events) > 1 and await self._refusal(target, events) is None:
-                return None
-            for event in events:
-                if reason := await self._last_refusal(target, event):
-                    return Parked(target, event.position, f"{target.kind}: {reason}")
-        return None
+            if len(items) > 1 and await self._refusal(target, items) is None:
+                return []
+            for item in items:
+                if reason := await self._last_refusal(target, item):
+                    return [Parked(target, item.position, f"{target.kind}: {reason}")]
+        return []
 
-    async def _last_refusal(self, target: Stream, event: StoredEvent) -> str | None:
-        """Why the target does not take the event, however often it is tried; None once it does."""
-        reason = await self._refusal(target, [event])
+    async def _last_refusal(self, target: Stream, item: Placed) -> str | None:
+        """Why the target does not take the item, however often it is tried; None once it does."""
+        reason = await self._refusal(target, [item])
         for pause in self._pauses:
             if reason is None:
                 break
             await asyncio.sleep(pause)
-            reason = await self._refusal(target, [event])
+            reason = await self._refusal(target, [item])
         return reason
 
-    async def _refusal(self, target: Stream, events: Sequence[StoredEvent]) -> str | None:
-        """Why the target does not take the events, None when it does.
+    async def _refusal(self, target: Stream, items: Sequence[Placed]) -> str | None:
+        """Why the target does not take the items, None when it does.
 
         Raises:
             EventsError: UNAVAILABLE, which says nothing about the events.
         """
         try:
-            await self._ledger.project(target, events)
+            await self._put(target, items)
         except EventsError as error:
             if error.problem is Problem.UNAVAILABLE:
                 raise
@@ -208,11 +247,24 @@ class FollowUp:
             return type(error).__name__
         return None
 
+    async def _page(self, target: Stream, events: Sequence[StoredEvent]) -> Page:
+        """What events are to bring to their targets of the same kind as this one."""
+        if self._fan_out is not None and target.kind == _DELIVERED:
+            return await self._fan_out.pages(events)
+        return self._projected(events)
+
+    async def _put(self, target: Stream, items: Sequence[Any]) -> None:
+        if self._fan_out is not None and target.kind == _DELIVERED:
+            await self._fan_out.record(items)
+        else:
+            await self._ledger.project(target, items)
+
     async def _replay(self, stream: Stream, target: Stream) -> bool:
         """Project the events that a stream holds back from a target, page by page; False when it refuses one again."""
         while parked := _parked_from(target, seen := await self._ledger.checkpoint(stream)):
             rows = await self._ledger.read_after(stream, parked.position - 1, PAGE)
-            refused = await self._append(target, [row for row in rows if target in targets_of(row)])
+            page = await self._page(target, rows)
+            refused = next(iter(await self._append(target, page.get(target, ()))), None)
             left = refused or _rest_of(parked, rows, seen.position)
             after = [*(each for each in seen.parked if each is not parked), *([left] if left else [])]
             moved = await self._ledger.advance(stream, seen, seen.position, owed=seen.owed, parked=after)
@@ -222,32 +274,18 @@ class FollowUp:
         return True
 
 
-class _Turns:
-    """Rounds of one piece of work, one at a time; all who ask during a round share the next."""
-
-    def __init__(self) -> None:
-        self.wanted = 0
-        self._lock = asyncio.Lock()
-        self._begun = 0
-        self._done = 0
-
-    async def take(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Return when a round that began after this call is done."""
-        asked = self._begun
-        self.wanted += 1
-        try:
-            async with self._lock:
-                if self._done <= asked:
-                    self._begun += 1
-                    await work()
-                    self._done = self._begun
-        finally:
-            self.wanted -= 1
+async def _together(*work: Coroutine[Any, Any, list[Parked]]) -> list[Parked]:
+    """Do everything at once, and return all that it parks; when one fails, the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [parked for task in tasks for parked in task.result()]
 
 
-def targets_of(event: StoredEvent) -> list[Stream]:
-    """The streams that an event is projected to."""
-    return projections_of(event.resource, event.subject)
+def _without(page: Mapping[Stream, Sequence[Placed]], held: Collection[Stream]) -> Page:
+    return {target: items for target, items in page.items() if target not in held}
 
 
 def _alert(stream: Stream, parked: Parked) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from events_core.altinn import PERSON_PREFIX, AppId
@@ -87,6 +88,18 @@ def caller_from_claims(claims: Mapping[str, object], bearer: str) -> Caller:
     )
 
 
+@lru_cache(maxsize=10_000)
+def caller_of_consumer(consumer: str, level: int | None) -> Caller:
+    """The caller that a consumer string names, with the authentication level of the token that it came from.
+
+    What a token says besides is not known any more: a decision on such a caller holds without that token.
+    """
+    kind, name = _CONSUMERS.get(consumer.split("/")[1] if "/" in consumer else "", (Kind.NONE, ""))
+    if kind is Kind.NONE:
+        return Caller(Kind.NONE, consumer, level=None)
+    return Caller(kind, consumer, attributes=((name, consumer.split("/", 2)[2]),), level=level)
+
+
 def caller_from_platform_claims(claims: Mapping[str, object], token: str) -> Caller:
     """Make the app `{iss}/{app}` that a verified PlatformAccessToken's claims describe; it carries no scopes."""
     app = _app(claims.get("iss"), claims.get(_APP))
@@ -94,6 +107,14 @@ def caller_from_platform_claims(claims: Mapping[str, object], token: str) -> Cal
         return Caller(Kind.NONE, "", level=None, bearer=token)
     attributes = ((_APP, app.app), (_ORG, app.org))
     return Caller(Kind.APP, f"/app/{app}", attributes=attributes, level_applies=False, bearer=token)
+
+
+_CONSUMERS = {
+    "org": (Kind.SERVICE_OWNER, _ORG),
+    "user": (Kind.USER, _USER_ID),
+    "systemuser": (Kind.SYSTEM_USER, f"{_SYSTEM_USER}:uuid"),
+    "organisation": (Kind.ORGANISATION, "urn:altinn:organization:identifier-no"),
+}
 
 
 class _UnreadableError(Exception):

@@ -204,6 +204,15 @@ class StreamLedger(Protocol):
         Where retention has removed rows it goes on with the oldest that is kept.
         """
 
+    async def end(self, stream: Stream) -> int:
+        """The newest position of a resource stream, 0 when it holds nothing."""
+
+    def projects(self, stream: Stream) -> bool:
+        """Whether any event of a resource stream is projected."""
+
+    def targets(self, event: StoredEvent) -> Sequence[Stream]:
+        """The streams that an event is projected to; none where the event's one row serves them all."""
+
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """Learn about streams that are about to be projected to, all at once; nothing depends on it but the cost."""
 

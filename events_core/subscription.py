@@ -233,6 +233,12 @@ def canonical_endpoint(endpoint: str) -> str:
     return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, ""))
 
 
+def canonical_origin(endpoint: str) -> str:
+    """The scheme, host and port of an endpoint, as they are compared."""
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
+
+
 def _trimmed(text: str) -> str:
     """A filter or an attribute as it is compared: in lower case, without the slashes at its end."""
     lowered = text.lower()

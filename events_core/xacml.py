@@ -105,6 +105,11 @@ def person_number_of(subject: str | None) -> str | None:
     return subject[len(PERSON_PREFIX) :]
 
 
+def action_on(resource: str) -> str:
+    """What a reader of events of a resource does: `read` an app's, `subscribe` to all others."""
+    return "subscribe" if app_of(resource) is None else "read"
+
+
 def subject_of(caller: Caller) -> Attributes:
     """The access subject that a caller is."""
     return caller.attributes
@@ -150,6 +155,17 @@ def _of_other_event(resource: str, source: str, kind: str, subject: str | None, 
     if about is not None and about[0].lower() not in _NEVER_FROM_SUBJECT | {name.lower()}:
         attributes.append(about)
     return tuple(sorted(attributes))
+
+
+def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
+    """The resource attributes of a subscription to a resource's events, all of them or those about a subject."""
+    app = app_of(resource)
+    if app is not None:
+        return _of_app_event(resource, "", subject)
+    name, _, value = resource.rpartition(":")
+    about = _of_subject(subject or "")
+    taken = _NEVER_FROM_SUBJECT | {name.lower()}
+    return tuple(sorted([(name, value), *([about] if about and about[0].lower() not in taken else [])]))
 
 
 def _of_subject(subject: str) -> tuple[str, str] | None:

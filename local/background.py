@@ -9,11 +9,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from local.change_feed import change_feed
-from local.host import Function
+from local.host import ROOT, Function
+from local.queues import QueueOptions, queue_trigger
 from local.timers import timer
 
 Runner = Callable[[Function], Coroutine[Any, Any, None]]
-RUNNERS: Mapping[str, Runner] = {"timerTrigger": timer, "cosmosDBTrigger": change_feed}
+
+
+def queue(function: Function) -> Coroutine[Any, Any, None]:
+    """What calls a function with the messages of its queue, as host.json says."""
+    return queue_trigger(function, QueueOptions.read(ROOT))
+
+
+RUNNERS: Mapping[str, Runner] = {"timerTrigger": timer, "cosmosDBTrigger": change_feed, "queueTrigger": queue}
 
 _log = logging.getLogger("local.host")
 
@@ -26,6 +34,7 @@ async def background(functions: Iterable[Function], runners: Mapping[str, Runner
         HostError: a trigger's binding cannot be read.
     """
     tasks: list[asyncio.Task[None]] = []
+    functions = list(functions)
     try:
         for function in functions:
             kind = function.trigger["type"]
@@ -38,3 +47,5 @@ async def background(functions: Iterable[Function], runners: Mapping[str, Runner
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for queues in {id(function.queues): function.queues for function in functions}.values():
+            await queues.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import azure.functions as func
@@ -13,25 +13,23 @@ from events_core import app
 from events_core.app import Events
 from events_core.errors import EventsError
 from events_core.feed import Stream
-from events_core.follow_up import FollowUp
 from local.host import Function
 
-SWEEP_SECONDS = 5.0
+SWEEP_SECONDS, POLL_SECONDS = 5.0, 0.5
 _RETRY_SECONDS = 1.0
 _log = logging.getLogger("local.host")
 
 
 async def change_feed(function: Function) -> None:
-    """Call the function with what this process appends, and sweep, until cancelled; at once done without Cosmos DB.
+    """Call the function with what this process appends, and with what is found to be behind, until cancelled.
 
-    What another process appended, or this one before it was last stopped, is found at the start.
+    On the embedded store that is looked for all the time: another process may append to the same file. On Cosmos DB it
+    costs a request for each stream: at the start, what was appended before is found, and from then on what is owed.
     """
     events = await app.current()
-    if events.follow_up is None:
-        return
     async with asyncio.TaskGroup() as group:
         group.create_task(_tell(function, events))
-        group.create_task(_sweep(events.follow_up))
+        group.create_task(_look(function, events))
 
 
 async def _tell(function: Function, events: Events) -> None:
@@ -54,12 +52,18 @@ async def _tell(function: Function, events: Events) -> None:
                 more.set()
 
 
-async def _sweep(follow_up: FollowUp) -> None:
-    due = follow_up.compare
+async def _look(function: Function, events: Events) -> None:
+    every = SWEEP_SECONDS if events.settings.on_cosmos else POLL_SECONDS
+    find = events.ledger.behind
     while True:
-        if await _done(due):
-            due = follow_up.sweep
-        await asyncio.sleep(SWEEP_SECONDS)
+        if await _done(partial(_follow, function, find)) and events.settings.on_cosmos:
+            find = events.ledger.owed
+        await asyncio.sleep(every)
+
+
+async def _follow(function: Function, find: Callable[[], Awaitable[Sequence[Stream]]]) -> None:
+    if streams := await find():
+        await function(_documents(streams))
 
 
 async def _done(work: Callable[[], Awaitable[object]]) -> bool:
@@ -74,5 +78,5 @@ async def _done(work: Callable[[], Awaitable[object]]) -> bool:
     return True
 
 
-def _documents(streams: set[Stream]) -> func.DocumentList:
+def _documents(streams: Iterable[Stream]) -> func.DocumentList:
     return func.DocumentList(func.Document({"stream": stream.name, "resource": stream.key}) for stream in streams)

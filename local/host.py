@@ -6,32 +6,59 @@ import asyncio
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import azure.functions as func
 
 from local.errors import HostError
+from local.queues import Queues, texts_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class Output(func.Out[Any]):
+    """What a function sets for one of its outputs."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    def set(self, val: Any) -> None:
+        """Replace what is to be sent."""
+        self._value = val
+
+    def get(self) -> Any:
+        """What is to be sent."""
+        return self._value
+
+
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function: its name, its trigger's binding, and what the developer wrote."""
+    """A function: its name, its trigger's binding, its outputs to queues, and what the developer wrote."""
 
     name: str
     trigger: Mapping[str, Any]
     user_function: Callable[..., Any]
+    outputs: Sequence[Mapping[str, Any]] = ()
+    queues: Queues = field(default_factory=Queues)
 
     async def __call__(self, argument: object) -> Any:
-        """Run it with the trigger's value; a function that is not async runs in a thread, as in the worker."""
-        arguments = {self.trigger["name"]: argument}
+        """Run it with the trigger's value, then send what it set on its outputs, unless it failed.
+
+        A function that is not async runs in a thread, as in the worker.
+        """
+        outputs = {binding["name"]: Output() for binding in self.outputs}
+        arguments = {self.trigger["name"]: argument, **outputs}
         if inspect.iscoroutinefunction(self.user_function):
-            return await self.user_function(**arguments)
-        return await asyncio.to_thread(self.user_function, **arguments)
+            result = await self.user_function(**arguments)
+        else:
+            result = await asyncio.to_thread(self.user_function, **arguments)
+        for binding in self.outputs:
+            for text in texts_of(outputs[binding["name"]].get()):
+                await self.queues.of(binding).send(text)
+        return result
 
 
 def load_functions(module: str = "function_app") -> list[Function]:
@@ -53,8 +80,9 @@ def functions_of(app: func.FunctionApp) -> list[Function]:
         HostError: the library refuses one, or one needs what this host does not provide.
     """
     app.functions_bindings = {}  # else the library takes a second look at an app for names used twice
+    queues = Queues()
     try:
-        return [_function(built) for built in app.get_functions()]
+        return [_function(built, queues) for built in app.get_functions()]
     except ValueError as error:
         raise HostError(str(error)) from None
 
@@ -65,10 +93,13 @@ def route_prefix(root: Path = ROOT) -> str:
     return str(http.get("routePrefix", "api"))
 
 
-def _function(built: Any) -> Function:
+def _function(built: Any, queues: Queues) -> Function:
     name, user_function = built.get_function_name(), built.get_user_function()
     trigger = built.get_trigger().get_dict_repr()
-    others = set(inspect.signature(user_function).parameters) - {trigger["name"]}
+    bindings = [binding.get_dict_repr() for binding in built.get_bindings()]
+    outputs = [binding for binding in bindings if binding["type"] == "queue"]
+    provided = {trigger["name"], *(binding["name"] for binding in outputs)}
+    others = set(inspect.signature(user_function).parameters) - provided
     if others:
         raise HostError(f"{name}: this host provides no {', '.join(sorted(others))}")
-    return Function(name, trigger, user_function)
+    return Function(name, trigger, user_function, outputs, queues)

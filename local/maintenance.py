@@ -6,20 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from events_core import app
+from events_core.app import Events
 from events_core.errors import EventsError
-from events_core.follow_up import FollowUp
 from local.errors import LocalError
 
-Work = Callable[[FollowUp], Awaitable[int]]
+Work = Callable[[Events], Awaitable[int | None]]
 
 
 def replay_parked() -> int:
-    """Bring parked events to the streams that did not take them; return how many streams refuse some again.
+    """Bring parked events to where they were not taken; return how many streams and subscriptions refuse some again.
 
     Raises:
         LocalError: a setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_session(FollowUp.replay)) or 0
+    return asyncio.run(_session(_replay)) or 0
 
 
 def restored() -> int | None:
@@ -30,7 +30,15 @@ def restored() -> int | None:
     Raises:
         LocalError: a setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_session(FollowUp.restored))
+    return asyncio.run(_session(_restored))
+
+
+async def _replay(events: Events) -> int:
+    return await events.follow_up.replay()
+
+
+async def _restored(events: Events) -> int | None:
+    return await events.follow_up.restored() if events.settings.on_cosmos else None
 
 
 async def _session(work: Work) -> int | None:
@@ -41,10 +49,10 @@ async def _session(work: Work) -> int | None:
 
 
 async def done(work: Work) -> int | None:
-    """Work with the application of this process on the running loop; None where nothing is followed up."""
+    """Work with the application of this process on the running loop."""
     try:
         events = await app.current()
-        return await work(events.follow_up) if events.follow_up is not None else None
+        return await work(events)
     except app.MisconfiguredError as error:
         raise LocalError(error.line, 2) from None
     except EventsError as error:

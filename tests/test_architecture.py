@@ -11,9 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = {
     *("altinn", "cloudevent", "delivery", "endpoint", "errors", "feed", "identity", "rfc", "subscription", "trace"),
-    *("webhook", "xacml", "xacml_response"),
+    *("subscription_rules", "webhook", "xacml", "xacml_response"),
 }
-USE_CASES = {"answers", "authorization", "delivery_ports", "follow_up", "ports", "publish", "read_feed", "wakeups"}
+USE_CASES = {
+    *("answers", "authorization", "delivery_ports", "follow_up", "ports", "publish", "read_feed", "wakeups"),
+    *("attempt", "bell", "deliver", "directory", "fan_out", "replay", "subscribe", "trace_event", "turns"),
+    "validate_endpoint",
+}
 FRAMEWORKS = {"azure", "aiohttp", "sqlite3", "pydantic", "jwt", "msal", "starlette", "uvicorn", "typer"}
 SOURCES = sorted([*ROOT.glob("events_core/**/*.py"), *ROOT.glob("local/**/*.py"), ROOT / "function_app.py"])
 

@@ -10,7 +10,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from events_core import follow_up, read_feed
+from events_core import attempt, background, deliver, directory, fan_out, follow_up, read_feed
 from events_core.adapters import jwks
 from events_core.adapters.cosmos import appender, heads, names, reader
 from events_core.adapters.cosmos.containers import CONTAINERS, THIRTY_DAYS, Container
@@ -18,6 +18,7 @@ from events_core.adapters.sqlite.schema import SAMPLED
 from events_core.authorization import DECISION_SECONDS, DECISIONS_KEPT
 from events_core.cloudevent import reading
 from events_core.cloudevent.json_text import MAX_DEPTH
+from events_core.delivery import SECOND, Breaker
 from events_core.errors import Problem
 from events_core.http import operations, parameters
 from events_core.http.instance_feed import REQUESTS_A_MINUTE
@@ -158,6 +159,17 @@ FIGURES = {
         f"followed for {follow_up.ROUND_SECONDS:.0f} seconds",
         f"more than {follow_up.MOST_PARKED} targets",
         f"segments of {names.SEGMENT_SIZE:,}",
+        f"a turn of {deliver.TURN // SECOND} seconds",
+        f"an answer within {fan_out.ANSWER_SECONDS:.0f} seconds",
+        f"as known at most {directory.KEPT_SECONDS:.0f} seconds ago",
+        f"as read at most {attempt.EVENT_KEPT // SECOND} seconds ago",
+        f"noted at most {attempt.DECISION_KEPT // SECOND} seconds ago",
+    ],
+    "subscribers": [
+        f"has {Settings().webhook_timeout_seconds} seconds",
+        "after 10, 30, 60, 300, 600, 1,800, 3,600, 10,800 and 21,600 seconds, then six times every 12 hours",
+        "Both sign for 24 hours",
+        f"are kept for {background.KEPT_DAYS} days",
     ],
     "consumers": [
         f"{parameters.DEFAULT_SIZE} unless given",
@@ -188,6 +200,11 @@ FIGURES = {
         f"every {operations.KEPT_SECONDS:.0f} seconds",
         f"{jwks.KEEP_SECONDS // 3600} hours",
         f"valid for {TOKEN_SECONDS // 3600} hours",
+        f"up to {deliver.TURN // SECOND} seconds, under a lease",
+        f"after {Breaker.THRESHOLD} failures in a row",
+        f"at most every {Breaker.LONGEST_SECONDS:.0f} seconds",
+        f"serves {deliver.LANES_OF_ENDPOINT} lanes of one endpoint at once",
+        f"look again every {attempt.PAUSE // SECOND} seconds",
     ],
 }
 

@@ -8,12 +8,13 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from events_core.delivery import Attempt
+from events_core.delivery import SECOND, Attempt, microseconds_now
 from events_core.delivery_ports import Outgoing, Response
 from events_core.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.webhook import seconds_of
@@ -32,17 +33,21 @@ class _RefusedError(OSError):
 class HttpWebhookSender:
     """Sends with aiohttp; the address is checked when its socket is made, after DNS, for each connection anew.
 
-    No attempt takes longer than `timeout_seconds`. Redirects are not followed, cookies and proxies not used.
+    No attempt takes longer than `timeout_seconds`. Redirects are not followed, cookies and proxies not used. `clock`
+    gives microseconds since the epoch.
     """
 
-    def __init__(self, policy: EndpointPolicy, *, timeout_seconds: float = 30.0) -> None:
+    def __init__(
+        self, policy: EndpointPolicy, *, timeout_seconds: float = 30.0, clock: Callable[[], int] = microseconds_now
+    ) -> None:
         self._policy = policy
         self._timeout = timeout_seconds
+        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
         """Send; see `WebhookSender.send`."""
-        began, started = time.time_ns() // 1_000, time.perf_counter()
+        began, started = self._clock(), time.perf_counter()
         status: int | None = None
         error: str | None = None
         headers: dict[str, str] = {}
@@ -57,7 +62,8 @@ class HttpWebhookSender:
         if status is not None and not 200 <= status < 300:
             error = "redirect" if 300 <= status < 400 else "refused"
         attempt = Attempt(began, status, error, round((time.perf_counter() - started) * 1_000))
-        return Response(attempt, seconds_of(headers.get("retry-after"), datetime.now(UTC)), _kept(headers))
+        moment = datetime.fromtimestamp(self._clock() / SECOND, UTC)
+        return Response(attempt, seconds_of(headers.get("retry-after"), moment), _kept(headers))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -9,12 +9,11 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from events_core import errors
 from events_core.altinn import RESOURCE_PREFIX, AppId, modern
 from events_core.cloudevent.json_text import shown
 from events_core.errors import EventsError, FieldError
+from events_core.http import bodies
 from events_core.http.request import Request
 
 DEFAULT_SIZE = 50
@@ -84,16 +83,7 @@ def from_query(request: Request) -> Parameters:
 
 def from_body(request: Request) -> Parameters:
     """The parameters in a JSON object: strings, numbers, and lists of strings for what is repeatable."""
-    if request.media_type not in (None, "application/json"):
-        raise errors.unsupported_media_type("The parameters are taken as application/json.")
-    if len(request.body) > 64 * 1024:
-        raise errors.too_large("The parameters have at most 64 KiB.")
-    try:
-        document = orjson.loads(request.body)
-    except orjson.JSONDecodeError:
-        raise errors.bad_request("The body must be a JSON object of parameters.") from None
-    if not isinstance(document, dict):
-        raise errors.bad_request("The body must be a JSON object of parameters.")
+    document = bodies.json_object(request)
     return Parameters(pair for name, value in document.items() for pair in _flattened(name, value))
 
 
@@ -170,6 +160,16 @@ def size(parameters: Parameters, maximum: int, *, below_one_is_default: bool = F
     if value < 1 and not below_one_is_default:
         raise bad_parameter("size", "The 'Size' parameter must be a number larger that 0.")
     return min(value if value >= 1 else DEFAULT_SIZE, maximum)
+
+
+def number(parameters: Parameters, name: str) -> int | None:
+    """A whole number that is not negative."""
+    text = parameters.one(name)
+    if text is None:
+        return None
+    if not _DIGITS.fullmatch(text) or len(text) > 18:
+        raise bad_parameter(name, f"The '{name}' parameter must be a whole number.")
+    return int(text)
 
 
 def party(parameters: Parameters) -> str | None:

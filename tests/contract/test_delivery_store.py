@@ -117,6 +117,17 @@ async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: Deli
     assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
+async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -> None:
+    """Its replays' too, and its live one though nothing stands in it; nobody else's."""
+    begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)
+    lease = await store.take(begun.lane, NOW, NOW + SECOND)
+    assert lease is not None
+    await store.give_back(lease, Breaker(), now=NOW, at=NOW + 999 * SECOND)
+    await store.record([delivery(1, Lane(2), next_attempt=NOW + 999 * SECOND)], NOW)
+    assert list(await store.wake_all(1, NOW + SECOND)) == [LANE, begun.lane]
+    assert set(await store.due(NOW + SECOND, 10)) >= {LANE, begun.lane}
+
+
 async def test_what_is_recorded_while_a_lane_is_served_keeps_it_due(stores: Stores) -> None:
     """Whoever looked too early learns that there is more, however close together it is."""
     await stores.deliveries.record([delivery(1)], NOW)

@@ -84,8 +84,7 @@ async def test_the_nightly_comparison_finds_what_was_missed(events: Events) -> N
 
 async def test_the_sweep_follows_what_is_owed(events: Events) -> None:
     """And nothing else."""
-    assert events.follow_up is not None
-    ledger = events.follow_up._ledger
+    ledger = events.ledger
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
     await ledger.advance(APPS, await ledger.checkpoint(APPS), 0, owed=True, parked=())
     await FUNCTIONS["sweep"](TICK)

@@ -15,7 +15,9 @@ from events_core.adapters.cosmos.containers import CONTAINERS
 from local.host import functions_of
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIGGERS = {function.name: function.trigger for function in functions_of(function_app.app)}
+FUNCTIONS = functions_of(function_app.app)
+TRIGGERS = {function.name: function.trigger for function in FUNCTIONS}
+OUTPUTS = {function.name: function.outputs for function in FUNCTIONS}
 
 
 def trigger(name: str) -> Mapping[str, Any]:
@@ -28,8 +30,12 @@ ROUTES = {
     "app_feed": ("GET", "events/api/v1/app/{org}/{app}"),
     "app_party_feed": ("GET", "events/api/v1/app/party"),
     "app_party_feed_by_post": ("POST", "events/api/v1/app/party"),
+    "change_subscription": ("PATCH", "events/api/v1/subscriptions/{id}"),
+    "create_subscription": ("POST", "events/api/v1/subscriptions"),
+    "delete_subscription": ("DELETE", "events/api/v1/subscriptions/{id}"),
     "docs": ("GET", "events/api/v1/docs"),
     "erase_event": ("DELETE", "events/api/v1/events/{id}"),
+    "get_subscription": ("GET", "events/api/v1/subscriptions/{id}"),
     "health": ("GET", "health"),
     "health_ready": ("GET", "health/ready"),
     "instance_feed": ("POST", "events/instanceeventsforinstance/{partyId}/{instanceGuid}"),
@@ -37,12 +43,18 @@ ROUTES = {
     "legacy_org_feed": ("GET", "events/instanceevents/{org}"),
     "legacy_party_feed": ("GET", "events/instanceeventsforparty"),
     "legacy_publish": ("POST", "events"),
+    "list_deliveries": ("GET", "events/api/v1/subscriptions/{id}/deliveries"),
+    "list_subscriptions": ("GET", "events/api/v1/subscriptions"),
     "openapi": ("GET", "events/api/v1/openapi.json"),
     "org_feed": ("GET", "events/api/v1/app/{org}"),
     "party_feed_by_post": ("POST", "events/api/v1/party"),
     "publish_app_event": ("POST", "events/api/v1/app"),
     "publish_events": ("POST", "events/api/v1/events"),
+    "replay_deliveries": ("POST", "events/api/v1/subscriptions/{id}/replay"),
     "resource_feed": ("GET", "events/api/v1/events"),
+    "rotate_secret": ("POST", "events/api/v1/subscriptions/{id}/rotate-secret"),
+    "trace_event": ("GET", "events/api/v1/events/{id}/trace"),
+    "validate_subscription": ("PUT", "events/api/v1/subscriptions/validate/{id}"),
 }
 
 
@@ -82,7 +94,7 @@ def test_the_sample_settings_disable_what_needs_a_connection() -> None:
     """`func start` with the sample runs no trigger that needs storage."""
     values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     background = {name for name in TRIGGERS if name not in HTTP}
-    assert background == {"compare", "follow_up", "retention", "sweep"}
+    assert background == {"compare", "deliver", "follow_up", "retention", "sweep", "sweep_deliveries"}
     assert all(values[f"AzureWebJobs.{name}.Disabled"] == "true" for name in background)
 
 
@@ -120,7 +132,34 @@ def test_a_batch_of_the_change_feed_that_failed_comes_again_for_ever() -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "schedule"), [("sweep", "0 * * * * *"), ("compare", "0 30 3 * * *")])
+@pytest.mark.parametrize("name", ["follow_up", "sweep", "compare", "deliver", "sweep_deliveries"])
+def test_whatever_makes_lanes_due_tells_the_queue(name: str) -> None:
+    """From which another process serves them; the connection is the one that triggers need anyway."""
+    (output,) = OUTPUTS[name]
+    assert (output["name"], output["queueName"], output["connection"]) == (
+        "wakeups",
+        "deliveries",
+        "AzureWebJobsStorage",
+    )
+
+
+def test_the_queue_wakes_who_delivers() -> None:
+    """Many at once: most of the time an attempt waits for its endpoint."""
+    queue = trigger("deliver")
+    assert (queue["type"], queue["queueName"], queue["connection"]) == (
+        "queueTrigger",
+        "deliveries",
+        "AzureWebJobsStorage",
+    )
+    options = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
+    assert options["batchSize"] == 32  # the most that the host takes
+    assert options["messageEncoding"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [("sweep", "0 * * * * *"), ("compare", "0 30 3 * * *"), ("sweep_deliveries", "*/5 * * * * *")],
+)
 def test_what_was_missed_is_looked_for(name: str, schedule: str) -> None:
-    """What is owed each minute, everything each night."""
+    """What is owed each minute, everything each night, and what is to be delivered every five seconds."""
     assert (trigger(name)["type"], trigger(name)["schedule"]) == ("timerTrigger", schedule)

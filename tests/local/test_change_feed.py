@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,15 @@ import pytest
 
 import function_app
 from events_core import app, errors
-from events_core.app import Events
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.app import Events, compose
 from events_core.feed import Stream
+from events_core.settings import Settings
 from local import change_feed as module
 from local.background import background
 from local.host import Function, functions_of
 from tests.contract.event_store import ANY, APP, PARTY, event, everything, ids
-from tests.support.following import application_on_cosmos
+from tests.support.following import ROOT, application_on_cosmos
 
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
 FOLLOW_UP = [function for function in functions_of(function_app.app) if function.name == "follow_up"]
@@ -62,8 +63,7 @@ async def test_what_was_published_before_is_followed_up_at_the_start(events: Eve
 async def test_what_is_owed_is_swept(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every few seconds."""
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
-    assert events.follow_up is not None
-    ledger = events.follow_up._ledger
+    ledger = events.ledger
     await events.store.append([event("a")])
     async with background(FOLLOW_UP):
         await until_there(events, 1)
@@ -92,16 +92,32 @@ async def test_a_call_that_fails_is_made_again(
                 raise ValueError
         third.set()
 
-    await events.store.append([event()])
     async with background([Function("follow_up", FOLLOW_UP[0].trigger, fails_twice)]):
-        await until_there(events, 1)
+        while not events.wakeups._listeners:  # noqa: ASYNC110 - nobody tells when it listens
+            await asyncio.sleep(0)
         events.wakeups.wake([APPS, Stream.of_resource(ANY), SUBJECT])
         await asyncio.wait_for(third.wait(), 5)
     assert calls == [sorted([APP, ANY])] * 3
     assert {"following up has to wait: The store does not answer.", "following up failed"} <= {*caplog.messages}
 
 
-async def test_on_the_embedded_store_there_is_nothing_to_tell(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runner ends."""
-    monkeypatch.setattr(app, "_events", replace(events, follow_up=None))
-    await asyncio.wait_for(module.change_feed(FOLLOW_UP[0]), 5)
+async def test_what_another_process_appends_to_the_same_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the embedded store, where nobody tells of it."""
+    files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
+    events = compose(Settings(data_dir=tmp_path, development=True, **files))
+    monkeypatch.setattr(app, "_events", events)
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
+    followed: asyncio.Queue[str] = asyncio.Queue()
+
+    async def follow_up(documents: Any) -> None:
+        for document in documents:
+            followed.put_nowait(document["resource"])
+
+    other = SqliteEventStore(tmp_path / "events.db")
+    async with background([Function("follow_up", FOLLOW_UP[0].trigger, follow_up)]):
+        await other.append([event("a")])
+        assert await asyncio.wait_for(followed.get(), 10) == APP
+    await other.close()
+    await events.close()

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from events_core.app import Events
 from events_core.feed import Stream
-from events_core.follow_up import FollowUp
 from events_core.ports import Parked, ReadRequest, StreamLedger
 from local import maintenance
 from local.__main__ import cli
@@ -31,8 +30,7 @@ async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 def ledger_of(events: Events) -> StreamLedger:
     """What the application follows up with."""
-    assert events.follow_up is not None
-    return events.follow_up._ledger
+    return events.ledger
 
 
 async def test_what_is_parked_is_brought_to_its_stream(events: Events) -> None:
@@ -41,7 +39,7 @@ async def test_what_is_parked_is_brought_to_its_stream(events: Events) -> None:
     ledger = ledger_of(events)
     parked = [Parked(SUBJECT, 2, "subject: ValueError")]
     await ledger.advance(APPS, await ledger.checkpoint(APPS), 3, owed=False, parked=parked)
-    assert await maintenance.done(FollowUp.replay) == 0
+    assert await maintenance.done(maintenance._replay) == 0
     assert ids(await everything(events.store, SUBJECT)) == ["b", "c"]
     assert await ledger.parked() == []
 
@@ -50,7 +48,7 @@ async def test_a_store_that_does_not_answer_is_one_line(events: Events) -> None:
     """And no traceback."""
     await events.store.close()
     with pytest.raises(LocalError, match="event store"):
-        await maintenance.done(FollowUp.replay)
+        await maintenance.done(maintenance._replay)
 
 
 def test_on_the_embedded_store_nothing_is_ever_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,12 +80,11 @@ async def test_a_restored_database_is_gone_on_from(events: Events) -> None:
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
     ledger = ledger_of(events)
     await ledger.advance(APPS, await ledger.checkpoint(APPS), 7, owed=False, parked=[Parked(SUBJECT, 5, "lost")])
-    assert await maintenance.done(FollowUp.restored) == 1
+    assert await events.follow_up.restored() == 1
     checkpoint = await ledger.checkpoint(APPS)
     assert (checkpoint.position, checkpoint.owed, list(checkpoint.parked)) == (1, True, [])
-    assert await maintenance.done(FollowUp.restored) == 0
+    assert await events.follow_up.restored() == 0
     await events.store.append([event("c")])
-    assert events.follow_up is not None
     await events.follow_up.sweep()
     assert "c" in ids(await everything(events.store, SUBJECT))
 
@@ -98,7 +95,7 @@ async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(even
     ledger = ledger_of(events)
     await ledger.advance(APPS, await ledger.checkpoint(APPS), 700, owed=False, parked=[])
     events.store._heads._known.clear()  # type: ignore[attr-defined] # as a process that has just begun
-    assert await maintenance.done(FollowUp.restored) == 1
+    assert await events.follow_up.restored() == 1
     assert (await ledger.checkpoint(APPS)).position == 40
 
 
@@ -114,7 +111,7 @@ async def test_cursors_from_before_a_restore_are_unknown() -> None:
 
 
 def test_a_store_in_a_file_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cursors tell by themselves, and nothing is followed up."""
+    """Its cursors tell by themselves, and how far it was followed stands in the same file."""
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     monkeypatch.setenv("EVENTS_DATA_DIR", str(tmp_path))
     ended = CliRunner().invoke(cli, ["restored"])

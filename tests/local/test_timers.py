@@ -134,14 +134,14 @@ async def test_a_trigger_that_the_host_does_not_know_is_left_out(caplog: pytest.
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
     @app.function_name("worker")
-    @app.queue_trigger(arg_name="message", queue_name="q", connection="C")
-    async def worker(message: func.QueueMessage) -> None:
+    @app.service_bus_queue_trigger(arg_name="message", queue_name="q", connection="C")
+    async def worker(message: func.ServiceBusMessage) -> None:
         """Never called."""
 
     async with background(functions_of(app)):
         pass
     ours = [record.getMessage() for record in caplog.records if record.name == "local.host"]
-    assert ours == ["the function worker is left out: this host knows no queueTrigger"]
+    assert ours == ["the function worker is left out: this host knows no serviceBusTrigger"]
 
 
 async def test_a_trigger_type_is_added_by_its_runner() -> None:

@@ -41,7 +41,9 @@ async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch
         wakeups = Wakeups(store, 8)
         publisher = replace(embedded.publisher, store=store, wakeups=wakeups)
         follow_up = FollowUp(store.ledger, wakeups, pauses=(0, 0))
-        events = replace(embedded, store=store, wakeups=wakeups, publisher=publisher, follow_up=follow_up)
+        events = replace(
+            embedded, store=store, ledger=store.ledger, wakeups=wakeups, publisher=publisher, follow_up=follow_up
+        )
         monkeypatch.setattr(app, "_events", events)
         yield events
     await embedded.close()

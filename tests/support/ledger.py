@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from events_core import errors
+from events_core.altinn import app_of
 from events_core.cloudevent import CloudEvent
-from events_core.feed import Cursor, Stream
+from events_core.feed import Cursor, Stream, projections_of
 from events_core.ports import Checkpoint, Parked, StoredEvent, StreamLedger
 
 
@@ -121,6 +122,19 @@ class MemoryLedger:
         await asyncio.sleep(0)
         return self._streams[stream][position : position + limit]
 
+    async def end(self, stream: Stream) -> int:
+        """The newest position."""
+        await asyncio.sleep(0)
+        return len(self._streams[stream])
+
+    def projects(self, stream: Stream) -> bool:
+        """Whether it is an app's."""
+        return app_of(stream.key) is not None
+
+    def targets(self, event: StoredEvent) -> Sequence[Stream]:
+        """The streams of an event's subject and org."""
+        return projections_of(event.resource, event.subject)
+
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """Everything is known."""
 
@@ -188,6 +202,18 @@ class SteppedLedger:
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
         """The same of the other."""
         return await self._step("read_after", stream, position, limit)  # type: ignore[no-any-return]
+
+    async def end(self, stream: Stream) -> int:
+        """The same of the other."""
+        return await self._step("end", stream)  # type: ignore[no-any-return]
+
+    def projects(self, stream: Stream) -> bool:
+        """The same of the other."""
+        return self.ledger.projects(stream)
+
+    def targets(self, event: StoredEvent) -> Sequence[Stream]:
+        """The same of the other."""
+        return self.ledger.targets(event)
 
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """The same of the other."""

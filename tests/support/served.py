@@ -39,12 +39,14 @@ def clean_environment() -> dict[str, str]:
 
 
 @contextmanager
-def served(directory: Path) -> Iterator[Served]:
-    """Serve from the local host until the block ends, without sample data."""
+def served(directory: Path, **settings: str) -> Iterator[Served]:
+    """Serve from the local host until the block ends, without sample data; `settings` are environment variables."""
     data_dir = directory / ".data"
     options = ["--port", "0", "--no-sample-data", "--data-dir", str(data_dir)]
     command = [sys.executable, "-m", "local", "serve", *options]
-    with subprocess.Popen(command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**clean_environment(), **settings}, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             first = process.stdout.readline()

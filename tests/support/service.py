@@ -14,6 +14,8 @@ from urllib.parse import urlencode
 import pytest
 
 from events_core import app
+from events_core.app import Events
+from events_core.delivery import Lane
 from events_core.http import operations
 from tests.support.asgi import Answer, Application, call
 from tests.support.cosmos import started_server
@@ -48,9 +50,17 @@ APP_TOKEN_SCOPES = "altinn:events/ttd/apps-test"
 
 async def _followed_up() -> None:
     """Return when what was published stands in the feeds of parties and orgs too, which takes a moment otherwise."""
-    follow_up = (await app.current()).follow_up
-    if follow_up is not None:
-        await follow_up.compare()
+    events = await app.current()
+    await events.follow_up.compare()
+    serve_rung(events)
+
+
+def serve_rung(events: Events) -> None:
+    """Begin to serve the lanes that a queue would tell of."""
+    for message in events.bell.rung():
+        lane = Lane.parse(message)
+        assert lane is not None
+        events.deliverer.serve_soon(lane)
 
 
 class Service:

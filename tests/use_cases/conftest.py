@@ -10,6 +10,7 @@ import pytest
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.follow_up import FollowUp
 from events_core.wakeups import Wakeups
+from tests.support.delivering import Place, place_on
 from tests.support.ledger import MemoryLedger, SteppedLedger
 
 
@@ -37,3 +38,12 @@ async def wakeups(tmp_path: Path) -> AsyncIterator[Wakeups]:
 def following(stepped: SteppedLedger, wakeups: Wakeups) -> FollowUp:
     """The use case, which does not pause between tries."""
     return FollowUp(stepped, wakeups, pauses=(0, 0))
+
+
+@pytest.fixture(params=["sqlite", "cosmos"])
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    """The service with what it delivers to, on each store."""
+    async with place_on(request.param, tmp_path, monkeypatch) as place:
+        yield place

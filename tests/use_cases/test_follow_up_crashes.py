@@ -16,8 +16,8 @@ from events_core import errors, follow_up
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.errors import EventsError
-from events_core.feed import Stream
-from events_core.follow_up import FollowUp, targets_of
+from events_core.feed import Stream, projections_of
+from events_core.follow_up import FollowUp
 from events_core.wakeups import Wakeups
 from tests.contract.event_store import APP, OTHER_APP, event
 from tests.support.ledger import MemoryLedger, SteppedLedger
@@ -173,7 +173,7 @@ async def expected_of(ledger: MemoryLedger) -> dict[Stream, dict[str, list[str]]
     expected: dict[Stream, dict[str, list[str]]] = {}
     for stream in STREAMS:
         for row in await ledger.rows(stream):
-            for target in targets_of(row):
+            for target in projections_of(row.resource, row.subject):
                 expected.setdefault(target, {}).setdefault(row.resource, []).append(row.id)
     return expected
 

@@ -36,8 +36,8 @@ _OPEN = (State.PENDING, State.FAILING)
 class CosmosDeliveries:
     """A DeliveryStore; a version is a document's etag.
 
-    Documents that came to their end go by themselves: after 30 days, dead ones with their event, which is kept for
-    `retention_days`. The segment of a delivery is that of its event.
+    Documents go by themselves: those that came to their end after 30 days, dead and open ones with their event, which
+    is kept for `retention_days`. The segment of a delivery is that of its event.
     """
 
     database: CosmosDatabase
@@ -66,6 +66,10 @@ class CosmosDeliveries:
     async def wake(self, lane: Lane, at: int) -> None:
         """Make a lane due; see `DeliveryStore.wake`."""
         await self.lanes.wake(lane, at)
+
+    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
+        """Make every lane of a subscription due; see `DeliveryStore.wake_all`."""
+        return await self.lanes.wake_all(subscription, at)
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due; see `DeliveryStore.due`."""
@@ -209,11 +213,14 @@ class CosmosDeliveries:
             "partition": _partition(lane.subscription, self._segment(delivery)),
             "job": lane.job,
         }
-        if delivery.settled is None:
-            return document
+        return document | {"ttl": max(1, self._kept_seconds(delivery))}
+
+    def _kept_seconds(self, delivery: Delivery) -> int:
+        """How long the document stands from when it is written: one that came to its end well for 30 days."""
+        if delivery.state in (State.DELIVERED, State.WITHHELD):
+            return THIRTY_DAYS
         ends = delivery.registered + self.retention_days * 86_400 * SECOND
-        kept = (ends - delivery.settled) // SECOND if delivery.state is State.DEAD else THIRTY_DAYS
-        return document | {"ttl": max(1, kept)}
+        return (ends - (delivery.settled or delivery.recorded)) // SECOND
 
     async def _record(self, deliveries: Sequence[Delivery]) -> None:
         """Create documents of one lane in their order, a segment after the other; what stands stays."""

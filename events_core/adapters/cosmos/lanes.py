@@ -54,13 +54,15 @@ class CosmosLanes:
     async def wake(self, lane: Lane, at: int) -> None:
         """Make a lane due at `at`, or earlier if it is."""
         await self.database.create_if_absent("lane", DUE, new_lane(lane))
+        await self._wake(lane, at)
 
-        def wake(document: Document) -> bool:
-            document["at"] = min(document["at"], at)
-            document["woken"] = min(document["woken"], at)
-            return True
-
-        await self.changed(lane, wake)
+    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
+        """Make every lane of a subscription due, those of replays that have ended left out; return them."""
+        live = Lane(subscription)
+        await self.wake(live, at)
+        document = await self.get(live)
+        replays = [Lane(subscription, job) for job in range(1, document["jobs"] + 1)] if document else []
+        return [live, *[lane for lane in replays if await self._wake(lane, at)]]
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due and not leased; the longest due first of those that are found."""
@@ -94,6 +96,14 @@ class CosmosLanes:
     async def drop(self, lease: Lease) -> None:
         """End a lane."""
         await self.database.delete("lane", DUE, str(lease.lane), str(lease.lane))
+
+    async def _wake(self, lane: Lane, at: int) -> bool:
+        def wake(document: Document) -> bool:
+            document["at"] = min(document["at"], at)
+            document["woken"] = min(document["woken"], at)
+            return True
+
+        return await self.changed(lane, wake) is not None
 
     async def changed(self, lane: Lane, change: Change) -> Document | None:
         """The lane's document once it is changed, whoever else changes it; None when it must not be, or is none."""

@@ -13,7 +13,8 @@ from events_core.adapters.cosmos.heads import Heads
 from events_core.adapters.cosmos.names import Names
 from events_core.adapters.cosmos.projection import Projection
 from events_core.adapters.cosmos.reader import Reader
-from events_core.feed import Stream
+from events_core.altinn import app_of
+from events_core.feed import Stream, projections_of
 from events_core.ports import Checkpoint, Parked, StoredEvent
 
 _HEADS_AT_ONCE = 16
@@ -51,6 +52,19 @@ class CosmosLedger:
         """The next rows of a stream; see `StreamLedger.read_after`."""
         await self.ready()
         return await self.reader.rows_after(self.names.of(stream), position, limit)
+
+    async def end(self, stream: Stream) -> int:
+        """The newest position of a stream; see `StreamLedger.end`."""
+        await self.ready()
+        return (await self.heads.fresh(self.names.of(stream))).position
+
+    def projects(self, stream: Stream) -> bool:
+        """Whether it is an app's."""
+        return app_of(stream.key) is not None
+
+    def targets(self, event: StoredEvent) -> Sequence[Stream]:
+        """The streams of an event's subject and org."""
+        return projections_of(event.resource, event.subject)
 
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """Find the new ones among streams; see `StreamLedger.prepare`."""

@@ -58,6 +58,10 @@ class SqliteDeliveries:
         """Make a lane due; see `DeliveryStore.wake`."""
         await self.file.write(lambda connection: _wake(connection, lane, at))
 
+    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
+        """Make every lane of a subscription due; see `DeliveryStore.wake_all`."""
+        return await self.file.write(lambda connection: _wake_all(connection, subscription, at))
+
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due; see `DeliveryStore.due`."""
         sql = "SELECT subscription, job FROM lanes WHERE at <= ? AND until <= ? ORDER BY at LIMIT ?"
@@ -162,6 +166,14 @@ class SqliteDeliveries:
 
 def _wake(connection: sqlite3.Connection, lane: Lane, at: int) -> None:
     connection.execute(_WAKE, (*_key(lane), at))
+
+
+def _wake_all(connection: sqlite3.Connection, subscription: int, at: int) -> Sequence[Lane]:
+    rows = connection.execute("SELECT job FROM lanes WHERE subscription = ?", (subscription,)).fetchall()
+    lanes = [Lane(subscription, job) for job in sorted({0, *(row[0] for row in rows)})]
+    for lane in lanes:
+        _wake(connection, lane, at)
+    return lanes
 
 
 def _give_back(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now: int, at: int | None) -> bool:

@@ -71,6 +71,14 @@ def at(session: Session, names: Names, stream: Stream, positions: Sequence[int])
     return _decoded(session, names, session.connection.execute(sql, (*positions, *rows.values)).fetchall())
 
 
+def after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> list[Row]:
+    """Answer `StreamLedger.read_after`."""
+    rows = rows_of(stream, session.hashes)
+    sql = f"""SELECT {COLUMNS} FROM events INDEXED BY {index_of(stream)} WHERE {rows.sql} AND position > ?
+        ORDER BY position LIMIT ?"""
+    return _decoded(session, names, session.connection.execute(sql, (*rows.values, position, limit)).fetchall())
+
+
 def find(session: Session, names: Names, source: str, event_id: str) -> list[Row]:
     """Answer `EventStore.find`."""
     source, event_id = storable(source), storable(event_id)

@@ -110,7 +110,18 @@ CREATE TABLE replays (
   PRIMARY KEY (subscription, job)
 ) WITHOUT ROWID
 """
-_STEPS = (_TABLES, _DELIVERY_TABLES)
+_FOLLOWED_TABLES = """
+CREATE TABLE followed (
+  stream TEXT PRIMARY KEY,
+  position INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  owed INTEGER NOT NULL,
+  parked TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX followed_owed ON followed (stream) WHERE owed;
+CREATE INDEX followed_parked ON followed (stream) WHERE parked <> '[]'
+"""
+_STEPS = (_TABLES, _DELIVERY_TABLES, _FOLLOWED_TABLES)
 """What makes each version of the file out of the one before."""
 
 

@@ -103,6 +103,10 @@ class SqliteEventStore:
         """The rows at positions of a stream; see `EventStore.at`."""
         return await self._in_reader(pages.at, self._names, stream, positions)
 
+    async def after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+        """The next rows of a stream, tombstones among them; see `StreamLedger.read_after`."""
+        return await self._in_reader(pages.after, self._names, stream, position, limit)
+
     async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
         """The rows of events with this source and id; see `EventStore.find`."""
         return await self._in_reader(pages.find, self._names, source, event_id)

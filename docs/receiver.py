@@ -1,0 +1,108 @@
+"""A receiver of webhooks: verifies, keeps each event once, and acknowledges when it is kept. Python 3.11, no packages.
+
+    WEBHOOK_SECRETS="whsec_…" python receiver.py [port] [database]
+
+While a secret is being changed, WEBHOOK_SECRETS holds both, separated by a space.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+TOLERANCE_SECONDS = 300
+LARGEST = 1024 * 1024
+
+
+def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
+    """Whether one of the secrets has signed this body, and not long ago (Standard Webhooks)."""
+    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not timestamp.isdecimal() or abs(now - int(timestamp)) > TOLERANCE_SECONDS:
+        return False
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    given = [part.partition(",")[2] for part in headers.get("webhook-signature", "").split() if part[:3] == "v1,"]
+    wanted = [signature(secret, signed) for secret in secrets]
+    return any(hmac.compare_digest(one.encode(), other.encode()) for one in given for other in wanted)
+
+
+def signature(secret: str, signed: bytes) -> str:
+    """The signature of a text by a secret."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+class Inbox:
+    """Events in a file, each once by its source and id."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with closing(self._connection()) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS inbox (source TEXT, id TEXT, event TEXT, PRIMARY KEY (source, id))"
+            )
+
+    def keep(self, event: Mapping[str, str], text: str) -> bool:
+        """Keep an event, on disk when this returns; False when it is there already."""
+        with closing(self._connection()) as connection, connection:
+            values = (event["source"], event["id"], text)
+            return connection.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", values).rowcount > 0
+
+    def _connection(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=10)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Answers the service's requests."""
+
+    inbox: Inbox
+    secrets: Sequence[str] = ()
+
+    def do_OPTIONS(self) -> None:
+        """Let the service in (CloudEvents Web Hooks, section 4)."""
+        self._answer(200, {"WebHook-Allowed-Origin": self.headers.get("WebHook-Request-Origin", "*")})
+
+    def do_POST(self) -> None:
+        """Take an event."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > LARGEST:
+            return self._answer(413)
+        body, headers = self.rfile.read(int(length)), {name.lower(): value for name, value in self.headers.items()}
+        try:
+            if not verified(headers, body, self.secrets, time.time()):
+                return self._answer(401)
+            event = json.loads(body)
+            if event["type"] != "platform.events.validatesubscription" and self.inbox.keep(event, body.decode()):
+                print("received", event["type"], event["id"], flush=True)  # hand it to your own work here, or later
+        except (ValueError, KeyError, TypeError, binascii.Error):
+            return self._answer(400)
+        return self._answer(200)
+
+    def _answer(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
+        """Say nothing of requests."""
+
+
+def main(port: int = 8000, database: str = "inbox.db") -> None:
+    """Serve until stopped."""
+    Receiver.secrets = os.environ.get("WEBHOOK_SECRETS", "").split()
+    Receiver.inbox = Inbox(database)
+    with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:
+        print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(*(kind(text) for kind, text in zip((int, str), sys.argv[1:], strict=False)))

@@ -1,0 +1,160 @@
+"""The composed application with what it delivers to, decides by and looks up in, and a clock that a test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from events_core import app
+from events_core.app import Events, compose
+from events_core.cloudevent import CloudEvent
+from events_core.delivery import SECOND, Delivery, microseconds_now
+from events_core.feed import Stream
+from events_core.identity import caller_of_consumer
+from events_core.settings import Settings
+from events_core.subscription import Subscription
+from events_core.subscription_rules import SCOPE, Wanted
+from tests.contract.event_store import APP
+from tests.support.cosmos import cosmos_server
+from tests.support.pdp_server import PdpServer
+from tests.support.register_server import Person, RegisterServer
+from tests.support.webhook_server import Answer, Received, WebhookServer
+
+TTD = "/org/ttd"
+KNOWN_PERSON, KNOWN_UNIT = "01899699552", "974760673"
+
+
+@dataclass
+class Clock:
+    """The time of day, and what a test adds to it."""
+
+    ahead: int = 0
+
+    def __call__(self) -> int:
+        """Microseconds since the epoch."""
+        return microseconds_now() + self.ahead
+
+    def add(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead += int(seconds * SECOND)
+
+
+@dataclass
+class Place:
+    """One process of the service, and its neighbours."""
+
+    events: Events
+    receiver: WebhookServer
+    pdp: PdpServer
+    register: RegisterServer
+    clock: Clock
+    start: Callable[[], Events]
+    """Another process on the same store."""
+
+    async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
+        """A subscription, by itself to the test's app, validated if the endpoint takes it."""
+        made = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
+        caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({SCOPE}))
+        subscribed = await self.events.subscriber.subscribe(caller, made)
+        await self.idle()
+        return await self.known(subscribed.subscription.id)
+
+    async def known(self, number: int) -> Subscription:
+        """A subscription as it stands."""
+        found = await self.events.subscriber.subscriptions.get(number)
+        assert found is not None
+        return found
+
+    async def publish(self, *some: CloudEvent, events: Events | None = None) -> None:
+        """Append events and follow them up."""
+        events = events or self.events
+        await events.store.append(some)
+        for resource in {each.resource for each in some}:
+            await events.follow_up.follow(Stream.of_resource(resource))
+
+    async def deliver(self, events: Events | None = None) -> None:
+        """Serve what is due, until nothing is."""
+        events = events or self.events
+        events.bell.rung()
+        while lanes := await events.subscriber.deliveries.due(self.clock(), 1_000):
+            await asyncio.gather(*(events.deliverer.serve(lane) for lane in lanes))
+
+    async def idle(self) -> None:
+        """Return when this process does nothing by itself any more."""
+        while tasks := self.events.deliverer._tasks:
+            await asyncio.wait(tasks)
+
+    def forget_decisions(self) -> None:
+        """Have the decision point asked again."""
+        self.events.authorization._decisions._kept.clear()
+
+    async def deliveries(self, subscription: Subscription) -> Sequence[Delivery]:
+        """Every delivery of a subscription."""
+        return await self.events.subscriber.deliveries.page(subscription.id, (0, 0), 10_000)
+
+    async def states(self, subscription: Subscription) -> list[str]:
+        """The states of a subscription's deliveries, in the order of their events."""
+        return [each.state.value for each in await self.deliveries(subscription)]
+
+
+@asynccontextmanager
+async def place_on(
+    store: str, directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> AsyncIterator[Place]:
+    """The service on an empty store, `sqlite` or `cosmos`."""
+    clock = Clock()
+    monkeypatch.setattr(app, "microseconds_now", clock)
+    person = Person(50002108, str(uuid.uuid5(uuid.NAMESPACE_OID, KNOWN_PERSON)))
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(WebhookServer())
+        pdp = await stack.enter_async_context(PdpServer())
+        register = await stack.enter_async_context(
+            RegisterServer(persons={KNOWN_PERSON: person}, units={KNOWN_UNIT: 50074838})
+        )
+        values: dict[str, Any] = {
+            "data_dir": directory,
+            "development": True,
+            "pdp_url": pdp.url,
+            "register_url": register.url,
+            "webhook_allow_http": True,
+            "webhook_allow_networks": ("127.0.0.0/8",),
+            **settings,
+        }
+        if store == "cosmos":
+            server = await stack.enter_async_context(cosmos_server())
+            database = await stack.enter_async_context(server.database())
+            values |= {"cosmos": server.connection_string, "cosmos_database": database}
+        started: list[Events] = []
+
+        def start() -> Events:
+            started.append(compose(Settings(**values)))
+            return started[-1]
+
+        yield Place(start(), receiver, pdp, register, clock, start)
+        for each in started:
+            await each.close()
+
+
+def names(receiver: WebhookServer, path: str | None = None) -> list[str]:
+    """The ids of what arrived, in the order of arrival."""
+    return [str(each["id"]) for each in receiver.events(path)]
+
+
+def answering(*statuses: int) -> Answer:
+    """An endpoint that answers deliveries with these statuses in turn, the last one for ever; it takes validations."""
+    left = list(statuses)
+
+    def answer(received: Received) -> web.Response:
+        if received.method == "OPTIONS" or b"validatesubscription" in received.body:
+            return web.Response()
+        return web.Response(status=left.pop(0) if len(left) > 1 else left[0])
+
+    return answer
