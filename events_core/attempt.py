@@ -222,7 +222,7 @@ class Attempts:
             now = self.clock()
             if turn.lease.until - now >= self.timeout + LEASE_MARGIN:
                 return True
-            kept = await self.deliveries.keep(turn.lease, now + 2 * (self.timeout + LEASE_MARGIN))
+            kept = await self.deliveries.keep(turn.lease, now + lease_length(self.timeout))
             if kept is None:
                 turn.lost = True
                 return False
@@ -248,6 +248,11 @@ class Attempts:
         turn.wait(now, later)
         turn.put_off(later)
         return False
+
+
+def lease_length(timeout: int) -> int:
+    """How long a lease is taken for, and renewed for: enough for two attempts, in microseconds."""
+    return 2 * (timeout + LEASE_MARGIN)
 
 
 def message_id_of(delivery: Delivery) -> str:

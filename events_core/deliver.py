@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from events_core.attempt import LEASE_MARGIN, PAUSE, Attempts, Turn
+from events_core.attempt import PAUSE, Attempts, Turn, lease_length
 from events_core.bell import Bell
 from events_core.delivery import SECOND, Lane
 from events_core.delivery_ports import DeliveryStore, SubscriptionStore
@@ -108,8 +108,7 @@ class Deliverer:
     async def _turn(self, lane: Lane) -> int | None:
         """One turn; when something that it put off is due, None when there is nothing to stand by for."""
         now = self._clock()
-        length = TURN + 2 * (self._attempts.timeout + LEASE_MARGIN)
-        lease = await self._deliveries.take(lane, now, now + length)
+        lease = await self._deliveries.take(lane, now, now + lease_length(self._attempts.timeout))
         if lease is None:
             return None
         turn = Turn(lease, now + TURN, lease.breaker)

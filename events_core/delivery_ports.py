@@ -103,7 +103,8 @@ class DeliveryStore(Protocol):
     async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
         """Deliveries of a lane that are due: the first `firsts` PENDING ones by position, then FAILING ones.
 
-        Of the failing ones `retries` at most, those that have been due for the longest first.
+        A pending one is due whatever the clock says: it may have been set back since, and their order counts. Of the
+        failing ones `retries` at most, those that have been due for the longest first.
         """
 
     async def save(self, delivery: Delivery) -> Delivery | None:

@@ -117,6 +117,14 @@ async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: Deli
     assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
+async def test_a_first_attempt_is_due_whatever_the_clock_says(store: DeliveryStore) -> None:
+    """A clock that was set back since must not let a later event overtake."""
+    await store.record([delivery(1, next_attempt=NOW + 3_600 * SECOND)], NOW + 3_600 * SECOND)
+    await store.record([delivery(2)], NOW)
+    lease = await leased(store)
+    assert at(await ready(store, lease)) == [1, 2]
+
+
 async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -> None:
     """Its replays' too, and its live one though nothing stands in it; nobody else's."""
     begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from aiohttp import web
 
+from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT
-from tests.support.service import APP_RESOURCE, RESOURCE, Service, event, ids, running
+from tests.support.service import (
+    ANCIENT,
+    APP_FEED,
+    APP_RESOURCE,
+    APP_TOKEN_SCOPES,
+    PARTY,
+    PUBLISH,
+    RESOURCE,
+    Service,
+    event,
+    ids,
+    instance_source,
+    running,
+)
 from tests.support.subscribing import LOOPBACK, SUBSCRIPTIONS, asked, deliveries_of, published, settled, subscribed
 from tests.support.webhook_server import WebhookServer
 
@@ -97,3 +113,195 @@ async def test_deliveries_wait_for_the_validation(service: Service, receiver: We
     assert validated.json()["validated"]
     await settled()
     assert ids(receiver.events()) == [name]
+
+
+# -- Lists ------------------------------------------------------------------------------------------------------------
+
+
+async def test_deliveries_are_listed_in_pages(service: Service, receiver: WebhookServer) -> None:
+    """In the order of their events; `next` is on every page, and goes on when more comes."""
+    subscription = await subscribed(service, receiver)
+    names = await published(service, 5)
+    await settled()
+    target = f"{SUBSCRIPTIONS}/{subscription['id']}/deliveries?size=2"
+    seen: list[str] = []
+    while True:
+        answer = await service.request("GET", target, token=service.org())
+        page = answer.json()
+        assert page["count"] == len(page["deliveries"])
+        seen += [each["eventId"] for each in page["deliveries"]]
+        target = answer.headers["next"]
+        if not page["count"]:
+            break
+    assert seen == names
+    more = await published(service)
+    await settled()
+    later = await service.request("GET", target, token=service.org())
+    assert [each["eventId"] for each in later.json()["deliveries"]] == more
+
+
+async def test_deliveries_are_listed_by_state(service: Service, receiver: WebhookServer) -> None:
+    """With every try of each; the schedule's next one stands beside."""
+    subscription = await subscribed(service, receiver)
+    receiver.answer = lambda _: web.Response(status=503)
+    await published(service)
+    await settled()
+    (failing,) = await deliveries_of(service, subscription["id"], state="failing")
+    (attempt,) = failing["attempts"]
+    assert (attempt["status"], attempt["error"]) == (503, "refused")
+    assert attempt["durationMs"] >= 0
+    assert failing["nextAttempt"] > attempt["at"]
+    assert await deliveries_of(service, subscription["id"], state="delivered") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), [({"state": "lost"}, "state"), ({"after": "x"}, "after"), ({"size": "0"}, "size")]
+)
+async def test_a_list_that_cannot_be_is_refused(service: Service, query: dict[str, Any], field: str) -> None:
+    """400 that names the parameter."""
+    answer = await asked(service, service.org(), endPoint="https://x.example/", resourceFilter=APP_RESOURCE)
+    path = f"{SUBSCRIPTIONS}/{answer.json()['id']}/deliveries"
+    refused = await service.get(path, service.org(), **query)
+    assert (refused.status, refused.json()["errors"][0]["field"]) == (400, field)
+
+
+# -- Replaying --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: WebhookServer) -> None:
+    """From a moment, after an event or a cursor of the feed, or one delivery."""
+    subscription = await subscribed(service, receiver)
+    names = await published(service, 3)
+    await settled()
+    path = f"{SUBSCRIPTIONS}/{subscription['id']}/replay"
+    first = (await deliveries_of(service, subscription["id"]))[0]
+    page = await service.get(APP_FEED, service.org(APP_TOKEN_SCOPES), from_=ANCIENT, size=1)
+    cursor = dict(parse_qsl(urlsplit(page.headers["next"]).query))["at"]
+    bodies: list[tuple[dict[str, Any], list[str]]] = [
+        ({"from": ANCIENT}, names),
+        ({"after": names[1]}, names[2:]),
+        ({"after": cursor}, names[1:]),
+        ({"delivery": first["id"]}, names[:1]),
+        ({"from": ANCIENT, "to": "2001-01-01T00:00:00Z"}, []),
+    ]
+    for body, expected in bodies:
+        receiver.received.clear()
+        answer = await service.request("POST", path, token=service.org(), json_body=body)
+        assert answer.status == 202, answer.body
+        await settled()
+        assert ids(receiver.events()) == expected, body
+    every = [each["id"] for each in await deliveries_of(service, subscription["id"], size=1000)]
+    assert len(set(every)) == len(every) == 3 + 3 + 1 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"from": ANCIENT, "after": "a"},
+        {"from": "yesterday"},
+        {"from": "2026-01-01T00:00:00"},
+        {"from": 7},
+        {"dead": "yes"},
+        {"delivery": "x"},
+        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+    ],
+)
+async def test_a_replay_that_cannot_be_is_refused(service: Service, body: dict[str, Any]) -> None:
+    """400, and nothing is replayed."""
+    answer = await asked(service, service.org(), endPoint="https://x.example/", resourceFilter=APP_RESOURCE)
+    path = f"{SUBSCRIPTIONS}/{answer.json()['id']}/replay"
+    assert (await service.request("POST", path, token=service.org(), json_body=body)).status == 400
+
+
+# -- Secrets ----------------------------------------------------------------------------------------------------------
+
+
+async def test_after_a_rotation_both_secrets_verify(service: Service, receiver: WebhookServer) -> None:
+    """The new one is shown once."""
+    subscription = await subscribed(service, receiver)
+    path = f"{SUBSCRIPTIONS}/{subscription['id']}/rotate-secret"
+    answer = await service.request("POST", path, token=service.org())
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    await published(service)
+    await settled()
+    last = receiver.received[-1]
+    assert last.verified_by(subscription["secret"])
+    assert last.verified_by(answer.json()["secret"])
+
+
+# -- Erasing ----------------------------------------------------------------------------------------------------------
+
+
+async def test_deliveries_of_an_erased_event_are_dropped(service: Service, receiver: WebhookServer) -> None:
+    """Of those that were still to come."""
+    subscription = await subscribed(service, receiver)
+    path = f"{SUBSCRIPTIONS}/{subscription['id']}"
+    await service.request("PATCH", path, token=service.org(), json_body={"paused": True})
+    source = instance_source()
+    (erased,) = await published(service, source=source)
+    await settled()
+    query = urlencode({"source": source, "resource": APP_RESOURCE})
+    gone = await service.request("DELETE", f"{PUBLISH}/{erased}?{query}", token=service.org("altinn:events.erase"))
+    assert gone.status == 204
+    await service.request("PATCH", path, token=service.org(), json_body={"paused": False})
+    await settled()
+    assert receiver.events() == []
+    assert await deliveries_of(service, subscription["id"]) == []
+
+
+# -- The trace --------------------------------------------------------------------------------------------------------
+
+
+async def trace_of(service: Service, event_id: str, source: str, token: str) -> Answer:
+    """What the service tells of an event."""
+    return await service.get(f"{PUBLISH}/{event_id}/trace", token, source=source)
+
+
+async def test_a_publisher_sees_all_that_happened(service: Service, receiver: WebhookServer) -> None:
+    """By its PlatformAccessToken, or whoever may publish there."""
+    subscription = await subscribed(service, receiver)
+    source = instance_source()
+    (name,) = await published(service, source=source)
+    await settled()
+    answer = await service.request(
+        "GET", f"{PUBLISH}/{name}/trace?{urlencode({'source': source})}", platform_token=service.app()
+    )
+    assert answer.status == 200
+    entries = answer.json()["entries"]
+    assert [each["activity"] for each in entries] == ["registered", "matched", "attempted", "delivered"]
+    assert [each["subscriptionId"] for each in entries] == [None, *[subscription["id"]] * 3]
+    assert (entries[2]["status"], entries[2]["consumer"]) == (200, "/org/ttd")
+    assert receiver.url not in answer.body.decode()
+    permitted = await trace_of(service, name, source, service.org(org="skd"))
+    assert permitted.json() == answer.json()
+
+
+async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: WebhookServer) -> None:
+    """And nobody sees anything who has nothing to do with it: 404, as of an event that is not there."""
+    mine = await subscribed(service, receiver)
+    user = service.user()
+    await subscribed(service, receiver, user, path="/user", subjectFilter=f"/party/{PARTY}")
+    source = instance_source()
+    (name,) = await published(service, source=source)
+    await settled()
+    service.pdp.decide = lambda asked: DENY if asked.action == "publish" else PERMIT
+    own = await trace_of(service, name, source, service.org())
+    assert {each["subscriptionId"] for each in own.json()["entries"]} == {mine["id"]}
+    assert {each["consumer"] for each in (await trace_of(service, name, source, user)).json()["entries"]} == {
+        "/user/20012345"
+    }
+    assert (await trace_of(service, name, source, service.org(org="skd"))).status == 404
+    assert (await trace_of(service, "unknown", source, service.org())).status == 404
+    assert (await service.get(f"{PUBLISH}/{name}/trace", service.org())).status == 400
+
+
+async def test_a_trace_tells_what_was_withheld(service: Service, receiver: WebhookServer) -> None:
+    """And of whom."""
+    await subscribed(service, receiver)
+    service.pdp.decide = lambda asked: DENY if asked.action == "read" else PERMIT
+    source = instance_source()
+    (name,) = await published(service, source=source)
+    await settled()
+    entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
+    assert [each["activity"] for each in entries] == ["registered", "matched", "withheld"]

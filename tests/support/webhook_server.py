@@ -37,7 +37,7 @@ class Received:
         return True
 
 
-Answer = Callable[[Received], Awaitable[web.StreamResponse] | web.StreamResponse]
+Answer = Callable[[Received], Awaitable[web.StreamResponse] | web.StreamResponse | None]
 
 
 def accepting(_: Received) -> web.Response:
@@ -47,7 +47,10 @@ def accepting(_: Received) -> web.Response:
 
 @dataclass
 class WebhookServer:
-    """Serves while it is entered. `answer` is asked for each request; `arrived` is set when one comes."""
+    """Serves while it is entered.
+
+    `answer` is asked for each request; None closes the connection. `arrived` is set when one comes.
+    """
 
     answer: Answer = accepting
     received: list[Received] = field(default_factory=list)
@@ -85,6 +88,10 @@ class WebhookServer:
         self.received.append(received)
         self.arrived.set()
         answer = self.answer(received)
+        if answer is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         return answer if isinstance(answer, web.StreamResponse) else await answer
 
     def events(self, path: str | None = None) -> list[dict[str, Any]]:

@@ -117,9 +117,10 @@ class CosmosDeliveries:
         document = await self.lanes.get(lease.lane)
         if document is None:
             return []
-        segments = [segment for segment, at in segments_of(document, "segments").items() if at <= now]
-        first = await self._some(lease.lane, segments, State.PENDING, "position", now, firsts)
-        again = await self._some(lease.lane, segments, State.FAILING, "nextAttempt", now, retries)
+        segments = segments_of(document, "segments")
+        due = [segment for segment, at in segments.items() if at <= now]
+        first = await self._some(lease.lane, [*segments], State.PENDING, "position", NEVER, firsts)
+        again = await self._some(lease.lane, due, State.FAILING, "nextAttempt", now, retries)
         return [*first, *again]
 
     async def save(self, delivery: Delivery) -> Delivery | None:

@@ -26,7 +26,7 @@ _WAKE = """INSERT INTO lanes (subscription, job, at) VALUES (?1, ?2, ?3)
 ON CONFLICT DO UPDATE SET at = min(coalesce(at, ?3), ?3), version = version + 1"""
 _TAKE = """UPDATE lanes SET until = ?, version = version + 1 WHERE subscription = ? AND job = ? AND until <= ?
 RETURNING version, failures, open_until"""
-_READY = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND state = ? AND next_attempt <= ?"
+_IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _EXPIRED = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"""
 _OPEN = (State.PENDING, State.FAILING)
@@ -94,10 +94,10 @@ class SqliteDeliveries:
 
         def read(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
             first = connection.execute(
-                f"{_READY} ORDER BY position LIMIT ?", (*key, State.PENDING.value, now, firsts)
+                f"{_IN} ORDER BY position LIMIT ?", (*key, State.PENDING.value, firsts)
             ).fetchall()
             again = connection.execute(
-                f"{_READY} ORDER BY next_attempt LIMIT ?", (*key, State.FAILING.value, now, retries)
+                f"{_IN} AND next_attempt <= ? ORDER BY next_attempt LIMIT ?", (*key, State.FAILING.value, now, retries)
             ).fetchall()
             return [*first, *again]
 

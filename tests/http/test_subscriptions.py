@@ -1,0 +1,280 @@
+"""Subscriptions over HTTP: made, seen, changed and ended by their consumers, and refused in the words of the API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.pdp_server import DENY, PERMIT
+from tests.support.service import APP_RESOURCE, PARTY, PERSON, RESOURCE, UNIT, UNIT_PARTY, Service, running
+from tests.support.subscribing import LOOPBACK, SUBSCRIPTIONS, asked, settled, subscribed
+from tests.support.webhook_server import WebhookServer
+
+ENDPOINT = "https://subscriber.example/events"
+SUBSCRIBE = "altinn:events.subscribe"
+DOMAIN = "apps.altinn.example"
+
+
+@pytest.fixture
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """The service, which may deliver to loopback."""
+    async with running(tmp_path, monkeypatch, EVENTS_APPS_DOMAIN=DOMAIN, **LOOPBACK) as service:
+        yield service
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[WebhookServer]:
+    """An endpoint that takes everything."""
+    async with WebhookServer() as receiver:
+        yield receiver
+
+
+# -- Making one -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_is_made_and_its_secret_is_shown_once(service: Service, receiver: WebhookServer) -> None:
+    """201, `Location`, every field of the contract; the secret is never seen again."""
+    answer = await asked(
+        service, service.org(), endPoint=receiver.url, resourceFilter=APP_RESOURCE, typeFilter="app.instance.created"
+    )
+    made = answer.json()
+    assert answer.status == 201
+    assert answer.headers["location"].endswith(f"{SUBSCRIPTIONS}/{made['id']}")
+    assert isinstance(made["id"], int)
+    assert made["secret"].startswith("whsec_")
+    assert (made["consumer"], made["createdBy"], made["validated"]) == ("/org/ttd", "/org/ttd", False)
+    assert (made["endPoint"], made["resourceFilter"]) == (receiver.url, APP_RESOURCE)
+    assert (made["typeFilter"], made["includeSubunits"]) == ("app.instance.created", False)
+    assert made["created"].endswith("Z")
+    await settled()
+    seen = (await service.get(answer.headers["location"], service.org())).json()
+    assert "secret" not in seen
+    assert seen["validated"]
+    assert seen["validation"]["status"] == 200
+
+
+async def test_names_of_fields_are_read_without_regard_to_case(service: Service) -> None:
+    """As Altinn's own are; empty ones count as absent."""
+    answer = await asked(service, service.org(), ENDPOINT=ENDPOINT, resourcefilter=APP_RESOURCE, SourceFilter="")
+    assert (answer.status, answer.json()["sourceFilter"]) == (201, None)
+
+
+async def test_the_same_subscription_twice_is_one(service: Service, receiver: WebhookServer) -> None:
+    """200, without its secret, and its endpoint gets another validation event; whatever the case of the host."""
+    made = await subscribed(service, receiver)
+    before = len(receiver.received)
+    again = await asked(service, service.org(), endPoint=receiver.url + "/hook", resourceFilter=APP_RESOURCE)
+    await settled()
+    assert (again.status, again.json()["id"]) == (200, made["id"])
+    assert "secret" not in again.json()
+    assert len(receiver.received) > before
+    other = await asked(
+        service, service.org(), endPoint=receiver.url + "/hook", resourceFilter=APP_RESOURCE, typeFilter="x"
+    )
+    assert (other.status, other.json()["id"] != made["id"]) == (201, True)
+
+
+async def test_eight_at_once_make_one(service: Service) -> None:
+    """One of them is new."""
+    token = service.org()
+    answers = await asyncio.gather(
+        *(asked(service, token, endPoint=ENDPOINT, resourceFilter=APP_RESOURCE) for _ in range(8))
+    )
+    assert sorted(answer.status for answer in answers) == [200] * 7 + [201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({}, 400, "A valid subject to the authenticated identity is required"),
+        ({"subjectFilter": f"/party/{PARTY}"}, 201, ""),
+        ({"alternativeSubjectFilter": f"/person/{PERSON}"}, 201, ""),
+        ({"alternativeSubjectFilter": "/person/10987654321"}, 400, "A valid subject to the authenticated identity"),
+        ({"alternativeSubjectFilter": f"/organisation/{UNIT}"}, 201, ""),
+        ({"alternativeSubjectFilter": "/organisation/999999999"}, 400, "A valid subject to the authenticated identity"),
+        ({"alternativeSubjectFilter": "something"}, 400, "A valid subject to the authenticated identity is required"),
+    ],
+)
+async def test_an_end_user_subscribes_to_a_subject(
+    service: Service, fields: dict[str, Any], status: int, words: str
+) -> None:
+    """Whom Register knows; an error repeats no number."""
+    answer = await asked(service, service.user(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, **fields)
+    assert answer.status == status
+    if status == 400:
+        assert answer.json()["detail"].startswith(words)
+        assert "10987654321" not in answer.body.decode()
+
+
+async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) -> None:
+    """The party that Register gave."""
+    answer = await asked(
+        service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, alternativeSubjectFilter=f"/org/{UNIT}"
+    )
+    assert answer.json()["subjectFilter"] == f"/party/{UNIT_PARTY}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"sourceFilter": f"https://ttd.{DOMAIN}/ttd/apps-test"}, 201, ""),
+        ({"sourceFilter": f"https://ttd.{DOMAIN}/ttd/apps-test/instances/1"}, 400, "A valid app id is required"),
+        ({"sourceFilter": "https://other.example/ttd/apps-test"}, 403, f"The scope {SUBSCRIBE} is required."),
+        ({"resourceFilter": RESOURCE}, 403, f"The scope {SUBSCRIBE} is required."),
+        (
+            {"resourceFilter": APP_RESOURCE, "sourceFilter": f"https://ttd.{DOMAIN}/ttd/other"},
+            400,
+            "Provided resource filter and source filter are not compatible",
+        ),
+        ({"resourceFilter": APP_RESOURCE, "includeSubunits": True}, 400, "IncludeSubunits requires a subject filter."),
+        ({"resourceFilter": APP_RESOURCE, "includeSubunits": "yes"}, 400, "The field 'includeSubunits' must be"),
+        ({"resourceFilter": 7}, 400, "The field 'resourceFilter' must be text"),
+        ({"resourceFilter": APP_RESOURCE, "typeFilter": "a\x00"}, 400, "The field 'typeFilter' must be text"),
+        ({"resourceFilter": APP_RESOURCE, "endPoint": None}, 400, "The endPoint is required."),
+        ({"resourceFilter": APP_RESOURCE, "endPoint": "ftp://x.example/"}, 400, "The endPoint must be an absolute URL"),
+        ({"resourceFilter": APP_RESOURCE, "endPoint": "https://10.0.0.1/"}, 400, "The endPoint must not be an address"),
+    ],
+)
+async def test_what_cannot_be_subscribed_to_is_refused(
+    service: Service, fields: dict[str, Any], status: int, words: str
+) -> None:
+    """With the words of the API, and nothing is made."""
+    answer = await asked(service, service.org(), **{"endPoint": ENDPOINT, **fields})
+    assert answer.status == status
+    if status != 201:
+        assert answer.json()["detail"].startswith(words)
+        assert (await service.get(SUBSCRIPTIONS, service.org())).json()["count"] == 0
+
+
+async def test_other_resources_take_neither_source_nor_alternative_subject(service: Service) -> None:
+    """And want the scope and a resource."""
+    token = service.org(SUBSCRIBE)
+    good = await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE)
+    source = await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE, sourceFilter="https://x.example/")
+    other = await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE, alternativeSubjectFilter="/org/1")
+    nothing = await asked(service, token, endPoint=ENDPOINT)
+    assert [answer.status for answer in (good, source, other, nothing)] == [201, 400, 400, 400]
+    assert source.json()["errors"][0]["field"] == "sourceFilter"
+    assert nothing.json()["detail"] == "Resource filter is required."
+
+
+async def test_the_decision_point_decides_who_may_subscribe(service: Service) -> None:
+    """`read` for an app, `subscribe` for all else, asked for the consumer; without it 503, and nothing is made."""
+    token = service.org(SUBSCRIBE)
+    await asked(service, token, endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, subjectFilter=f"/party/{PARTY}")
+    await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE)
+    first, second = (questions[0] for questions in service.pdp.asked)
+    assert (first.action, second.action) == ("read", "subscribe")
+    assert first.subject == second.subject == {"urn:altinn:org": "ttd"}
+    assert first.resource["urn:altinn:partyid"] == str(PARTY)
+    assert second.resource["urn:altinn:resource"] == "ttd-mail"
+    service.pdp.decide = lambda _: DENY
+    denied = await asked(service, token, endPoint=ENDPOINT, resourceFilter=f"{RESOURCE}2")
+    assert (denied.status, denied.json()["detail"]) == (
+        403,
+        f"Not authorized to create a subscription for resource {RESOURCE}2.",
+    )
+    service.pdp.status = 500
+    down = await asked(service, token, endPoint=ENDPOINT, resourceFilter=f"{RESOURCE}3")
+    assert (down.status, "retry-after" in down.headers) == (503, True)
+    service.pdp.status, service.pdp.decide = 200, lambda _: PERMIT
+    assert (await service.get(SUBSCRIPTIONS, token)).json()["count"] == 2
+
+
+# -- Whose it is ------------------------------------------------------------------------------------------------------
+
+
+async def test_each_consumer_sees_its_own(service: Service) -> None:
+    """A list with its count; another's is 403, and what does not exist 404."""
+    mine = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
+    theirs = service.org(org="skd")
+    assert (await service.get(SUBSCRIPTIONS, theirs)).json() == {"count": 0, "subscriptions": []}
+    listed = (await service.get(SUBSCRIPTIONS, service.org())).json()
+    assert (listed["count"], [each["id"] for each in listed["subscriptions"]]) == (1, [mine["id"]])
+    path = f"{SUBSCRIPTIONS}/{mine['id']}"
+    requests: list[tuple[str, str, Any]] = [
+        ("GET", path, None),
+        ("DELETE", path, None),
+        ("PATCH", path, {"paused": True}),
+        ("GET", f"{path}/deliveries", None),
+        ("POST", f"{path}/replay", {"dead": True}),
+        ("POST", f"{path}/rotate-secret", None),
+    ]
+    for method, target, body in requests:
+        assert (await service.request(method, target, token=theirs, json_body=body)).status == 403, target
+        unknown = target.replace(path, f"{SUBSCRIPTIONS}/999999")
+        assert (await service.request(method, unknown, token=theirs, json_body=body)).status == 404, unknown
+        assert (await service.request(method, target, json_body=body)).status == 401, target
+    for name in ("x", "-1", "1" * 30, "%00"):
+        assert (await service.get(f"{SUBSCRIPTIONS}/{name}", theirs)).status == 404
+
+
+async def test_a_long_list_comes_in_pages(service: Service) -> None:
+    """`next` continues it, and is not there at its end."""
+    token = service.org()
+    for number in range(5):
+        await asked(service, token, endPoint=f"{ENDPOINT}/{number}", resourceFilter=APP_RESOURCE)
+    seen: list[int] = []
+    target = f"{SUBSCRIPTIONS}?size=2"
+    while target:
+        answer = await service.request("GET", target, token=token)
+        seen += [each["id"] for each in answer.json()["subscriptions"]]
+        target = answer.headers.get("next", "")
+    assert seen == sorted(set(seen))
+    assert len(seen) == 5
+
+
+# -- Changing one -----------------------------------------------------------------------------------------------------
+
+
+async def test_only_the_platform_validates_by_its_word(service: Service) -> None:
+    """403 for every other app, 401 without a PlatformAccessToken, 404 for what is unknown."""
+    made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
+    target = f"{SUBSCRIPTIONS}/validate/{made['id']}"
+    assert (await service.request("PUT", target, platform_token=service.app("ttd/apps-test"))).status == 403
+    assert (await service.request("PUT", target, token=service.org())).status == 401
+    platform = service.app("platform/events")
+    answer = await service.request("PUT", target, platform_token=platform)
+    assert (answer.status, answer.json()["validated"]) == (200, True)
+    assert (await service.request("PUT", f"{SUBSCRIPTIONS}/validate/9999", platform_token=platform)).status == 404
+
+
+async def test_pausing_and_resuming(service: Service) -> None:
+    """`paused` is true or false; what is neither changes nothing."""
+    made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
+    path = f"{SUBSCRIPTIONS}/{made['id']}"
+    steps: list[tuple[Any, int, bool]] = [(True, 200, True), ("no", 400, True), (False, 200, False)]
+    for value, status, paused in steps:
+        body = {"paused": value}
+        answer = await service.request("PATCH", path, token=service.org(), json_body=body)
+        assert answer.status == status
+        assert (await service.get(path, service.org())).json()["paused"] is paused
+
+
+async def test_a_deleted_subscription_is_gone(service: Service) -> None:
+    """200; afterwards 404, and the same can be made anew under another id."""
+    made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
+    path = f"{SUBSCRIPTIONS}/{made['id']}"
+    assert (await service.request("DELETE", path, token=service.org())).status == 200
+    assert (await service.request("DELETE", path, token=service.org())).status == 404
+    again = await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)
+    assert (again.status, again.json()["id"] > made["id"]) == (201, True)
+
+
+async def test_bodies_that_are_no_json_objects_are_refused(service: Service) -> None:
+    """400, 413 and 415, and nothing is made."""
+    for body, content_type, status in (
+        (b"", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"{}", "text/plain", 415),
+        (b" " * 70_000, "application/json", 413),
+    ):
+        answer = await service.request("POST", SUBSCRIPTIONS, token=service.org(), body=body, content_type=content_type)
+        assert answer.status == status
+    assert (await service.get(SUBSCRIPTIONS, service.org())).json()["count"] == 0
