@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from events_core.adapters.cosmos.client import CosmosConnection
 from events_core.adapters.cosmos.store import CosmosEventStore
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.adapters.sqlite.ledger import SqliteLedger
 from events_core.cloudevent import CloudEvent
 from events_core.feed import Stream
-from events_core.ports import Checkpoint, Parked, StoredEvent, StreamLedger
-from tests.contract.event_store import APP, OTHER_APP, PARTY, PERSON, Clock, event, events, everything, ids
+from events_core.ports import Checkpoint, EventStore, Parked, StoredEvent, StreamLedger
+from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, Clock, event, events, everything, ids
 from tests.support.cosmos import cosmos_server
 from tests.support.ledger import MemoryLedger
 
@@ -46,10 +50,10 @@ class Place:
 
 
 @dataclass
-class CosmosPublishing:
-    """A store on Cosmos DB."""
+class StorePublishing:
+    """A store."""
 
-    store: CosmosEventStore
+    store: EventStore
 
     async def append(self, events: Sequence[CloudEvent]) -> object:
         """Publish events."""
@@ -79,12 +83,28 @@ async def cosmos() -> AsyncIterator[Place]:
     async with cosmos_server() as server, server.database() as database:
         connection = CosmosConnection.of_string(server.connection_string)
         store = CosmosEventStore(connection, database, key=bytes(32), clock=clock, segment_size=8)
-        yield Place(store.ledger, CosmosPublishing(store), clock)
+        yield Place(store.ledger, StorePublishing(store), clock)
         await store.close()
 
 
-LEDGERS: dict[str, Callable[[], AbstractAsyncContextManager[Place]]] = {"memory": memory, "cosmos": cosmos}
+@asynccontextmanager
+async def sqlite() -> AsyncIterator[Place]:
+    """A file, whose rows serve every stream."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as directory:
+        store = SqliteEventStore(Path(directory) / "events.db", clock=clock)
+        yield Place(SqliteLedger(store), StorePublishing(store), clock)
+        await store.close()
+
+
+LEDGERS: dict[str, Callable[[], AbstractAsyncContextManager[Place]]] = {
+    "memory": memory,
+    "cosmos": cosmos,
+    "sqlite": sqlite,
+}
 """Every adapter of the port, by name."""
+projecting = pytest.mark.parametrize("place", ["memory", "cosmos"], indirect=True)
+"""The adapters that project; on SQLite an event's one row stands in all of its streams."""
 
 
 @pytest.fixture(params=LEDGERS)
@@ -175,8 +195,10 @@ async def test_streams_with_more_than_their_checkpoint_says_are_listed(place: Pl
     ledger = place.ledger
     await place.publishing.append([event(), event(), event(resource=OTHER_APP)])
     assert set(await ledger.behind()) == {APPS, OTHERS}
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 2, owed=False, parked=())
-    await ledger.advance(OTHERS, await ledger.checkpoint(OTHERS), 1, owed=False, parked=())
+    for stream in (APPS, OTHERS):
+        end = (await ledger.read_after(stream, 0, 10))[-1].position
+        assert await ledger.end(stream) == end
+        await ledger.advance(stream, await ledger.checkpoint(stream), end, owed=False, parked=())
     assert await ledger.behind() == []
     await place.publishing.append([event()])
     assert await ledger.behind() == [APPS]
@@ -190,6 +212,17 @@ async def test_streams_that_hold_events_back_are_listed(place: Place) -> None:
     assert await ledger.parked() == [APPS]
     await ledger.advance(APPS, await ledger.checkpoint(APPS), 1, owed=False, parked=())
     assert await ledger.parked() == []
+
+
+async def test_what_goes_nowhere_is_told(place: Place) -> None:
+    """Of a stream as of its events; a stream that holds nothing ends at its start."""
+    ledger = place.ledger
+    await place.publishing.append([event(), event(resource=ANY)])
+    for stream in (APPS, Stream.of_resource(ANY)):
+        (row,) = await ledger.read_after(stream, 0, 10)
+        assert bool(ledger.targets(row)) == ledger.projects(stream)
+    assert not ledger.projects(Stream.of_resource(ANY))
+    assert await ledger.end(OTHERS) == 0
 
 
 # -- Reading ----------------------------------------------------------------------------------------------------------
@@ -226,6 +259,7 @@ async def rows_of(place: Place, some: Sequence[CloudEvent]) -> Sequence[StoredEv
     return await place.ledger.read_after(Stream.of_resource(some[0].resource), 0, 1000)
 
 
+@projecting
 @pytest.mark.parametrize("target", [SUBJECT, ORG, Stream.of_subject(PERSON)], ids=["party", "org", "person"])
 async def test_projected_events_are_what_was_published(place: Place, target: Stream) -> None:
     """In the same order, with the same text."""
@@ -234,6 +268,7 @@ async def test_projected_events_are_what_was_published(place: Place, target: Str
     assert [row.json for row in await place.publishing.rows(target)] == [each.json for each in some]
 
 
+@projecting
 async def test_projecting_again_changes_nothing(place: Place) -> None:
     """Not even in part: what is new comes after what stands."""
     rows = await rows_of(place, events(20))
@@ -243,6 +278,7 @@ async def test_projecting_again_changes_nothing(place: Place) -> None:
     assert ids(await place.publishing.rows(SUBJECT)) == ids(rows)
 
 
+@projecting
 async def test_projecting_at_once_keeps_the_order(place: Place) -> None:
     """Each event stands once."""
     rows = await rows_of(place, events(20))
@@ -250,6 +286,7 @@ async def test_projecting_at_once_keeps_the_order(place: Place) -> None:
     assert ids(await place.publishing.rows(SUBJECT)) == ids(rows)
 
 
+@projecting
 async def test_events_of_several_resources_stand_in_one_stream(place: Place) -> None:
     """Those with the same source and id too."""
     for resource in (APP, OTHER_APP):
@@ -258,6 +295,7 @@ async def test_events_of_several_resources_stand_in_one_stream(place: Place) -> 
     assert [row.resource for row in await place.publishing.rows(ORG)] == [APP, OTHER_APP]
 
 
+@projecting
 async def test_projected_events_are_registered_when_they_are_projected(place: Place) -> None:
     """Never earlier than the newest there, whatever the clock says."""
     rows = await rows_of(place, events(2))
@@ -268,6 +306,7 @@ async def test_projected_events_are_registered_when_they_are_projected(place: Pl
     assert [row.registered for row in await place.publishing.rows(SUBJECT)] == [moment, moment]
 
 
+@projecting
 async def test_a_tombstone_is_projected_as_one(place: Place) -> None:
     """So that an event erased meanwhile can never come after it."""
     some = events(2)
@@ -279,6 +318,7 @@ async def test_a_tombstone_is_projected_as_one(place: Place) -> None:
     assert [text for text in texts if text is not None] == [some[1].json]
 
 
+@projecting
 async def test_nothing_is_projected_of_nothing(place: Place) -> None:
     """An empty page is no work."""
     await place.ledger.project(SUBJECT, [])

@@ -16,7 +16,7 @@ from tests.emulator.conftest import PARTITION, Place, place_on
 from tests.support import cosmos, cosmos_probe, emulator
 from tests.support.cosmos import Fault, UnfitServerError, cosmos_server, ours_only
 from tests.support.cosmos_probe import creating, document
-from tests.support.emulator import EmulatorMissingError
+from tests.support.node import NodeMissingError, program
 
 pytestmark = ours_only
 
@@ -191,13 +191,13 @@ def test_a_missing_node_is_said_loudly(tmp_path: Path, monkeypatch: pytest.Monke
     """Without Node.js the tests fail with what is missing and how to get it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    with pytest.raises(EmulatorMissingError, match=r"NO NODE.*requirements-node.*EVENTS_TEST_COSMOS"):
+    with pytest.raises(NodeMissingError, match=r"NO NODE.*requirements-node.*EVENTS_TEST_COSMOS"):
         emulator.start()
 
 
 def test_an_emulator_that_cannot_start_says_why() -> None:
     """What node prints when it fails is in the error."""
-    with pytest.raises(EmulatorMissingError, match="--mode is one of atomic, prefix, lagging"):
+    with pytest.raises(NodeMissingError, match="--mode is one of atomic, prefix, lagging"):
         emulator.start("none")
 
 
@@ -211,4 +211,4 @@ def test_the_lock_names_no_registry() -> None:
 def test_the_launcher_is_sound() -> None:
     """Every file of the launcher is valid JavaScript."""
     for path in emulator.HERE.glob("*.js"):
-        subprocess.run([emulator.program("node"), "--check", path], check=True)
+        subprocess.run([program("node"), "--check", path], check=True)

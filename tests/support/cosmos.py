@@ -196,7 +196,7 @@ async def started_server(mode: str = "atomic", *, latency_ms: float = 0, lag_ms:
     stays) or `lagging` (atomic, and each read sees what stood up to `lag_ms` ago). A request takes `latency_ms` longer.
 
     Raises:
-        EmulatorMissingError: There is no emulator here, and EVENTS_TEST_COSMOS names no other server.
+        NodeMissingError: There is no emulator here, and EVENTS_TEST_COSMOS names no other server.
         UnfitServerError: The other server breaks promises that no test can do without.
     """
     if connection_string := os.environ.get(OTHER_SERVER):

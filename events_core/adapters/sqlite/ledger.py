@@ -96,7 +96,7 @@ class SqliteLedger:
         """The resource streams that hold more than their checkpoint says; at once when nothing was appended since."""
         (end,) = await self.file.query(lambda connection: connection.execute(_NEWEST).fetchone())
         if end is None or end == self._nothing_behind.end:
-            return ()
+            return []
         streams = await self._streams(_BEHIND)
         if not streams:
             self._nothing_behind.end = end

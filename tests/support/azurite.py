@@ -1,0 +1,38 @@
+"""Azurite, the emulator of Azure Storage, as a queue service for a test."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.node import install, program
+
+HERE = Path(__file__).resolve().parent.parent / "azurite"
+MAIN = HERE / "node_modules/azurite/dist/src/queue/main.js"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+OPTIONS = ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--queuePort", "0"]
+
+
+@contextmanager
+def azurite() -> Iterator[str]:
+    """Run it on a port of its own; yields the connection string of an account without queues."""
+    install(HERE)
+    command = [program("node"), str(MAIN), *OPTIONS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield f"AccountName=devstoreaccount1;AccountKey={KEY};QueueEndpoint={_endpoint(process)}/devstoreaccount1;"
+        finally:
+            process.kill()
+
+
+def _endpoint(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if listens := re.search(r"listens on (http://\S+)", line):
+            return listens[1]
+    raise AssertionError(f"Azurite did not start.\n{said}")
