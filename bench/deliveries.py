@@ -1,0 +1,140 @@
+"""Deliveries on the embedded store: `python -m bench.deliveries`; endpoints and decision point share the machine.
+
+What is published is followed up and delivered by the service as the local host serves it, in a process of its own, for
+the latency; in this process for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+from aiohttp import web
+
+from bench.cosmos import row
+from events_core.cloudevent import CloudEvent
+from events_core.delivery import Lane
+from events_core.feed import Stream
+from events_core.subscription import SubscriptionIndex
+from tests.contract.event_store import APP, OTHER_APP, event, events
+from tests.local.test_delivering import Host, hosts
+from tests.support.deliveries import subscription
+from tests.support.delivering import Place, place_on
+from tests.support.webhook_server import Received, WebhookServer, accepting
+
+PUBLISHED, SUBSCRIBERS, ENDPOINTS, DELIVERIES, OTHERS = 60, 1_000, 20, 4_000, 100_000
+
+
+@asynccontextmanager
+async def empty_place() -> AsyncIterator[Place]:
+    """The service in this process, on a new file."""
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        async with place_on("sqlite", Path(directory), patch) as place:
+            yield place
+
+
+async def latency() -> None:
+    """From before the publishing request to the arrival of its webhook, one event at a time."""
+    with tempfile.TemporaryDirectory() as directory, hosts() as started:
+        async with WebhookServer() as receiver:
+            started.append(Host(Path(directory)))
+            await started[0].subscribe(receiver)
+            took = []
+            for number in range(PUBLISHED):
+                began = time.perf_counter()
+                await started[0].publish(f"{number}")
+                await receiver.until(number + 1)
+                took.append(1_000 * (time.perf_counter() - began))
+                await asyncio.sleep(0.05)
+    row("published to received, p50", f"{median(took):.0f} ms", "under 100 ms", kept=median(took) < 100)
+    row("published to received, p95", f"{quantiles(took, n=20)[-1]:.0f} ms", "", kept=True)
+
+
+async def fan_out() -> None:
+    """One event that a thousand subscriptions match, followed up; each of another consumer."""
+    async with empty_place() as place:
+        store = place.events.subscriber.subscriptions
+        for number in range(SUBSCRIBERS):
+            await store.create(subscription(consumer=f"/user/{number}", endpoint=f"https://x.example/{number}"))
+        await place.events.store.append([event()])
+        place.pdp.requests.clear()
+        began = time.perf_counter()
+        await place.events.follow_up.follow(Stream.of_resource(APP))
+        took = time.perf_counter() - began
+        asked = len(place.pdp.requests)
+    row(f"one event to {SUBSCRIBERS:,} subscriptions", f"{took:.2f} s", "under 1 s", kept=took < 1)
+    row("requests to the decision point", f"{asked}", "1", kept=asked == 1)
+
+
+async def throughput(dead: int) -> float:
+    """Deliveries a second to twenty endpoints, beside some that hang."""
+    async with empty_place() as place, AsyncExitStack() as stack:
+        gate = asyncio.Event()
+
+        async def hang(received: Received) -> web.Response:
+            if received.method == "POST" and b"validatesubscription" not in received.body:
+                await gate.wait()
+            return web.Response()
+
+        answers = [accepting] * ENDPOINTS + [hang] * dead
+        receivers = [await stack.enter_async_context(WebhookServer(answer)) for answer in answers]
+        made = [
+            await place.subscribe(endpoint=receiver.url, type=f"t{number % ENDPOINTS}")
+            for number, receiver in enumerate(receivers)
+        ]
+        some = [event(type=f"t{number % ENDPOINTS}", subject=f"/party/{number}") for number in range(DELIVERIES)]
+        await place.publish(*some)
+        before = _arrived(receivers)
+        lanes = [asyncio.create_task(place.events.deliverer.serve(Lane(each.id))) for each in made]
+        began = time.perf_counter()
+        await asyncio.wait(lanes[:ENDPOINTS])
+        rate = (_arrived(receivers) - before) / (time.perf_counter() - began)
+        gate.set()
+        await asyncio.wait(lanes)
+    return rate
+
+
+def _arrived(receivers: Sequence[WebhookServer]) -> int:
+    return sum(len(each.received) for each in receivers[:ENDPOINTS])
+
+
+def matching() -> float:
+    """How much longer an event takes to match among subscriptions of other apps; the ratio of medians."""
+    index = SubscriptionIndex(subscription(id=number) for number in range(1, 11))
+    published = events(200)
+    alone = _seconds(index, published)
+    for number in range(OTHERS):
+        index.put(subscription(id=100 + number, resource=f"{OTHER_APP}{number}"))
+    return _seconds(index, published) / alone
+
+
+def _seconds(index: SubscriptionIndex, published: Sequence[CloudEvent]) -> float:
+    times = []
+    for _ in range(31):
+        began = time.perf_counter()
+        for each in published:
+            index.matching(each, 1)
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+async def measure() -> None:
+    """Print everything."""
+    ratio = matching()
+    row(f"matching among {OTHERS:,} of other apps", f"{ratio:.2f}x", "at most 1.2x", kept=ratio <= 1.2)
+    await latency()
+    await fan_out()
+    rates = [(await throughput(0), await throughput(1)) for _ in range(3)]
+    alone, beside = (median(each) for each in zip(*rates, strict=True))
+    row(f"deliveries/s to {ENDPOINTS} endpoints", f"{alone:.0f}", "at least 200", kept=alone >= 200)
+    row("beside one that hangs", f"{beside / alone:.2f}", "at least 0.9", kept=beside / alone >= 0.9)
+
+
+if __name__ == "__main__":
+    asyncio.run(measure())
