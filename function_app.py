@@ -1,5 +1,7 @@
 """Every trigger of the service. Each hands its request to one handler of events_core; nothing is decided here."""
 
+from typing import List  # noqa: UP035 - the worker does not take the built-in type for one that can be repeated
+
 import azure.functions as func
 
 from events_core import background
@@ -232,6 +234,7 @@ async def fallback(req: func.HttpRequest) -> func.HttpResponse:
 
 # What is due is in the store: a message is a wake-up, and nothing is lost with it.
 QUEUE, QUEUES = "deliveries", "AzureWebJobsStorage"
+Messages = List[str]  # noqa: UP006 - see its import
 
 
 @app.function_name("follow_up")
@@ -249,7 +252,7 @@ QUEUE, QUEUES = "deliveries", "AzureWebJobsStorage"
 )
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 @app.retry("exponential_backoff", "-1", minimum_interval="00:00:01", maximum_interval="00:01:00")
-async def follow_up(documents: func.DocumentList, wakeups: func.Out[list[str]]) -> None:
+async def follow_up(documents: func.DocumentList, wakeups: func.Out[Messages]) -> None:
     """Whenever events were appended: bring them to their subjects, orgs and subscriptions.
 
     Without retries a failed batch is lost.
@@ -260,7 +263,7 @@ async def follow_up(documents: func.DocumentList, wakeups: func.Out[list[str]]) 
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
-async def sweep(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
+async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every minute: follow the streams that are marked as owed."""
     wakeups.set(await background.sweep(timer))
 
@@ -268,7 +271,7 @@ async def sweep(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
 @app.function_name("compare")
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
-async def compare(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
+async def compare(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every night: find and follow the streams that nobody was told of."""
     wakeups.set(await background.compare(timer))
 
@@ -276,7 +279,7 @@ async def compare(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> Non
 @app.function_name("deliver")
 @app.queue_trigger(arg_name="message", queue_name=QUEUE, connection=QUEUES)
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
-async def deliver(message: func.QueueMessage, wakeups: func.Out[list[str]]) -> None:
+async def deliver(message: func.QueueMessage, wakeups: func.Out[Messages]) -> None:
     """Whenever a subscription has something due: validate its endpoint, and deliver."""
     wakeups.set(await background.deliver(message.get_body().decode(errors="replace")))
 
@@ -284,7 +287,7 @@ async def deliver(message: func.QueueMessage, wakeups: func.Out[list[str]]) -> N
 @app.function_name("sweep_deliveries")
 @app.timer_trigger(arg_name="timer", schedule="*/5 * * * * *")
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
-async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[list[str]]) -> None:
+async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every five seconds: find the subscriptions that have something due and that nobody was told of."""
     wakeups.set(await background.sweep_deliveries(timer))
 

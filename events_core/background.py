@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from events_core import app
 from events_core.delivery import Lane
+from events_core.errors import EventsError
 from events_core.feed import Stream
 
 KEPT_DAYS = 30
 """How long the record of a delivery is kept that came to its end; a dead one as long as its event."""
 _DAY = 86_400 * 1_000_000
+
+_log = logging.getLogger(__name__)
 
 
 async def follow_up(documents: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -53,12 +57,15 @@ async def compare(_: object) -> list[str]:
 async def deliver(message: str) -> list[str]:
     """Serve the lane that a message names; what is no lane is left.
 
-    Raises:
-        EventsError: UNAVAILABLE when the store does not answer; the sweep finds the lane again.
+    While the store does not answer that ends well too: the lane stands there, and the sweep finds it again.
     """
-    events = await app.current()
-    if (lane := Lane.parse(message.strip())) is not None:
-        await events.deliverer.serve(lane)
+    try:
+        events = await app.current()
+        if (lane := Lane.parse(message.strip())) is not None:
+            await events.deliverer.serve(lane)
+    except EventsError as error:
+        _log.warning("A lane has to wait: %s", error.detail)
+        return []
     return events.bell.rung()
 
 

@@ -11,7 +11,7 @@ import pytest
 from events_core.adapters.local_files import LocalFileError
 from events_core.adapters.local_policy import LocalPolicy
 from events_core.adapters.local_register import LocalRegister
-from events_core.identity import Caller, Kind
+from events_core.identity import Caller, Kind, caller_of_consumer
 from events_core.xacml import Decision, EventLike, Question, allows, resource_of
 from tests.support.askers import APP, OWNER, PERSON, USER, app_event, instance_url, other_event
 
@@ -23,6 +23,7 @@ SYSTEM = Caller(
     Kind.SYSTEM_USER, "/systemuser/u", (*ORGANISATION.attributes, ("urn:altinn:systemuser:uuid", "u")), level=3
 )
 NOBODY = Caller(Kind.NONE, "")
+SYSTEM_USER = "/systemuser/a1b2c3d4-0000-4000-8000-000000000009"
 SENSITIVE = app_event(resource="urn:altinn:resource:app_ttd_sensitive", source=instance_url(app="ttd/sensitive"))
 
 
@@ -165,6 +166,14 @@ def test_bad_register_is_told_without_the_number(tmp_path: Path, entries: list[o
         (ORGANISATION, "publish", other_event(), True),
         (SYSTEM, "read", app_event(), True),
         (SYSTEM, "read", app_event(subject="/party/50002109"), False),
+        (caller_of_consumer("/user/20012345", 3), "read", app_event(), True),
+        (caller_of_consumer("/user/20012345", 3), "read", app_event(subject="/party/50002109"), False),
+        (caller_of_consumer("/user/1", 3), "read", app_event(), False),
+        (caller_of_consumer(SYSTEM_USER, 3), "read", app_event(), True),
+        (caller_of_consumer(SYSTEM_USER, 3), "read", app_event(subject="/party/50002109"), False),
+        (caller_of_consumer(SYSTEM_USER, 3), "subscribe", other_event(), True),
+        (caller_of_consumer("/org/ttd", 3), "read", app_event(), True),
+        (caller_of_consumer("/organisation/974760673", 3), "read", app_event(), True),
         (NOBODY, "read", app_event(), False),
         (NOBODY, "publish", other_event(), False),
     ],

@@ -9,17 +9,21 @@ from typing import Any
 import azure.functions as func
 import pytest
 from azure.cosmos.aio import CosmosClient
+from azure.functions.queue import QueueMessage
 
 import function_app
-from events_core import app
+from events_core import app, background
 from events_core.adapters.cosmos.documents import placeholder
 from events_core.app import Events, compose
 from events_core.background import streams_of
+from events_core.delivery import SECOND
 from events_core.feed import Stream
 from events_core.settings import Settings
 from local.host import functions_of
+from local.queues import LocalQueue
 from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, event, everything, ids
 from tests.support.cosmos import cosmos_server
+from tests.support.delivering import Place, names, place_on
 from tests.support.following import ROOT, application_on_cosmos, store_on
 
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
@@ -103,3 +107,71 @@ async def test_on_the_embedded_store_nothing_is_left_to_do(
     await FUNCTIONS[name](change(APP) if name == "follow_up" else TICK)
     assert ids(await everything(embedded.store, SUBJECT)) == ["a"]
     await embedded.close()
+
+
+# -- Delivering -------------------------------------------------------------------------------------------------------
+
+
+def message(text: str) -> Any:
+    """A message of the queue."""
+    return QueueMessage(id="1", body=text, dequeue_count=1)  # type: ignore[no-untyped-call] # the library's
+
+
+async def told(place: Place, name: str, argument: Any) -> list[str]:
+    """What the queue is told by a function."""
+    binding = FUNCTIONS[name].outputs[0]
+    await FUNCTIONS[name](argument)
+    queue = FUNCTIONS[name].queues.of(binding)
+    assert isinstance(queue, LocalQueue)
+    texts, queue.waiting = [*queue.waiting], {}
+    return texts
+
+
+@pytest.fixture
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    """The application on the embedded store, with an endpoint."""
+    async with place_on("sqlite", tmp_path, monkeypatch) as place:
+        monkeypatch.setattr(app, "_events", place.events)
+        yield place
+
+
+async def test_what_is_followed_up_is_told_to_the_queue_and_delivered_by_its_message(place: Place) -> None:
+    """Once for each subscription."""
+    subscription = await place.subscribe()
+    await place.events.store.append([event("a"), event("b")])
+    assert await told(place, "follow_up", change(APP)) == [f"{subscription.id}"]
+    assert await told(place, "deliver", message(f"{subscription.id}")) == []
+    assert names(place.receiver) == ["a", "b"]
+
+
+async def test_what_nobody_was_told_of_is_swept(place: Place) -> None:
+    """A message may be lost."""
+    subscription = await place.subscribe()
+    await place.events.store.append([event("a")])
+    await told(place, "follow_up", change(APP))
+    assert await told(place, "sweep_deliveries", TICK) == [f"{subscription.id}"]
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1r", "99999", "\ud800".encode(errors="replace").decode()])
+async def test_a_message_that_names_no_lane_is_left(place: Place, text: str) -> None:
+    """Whoever wrote it."""
+    assert await told(place, "deliver", message(text)) == []
+
+
+async def test_a_message_that_cannot_be_served_now_is_left_to_the_sweep(place: Place) -> None:
+    """It is no poison: the lane stands in the store."""
+    subscription = await place.subscribe()
+    await place.events.store.close()
+    assert await told(place, "deliver", message(f"{subscription.id}")) == []
+
+
+async def test_records_of_deliveries_are_kept_for_thirty_days(place: Place) -> None:
+    """Those that came to their end; retention takes them with the events that are too old."""
+    subscription = await place.subscribe()
+    await place.publish(event("a"))
+    await place.deliver()
+    await FUNCTIONS["retention"](TICK)
+    assert await place.states(subscription) == ["delivered"]
+    monthly = place.clock() + 31 * 86_400 * SECOND
+    await place.events.subscriber.deliveries.expire(monthly - background.KEPT_DAYS * 86_400 * SECOND, 0)
+    assert await place.states(subscription) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import azure.functions as func
 import pytest
+from azure.functions import meta
 
 import function_app
 from events_core.adapters.cosmos.containers import CONTAINERS
@@ -141,6 +143,20 @@ def test_whatever_makes_lanes_due_tells_the_queue(name: str) -> None:
         "deliveries",
         "AzureWebJobsStorage",
     )
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_the_worker_takes_the_types_of_parameters(name: str) -> None:
+    """By the library's own rules; one that it does not take keeps the function from being indexed."""
+    function = next(each for each in FUNCTIONS if each.name == name)
+    hints = typing.get_type_hints(function.user_function)
+    converters: typing.Any = meta.get_binding_registry()  # type: ignore[no-untyped-call] # the library's
+    taken = converters.get(function.trigger["type"]).check_input_type_annotation(hints[function.trigger["name"]])
+    assert taken is not False
+    for output in function.outputs:
+        assert typing.get_origin(hints[output["name"]]) is func.Out
+        (value,) = typing.get_args(hints[output["name"]])
+        assert converters.get(output["type"]).check_output_type_annotation(value)
 
 
 def test_the_queue_wakes_who_delivers() -> None:
