@@ -155,10 +155,10 @@ class Deliverer:
 
     async def _rest(self, turn: Turn, subscription: Subscription) -> bool:
         """Nothing is to be done on the lane now: say until when, as the store knows the subscription."""
-        now = self._clock()
-        tried_next = subscription.validation.next_try
+        now, lane = self._clock(), turn.lease.lane
+        tried_next = subscription.validation.next_try if lane.job == 0 else None
         if tried_next is not None:
-            await self._deliveries.wake(turn.lease.lane, tried_next)
+            await self._deliveries.wake(lane, tried_next)
             turn.put_off(tried_next)
         if not subscription.sends:
             turn.asleep = subscription.version
@@ -190,10 +190,12 @@ class Deliverer:
             return await self._replay(turn, subscription)
 
     async def _validate(self, subscription: Subscription) -> bool:
-        """Validate the endpoint if the store too says that this is due; the subscription is known afresh after it."""
+        """Validate the endpoint if the store too says that this is due, and wake what waited for it."""
         current = await self._subscriptions.get(subscription.id)
         if current is not None and current.validation == subscription.validation:
-            await self._validation.validate(current)
+            validated = await self._validation.validate(current)
+            if validated is not None and validated.sends:
+                self._bell.ring(await self._deliveries.wake_all(subscription.id, self._clock()))
         await self._directory.fresh()
         return True
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiohttp import web
 
 from events_core.errors import EventsError, Problem
 from events_core.identity import caller_of_consumer
 from events_core.replay import Wanted, replay
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import TTD, Place, answering, names
+from tests.support.webhook_server import Received
 
 OWNER = caller_of_consumer(TTD, 3)
 
@@ -129,6 +133,36 @@ async def test_a_replay_is_paused_and_resumed_with_its_subscription(place: Place
     await place.idle()
     await place.deliver()
     assert names(place.receiver) == ids(some)
+
+
+async def test_a_replay_that_waits_for_a_validation_begins_with_it(place: Place) -> None:
+    """Not an hour later, when nothing else would have woken it."""
+    subscription = await place.subscribe()
+    place.receiver.answer = answering(410)
+    await place.publish(*(some := events(3)))
+    await place.deliver()
+    assert (await place.known(subscription.id)).disabled
+    await replay(place.events.subscriber, OWNER, subscription.id, Wanted(start=0))
+    await place.idle()
+    place.receiver.received.clear()
+    gate = asyncio.Event()
+
+    async def answer(received: Received) -> web.Response:
+        if b"validatesubscription" in received.body:
+            await gate.wait()
+        return web.Response()
+
+    place.receiver.answer = answer
+    validating = asyncio.create_task(place.subscribe())
+    while not any(each.method == "POST" for each in place.receiver.received):
+        place.receiver.arrived.clear()
+        await place.receiver.arrived.wait()
+    while len(tasks := place.events.deliverer._tasks) > 1:  # until the replay's lane is put to sleep
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    gate.set()
+    await validating
+    await place.deliver()
+    assert names(place.receiver).count(some[-1].id) == 2
 
 
 async def test_nobody_replays_another_ones_subscription(place: Place) -> None:
