@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,12 +26,15 @@ _SAVE = """UPDATE deliveries SET state = ?, next_attempt = ?, settled = ?, docum
 WHERE subscription = ? AND position = ? AND job = ? AND version = ?"""
 _WAKE = """INSERT INTO lanes (subscription, job, at) VALUES (?1, ?2, ?3)
 ON CONFLICT DO UPDATE SET at = min(coalesce(at, ?3), ?3), version = version + 1"""
-_TAKE = """UPDATE lanes SET until = ?, version = version + 1 WHERE subscription = ? AND job = ? AND until <= ?
+_TAKE = """UPDATE lanes SET until = ?, owner = ?, version = version + 1
+WHERE subscription = ? AND job = ? AND until <= ?
 RETURNING version, failures, open_until"""
 _IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _EXPIRED = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"""
 _OPEN = (State.PENDING, State.FAILING)
+_begun: set[Path] = set()
+"""The files whose leases this process has looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class SqliteDeliveries:
     """A DeliveryStore in the file of an event store.
 
     A lane's version rises with whatever makes it due: so whoever gives it back learns that there is more. What proves
-    a lease is its end, as long as no later one stands in its place.
+    a lease is its end, as long as no later one stands in its place. A process that begins with a file ends the leases
+    of those that are gone: all of them are on this machine.
     """
 
     file: SqliteEventStore
@@ -64,13 +70,15 @@ class SqliteDeliveries:
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due; see `DeliveryStore.due`."""
+        await self._end_leases_of_the_dead(now)
         sql = "SELECT subscription, job FROM lanes WHERE at <= ? AND until <= ? ORDER BY at LIMIT ?"
         found = await self.file.query(lambda connection: connection.execute(sql, (now, now, limit)).fetchall())
         return [Lane(*row) for row in found]
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; see `DeliveryStore.take`."""
-        values = (until, lane.subscription, lane.job, now)
+        await self._end_leases_of_the_dead(now)
+        values = (until, os.getpid(), lane.subscription, lane.job, now)
         row = await self.file.write(lambda connection: connection.execute(_TAKE, values).fetchone())
         return None if row is None else Lease(lane, until, Breaker(row[1], row[2]), str(row[0]))
 
@@ -160,8 +168,36 @@ class SqliteDeliveries:
         values = (settled_before, registered_before)
         return await self.file.write(lambda connection: connection.execute(_EXPIRED, values).rowcount)
 
+    async def _end_leases_of_the_dead(self, now: int) -> None:
+        path = self.file.path
+        if path not in _begun:
+            _begun.add(path)
+            await self.file.write(lambda connection: _end_leases(connection, now))
+
     async def _changed(self, sql: str, *values: Any) -> bool:
         return await self.file.write(lambda connection: connection.execute(sql, values).rowcount) > 0
+
+
+def _end_leases(connection: sqlite3.Connection, now: int) -> None:
+    owners = [row[0] for row in connection.execute("SELECT DISTINCT owner FROM lanes WHERE until > ?", (now,))]
+    for owner in owners:
+        if not _lives(owner):
+            connection.execute("UPDATE lanes SET until = 0 WHERE owner = ?", (owner,))
+
+
+def _lives(process: int) -> bool:
+    """Whether a process is there; this one has no lease yet: one under its number is another's that is gone."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt" or process <= 0:
+        return True  # there is no asking
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _wake(connection: sqlite3.Connection, lane: Lane, at: int) -> None:

@@ -57,7 +57,7 @@ class SqliteEventStore:
         idle: float = 0.5,
         digest: Digest = keyed_digest,
     ) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._connect = partial(connect, path, busy_timeout=busy_timeout, digest=digest)
@@ -67,6 +67,11 @@ class SqliteEventStore:
         self._sessions: list[Session] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="events-reader")
         self._writer = Writer(self._open_ledger, self._commit, busy_timeout=busy_timeout, idle=idle)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     @property
     def scan_rows(self) -> int:

@@ -86,6 +86,7 @@ async def test_files_of_before_get_what_is_missing(tmp_path: Path) -> None:
         await store.close()
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP TABLE followed")
+            connection.execute("ALTER TABLE lanes DROP COLUMN owner")
             if version == 1:
                 for table in ("subscriptions", "deliveries", "lanes", "replays"):
                     connection.execute(f"DROP TABLE {table}")
