@@ -211,10 +211,8 @@ class Attempts:
         now = self.clock()
         if turn.lost or now >= turn.ends or not turn.breaker.allows(now):
             return False
-        current = (await self.directory.recent()).get(subscription.id)
-        if current is not None and not current.sends:
-            return False
-        return await self._holds(turn)
+        current = await self.directory.find(subscription.id)
+        return current is not None and current.sends and await self._holds(turn)
 
     async def _holds(self, turn: Turn) -> bool:
         """Whether the lease lasts longer than the attempt can; it is renewed when it does not."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from aiohttp import web
 
 from events_core.delivery import SECOND
@@ -9,6 +12,7 @@ from events_core.identity import caller_of_consumer
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Place, answering, names
 from tests.support.pdp_server import DENY, PERMIT
+from tests.support.webhook_server import Received
 
 FIRST_WAIT = 11
 """Seconds after which the first retry is due, its jitter included."""
@@ -172,3 +176,28 @@ async def test_what_matches_while_it_is_paused_is_sent_when_it_is_resumed(place:
     await place.events.subscriber.pause(owner, subscription.id, paused=False)
     await place.idle()
     assert names(place.receiver) == ids(some)
+
+
+# -- Meanwhile --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["delete", "pause"])
+async def test_a_subscription_that_changes_while_it_is_served_is_silent(place: Place, change: str) -> None:
+    """Whoever changes it, within what a process may remember; what was in flight ends."""
+    subscription = await place.subscribe()
+    other = place.start().subscriber
+    owner = caller_of_consumer(subscription.consumer, 3)
+
+    async def answer(_: Received) -> web.Response:
+        if len(place.receiver.events()) == 1:
+            if change == "delete":
+                await other.delete(owner, subscription.id)
+            else:
+                await other.pause(owner, subscription.id, paused=True)
+            place.events.subscriber.directory._refreshed = -math.inf  # as two seconds later
+        return web.Response()
+
+    place.receiver.answer = answer
+    await place.publish(*events(20))
+    await place.deliver()
+    assert len(names(place.receiver)) == 1
