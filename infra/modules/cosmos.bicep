@@ -1,0 +1,116 @@
+metadata description = 'The Cosmos DB account, its database and every container; the service can make none of them itself.'
+
+@description('The name of the account.')
+@minLength(3)
+@maxLength(44)
+param accountName string
+
+@description('The Azure region.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('Whether its replicas are spread over availability zones.')
+param zoneRedundant bool
+
+@description('The greatest throughput of the busy containers, in request units a second.')
+@minValue(1000)
+param maxThroughput int
+
+@description('How long it can be restored to any moment.')
+@allowed(['Continuous7Days', 'Continuous30Days'])
+param backupTier string
+
+@description('Whether it is reached from outside of the virtual network.')
+param publicAccess bool
+
+@description('Who reads and writes documents.')
+param principalId string
+
+@description('The name of the database.')
+param databaseName string = 'events'
+
+// What the code expects of each container; a test holds that the two are the same.
+var containers = loadJsonContent('../containers.json')
+var contributor = '00000000-0000-0000-0000-000000000002'
+
+resource account 'Microsoft.DocumentDB/databaseAccounts@2025-04-15' = {
+  name: accountName
+  location: location
+  tags: tags
+  kind: 'GlobalDocumentDB'
+  properties: {
+    databaseAccountOfferType: 'Standard'
+    // Strong, with one region that writes: positions would be given twice otherwise (docs/storage.md).
+    consistencyPolicy: { defaultConsistencyLevel: 'Strong' }
+    enableMultipleWriteLocations: false
+    locations: [
+      {
+        locationName: location
+        failoverPriority: 0
+        isZoneRedundant: zoneRedundant
+      }
+    ]
+    disableLocalAuth: true
+    disableKeyBasedMetadataWriteAccess: true
+    minimalTlsVersion: 'Tls12'
+    publicNetworkAccess: publicAccess ? 'Enabled' : 'Disabled'
+    backupPolicy: {
+      type: 'Continuous'
+      continuousModeProperties: { tier: backupTier }
+    }
+    enableBurstCapacity: true
+    enablePartitionMerge: false
+  }
+}
+
+resource lock 'Microsoft.Authorization/locks@2020-05-01' = {
+  scope: account
+  name: 'keep'
+  properties: {
+    level: 'CanNotDelete'
+    notes: 'It holds every event.'
+  }
+}
+
+resource database 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2025-04-15' = {
+  parent: account
+  name: databaseName
+  properties: {
+    resource: { id: databaseName }
+  }
+}
+
+resource container 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2025-04-15' = [
+  for each in containers: {
+    parent: database
+    name: each.id
+    properties: {
+      resource: each
+      options: {
+        autoscaleSettings: { maxThroughput: each.id == 'streams' || each.id == 'deliveries' ? maxThroughput : 1000 }
+      }
+    }
+  }
+]
+
+resource access 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-04-15' = {
+  parent: account
+  name: guid(account.id, principalId, contributor)
+  properties: {
+    roleDefinitionId: '${account.id}/sqlRoleDefinitions/${contributor}'
+    principalId: principalId
+    scope: '${account.id}/dbs/${databaseName}'
+  }
+  dependsOn: [database]
+}
+
+@description('The resource id of the account.')
+output accountId string = account.id
+
+@description('Where the account answers.')
+output endpoint string = account.properties.documentEndpoint
+
+@description('The name of the database.')
+output databaseName string = database.name

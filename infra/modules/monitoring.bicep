@@ -1,0 +1,95 @@
+metadata description = 'Logs, Application Insights with Entra authentication, and alerts on what the service tells of itself.'
+
+@description('What names end with.')
+param name string
+
+@description('The Azure region.')
+param location string
+
+@description('Tags.')
+param tags object
+
+@description('Whom alerts are mailed to.')
+param alertAddresses array
+
+@description('How many days logs are kept.')
+@minValue(30)
+@maxValue(730)
+param retentionDays int = 90
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
+  name: 'log-${name}'
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: retentionDays
+  }
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' = {
+  name: 'appi-${name}'
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    DisableLocalAuth: true
+  }
+}
+
+resource actions 'Microsoft.Insights/actionGroups@2023-01-01' = {
+  name: 'ag-${name}'
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'events'
+    enabled: true
+    emailReceivers: [
+      for (address, index) in alertAddresses: {
+        name: 'mail-${index}'
+        emailAddress: address
+        useCommonAlertSchema: true
+      }
+    ]
+  }
+}
+
+resource failures 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: 'alert-${name}-failed-requests'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'Requests fail: 5xx. The health route and the logs say why.'
+    severity: 1
+    enabled: true
+    scopes: [insights.id]
+    evaluationFrequency: 'PT1M'
+    windowSize: 'PT5M'
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          name: 'failed'
+          criterionType: 'StaticThresholdCriterion'
+          metricName: 'requests/failed'
+          metricNamespace: 'microsoft.insights/components'
+          operator: 'GreaterThan'
+          threshold: 10
+          timeAggregation: 'Count'
+        }
+      ]
+    }
+    actions: [{ actionGroupId: actions.id }]
+  }
+}
+
+@description('The name of the Application Insights component.')
+output insightsName string = insights.name
+
+@description('Where telemetry is sent to; it holds no secret, since local authentication is off.')
+output connectionString string = insights.properties.ConnectionString
+
+@description('What alerts of other modules act by.')
+output actionGroupId string = actions.id

@@ -1,0 +1,211 @@
+"""Bicep without its compiler: files as trees, and what is wrong with them as far as that can be told from the text.
+
+The compiler itself runs where there is one; this finds what a slip of the pen leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import tree_sitter_bicep
+from tree_sitter import Language, Node, Parser
+
+_PARSER = Parser(Language(tree_sitter_bicep.language()))
+_TYPE = re.compile(r"'[A-Z][A-Za-z]+\.[A-Za-z]+(/[A-Za-z]+)+@(20\d\d-\d\d-\d\d)(-preview)?'")
+_DECORATORS = {"allowed", "description", "maxLength", "maxValue", "minLength", "minValue", "secure"}
+_FUNCTIONS = _DECORATORS | {
+    *("cidrSubnet", "empty", "environment", "guid", "items", "loadJsonContent", "string", "subscription"),
+    *("subscriptionResourceId", "take", "union", "uniqueString"),
+}
+_ASSIGNED = re.compile(rb"^param (?=\w+ =)", re.MULTILINE)
+
+
+def text(node: Node) -> str:
+    """What a node is in the file."""
+    return (node.text or b"").decode()
+
+
+def unquoted(node: Node) -> str:
+    """A string's content, its interpolations as they are written."""
+    return text(node).removeprefix("'").removesuffix("'")
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """A node and everything in it, in the order of the text."""
+    yield node
+    for child in node.children:
+        yield from nodes(child)
+
+
+def properties(node: Node) -> dict[str, Node]:
+    """The members of an object: their names and what they are."""
+    pairs = [child.named_children for child in node.named_children if child.type == "object_property"]
+    return {unquoted(pair[0]): pair[1] for pair in pairs if len(pair) > 1}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter: whether it has to be given, and the values that it may have, if only some."""
+
+    required: bool
+    allowed: tuple[str, ...] = ()
+    described: bool = False
+
+
+@dataclass(frozen=True)
+class File:
+    """One Bicep file."""
+
+    path: Path
+    source: bytes
+    _root: list[Node] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> File:
+        """The file at a path; in a file of parameters each is read as a variable, which the grammar knows."""
+        source = path.read_bytes()
+        return cls(path, _ASSIGNED.sub(b"var ", source) if path.suffix == ".bicepparam" else source)
+
+    @cached_property
+    def root(self) -> Node:
+        """The tree."""
+        return _PARSER.parse(self.source).root_node
+
+    def declared(self, kind: str) -> dict[str, Node]:
+        """The declarations of a kind (`parameter`, `variable`, `resource`, `module`, `output`) by their names."""
+        found = [node for node in self.root.named_children if node.type == f"{kind}_declaration"]
+        return {text(node.named_children[0]): node for node in found if node.named_children}
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters of the file."""
+        found: dict[str, Parameter] = {}
+        decorators = ""
+        for node in self.root.named_children:
+            if node.type == "parameter_declaration":
+                has_default = len(node.named_children) > 2
+                allowed = re.search(r"@allowed\(\[(.*?)\]\)", decorators, re.DOTALL)
+                values = tuple(re.findall(r"'([^']*)'", allowed[1])) if allowed else ()
+                found[text(node.named_children[0])] = Parameter(not has_default, values, "@description" in decorators)
+            decorators = text(node) if node.type == "decorators" else ""
+        return found
+
+    def resources(self) -> Iterator[tuple[str, str, Node]]:
+        """Each resource: its symbol, its type without the version, and its body."""
+        for name, node in self.declared("resource").items():
+            kind = unquoted(node.named_children[1]).partition("@")[0]
+            yield name, kind, next(each for each in nodes(node) if each.type == "object")
+
+    def modules(self) -> Iterator[tuple[str, Path, Node]]:
+        """Each module: its symbol, its file, and its body."""
+        for name, node in self.declared("module").items():
+            body = next(each for each in nodes(node) if each.type == "object")
+            yield name, self.path.parent / unquoted(node.named_children[1]), body
+
+    def where(self, node: Node) -> str:
+        """The file and line of a node."""
+        return f"{self.path.name}:{node.start_point[0] + 1}"
+
+
+def faults(path: Path) -> list[str]:
+    """What is wrong with a Bicep file, one line each, with the line where it is."""
+    file = File.read(path)
+    errors = [node for node in nodes(file.root) if node.is_error or node.is_missing]
+    if errors:
+        return [f"{file.where(node)}: syntax" for node in errors[:1]]
+    return [*_symbols(file), *_types(file), *_modules(file), *_undescribed(file)]
+
+
+def _symbols(file: File) -> Iterator[str]:
+    kinds = ("parameter", "variable", "resource", "module")
+    declared = {name: node for kind in kinds for name, node in file.declared(kind).items()}
+    loops = {text(node) for node in nodes(file.root) if node.type in ("loop_variable", "loop_enumerator")}
+    for loop in (node for node in nodes(file.root) if node.type == "for_statement"):
+        variable = loop.child_by_field_name("initializer")
+        loops |= {text(variable)} if variable is not None else set()
+    used = set()
+    for node in nodes(file.root):
+        if node.type != "identifier" or node in _names(node):
+            continue
+        name = text(node)
+        used.add(name)
+        is_called = node.parent is not None and node.parent.type == "call_expression" and node.prev_sibling is None
+        if is_called and name not in _FUNCTIONS:
+            yield f"{file.where(node)}: the function {name} is not known"
+        if not is_called and name not in declared.keys() | loops:
+            yield f"{file.where(node)}: {name} is not declared"
+    for kind in ("parameter", "variable"):
+        for name, node in file.declared(kind).items():
+            if name not in used and file.path.suffix != ".bicepparam":
+                yield f"{file.where(node)}: {name} is not used"
+
+
+def _names(node: Node) -> tuple[Node, ...]:
+    """The node itself where it only names something: a declaration, or a member of an object."""
+    parent = node.parent
+    named_first = parent is not None and parent.named_children[:1] == [node]
+    if (
+        parent is not None
+        and named_first
+        and (parent.type.endswith("_declaration") or parent.type == "object_property")
+    ):
+        return (node,)
+    return ()
+
+
+def _types(file: File) -> Iterator[str]:
+    for node in file.declared("resource").values():
+        kind = node.named_children[1]
+        if not _TYPE.fullmatch(text(kind)):
+            yield f"{file.where(kind)}: {text(kind)} is no type with a version"
+
+
+def _modules(file: File) -> Iterator[str]:
+    outputs: dict[str, set[str]] = {}
+    for name, path, body in file.modules():
+        if not path.is_file():
+            yield f"{file.where(body)}: there is no {path.name}"
+            continue
+        module = File.read(path)
+        outputs[name] = set(module.declared("output"))
+        params = properties(body).get("params")
+        given = properties(params) if params is not None else {}
+        for each in given.keys() - module.parameters.keys():
+            yield f"{file.where(body)}: {path.name} has no parameter {each}"
+        for each, parameter in module.parameters.items():
+            if parameter.required and each not in given:
+                yield f"{file.where(body)}: {path.name} wants the parameter {each}"
+    for symbol, output in re.findall(r"\b(\w+)!?\.outputs\.(\w+)", text(file.root)):
+        if output not in outputs.get(symbol, {output}):
+            yield f"{file.path.name}: {symbol} has no output {output}"
+
+
+def _undescribed(file: File) -> Iterator[str]:
+    for name, parameter in file.parameters.items():
+        if not parameter.described:
+            yield f"{file.path.name}: the parameter {name} is not described"
+
+
+def wrong_values(file: File, main: File) -> list[str]:
+    """What is wrong with a file of parameters, held against the file that has them."""
+    given = file.declared("variable")
+    wrong = [f"{file.path.name}: there is no parameter {name}" for name in given.keys() - main.parameters.keys()]
+    for name, parameter in main.parameters.items():
+        if parameter.required and name not in given:
+            wrong.append(f"{file.path.name}: the parameter {name} is missing")
+        if name in given and parameter.allowed and unquoted(given[name].named_children[1]) not in parameter.allowed:
+            wrong.append(f"{file.path.name}: {name} is none of {', '.join(parameter.allowed)}")
+    return wrong
+
+
+def at(body: Node, path: str) -> str | None:
+    """The text of a member somewhere within an object, by its path; None when it is not there."""
+    node: Node | None = body
+    for name in path.split("."):
+        members: Mapping[str, Node] = properties(node) if node is not None else {}
+        node = members.get(name)
+    return None if node is None else text(node)

@@ -1,0 +1,219 @@
+"""The Bicep files: well-formed, and what the code, the Functions host and we ourselves want of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import function_app
+from events_core.adapters.cosmos.containers import CONTAINERS, Container
+from events_core.settings import _REQUIRED_WHEN_DEPLOYED, VARIABLES
+from local.host import ROOT, functions_of
+from tests.infra.bicep import File, at, faults, nodes, properties, text, unquoted, wrong_values
+
+INFRA = ROOT / "infra"
+FILES = sorted(INFRA.rglob("*.bicep"))
+MAIN = File.read(INFRA / "main.bicep")
+PARAMETERS = sorted(INFRA.glob("*.bicepparam"))
+ACCOUNT = "Microsoft.DocumentDB/databaseAccounts"
+DEPLOYMENT = "properties.functionAppConfig.deployment.storage"
+SWITCHED = "publicAccess ? 'Enabled' : 'Disabled'"
+
+
+def body(module: str, kind: str) -> Any:
+    """The body of the one resource of a type in a module."""
+    (found,) = [body for _, each, body in File.read(INFRA / f"modules/{module}.bicep").resources() if each == kind]
+    return found
+
+
+# -- Well-formed ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nothing_is_wrong_with_a_file(path: Path) -> None:
+    """Syntax, symbols, types, modules and their parameters, descriptions."""
+    assert faults(path) == []
+
+
+@pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.name)
+def test_each_environment_gives_the_parameters_that_there_are(path: Path) -> None:
+    """Those that are wanted, and values that are allowed."""
+    assert wrong_values(File.read(path), MAIN) == []
+
+
+def test_there_are_three_environments() -> None:
+    """As many as the parameter allows."""
+    assert {path.name.split(".")[1] for path in PARAMETERS} == {*MAIN.parameters["environmentName"].allowed}
+
+
+PLANTED = {
+    "a quote is left open": ("storage", "'StorageV2'", "'StorageV2", "syntax"),
+    "a brace is left out": ("vault", "sku: {", "sku: ", "syntax"),
+    "a symbol is misspelt": ("cosmos", "tier: backupTier", "tier: backupTeir", "backupTeir is not declared"),
+    "a loop's variable is misspelt": ("storage", "name: each\n", "name: eech\n", "eech is not declared"),
+    "a function is misspelt": ("main", "uniqueString(", "uniqeString(", "the function uniqeString is not known"),
+    "a parameter is not used": ("cosmos", "Redundant: zoneRedundant", "Redundant: true", "zoneRedundant is not used"),
+    "a variable is not used": ("functions", "? readyFor : []", "? [] : []", "readyFor is not used"),
+    "a type has no version": ("identity", "@2023-01-31", "", "is no type with a version"),
+    "a version is no date": ("identity", "@2023-01-31", "@2023-1-31", "is no type with a version"),
+    "a type has no namespace": ("identity", "Microsoft.ManagedIdentity/", "", "is no type with a version"),
+    "a module's file is misspelt": ("main", "modules/vault.bicep", "modules/valt.bicep", "there is no valt.bicep"),
+    "a module's parameter is misspelt": ("main", "backupTier: ", "backupTeir: ", "has no parameter backupTeir"),
+    "a module's parameter is missing": ("main", "    backupTier: backupTier\n", "", "wants the parameter backupTier"),
+    "a module's output is misspelt": (
+        "main",
+        "s.outputs.endpoint",
+        "s.outputs.endpiont",
+        "cosmos has no output endpiont",
+    ),
+    "a parameter is not described": ("network", "@description('Tags.')\n", "", "the parameter tags is not described"),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_error_is_found(planted: str, tmp_path: Path) -> None:
+    """With a line that says what and where."""
+    name, was, is_now, said = PLANTED[planted]
+    folder = tmp_path / "infra"
+    shutil.copytree(INFRA, folder)
+    path = folder / ("main.bicep" if name == "main" else f"modules/{name}.bicep")
+    source = path.read_text()
+    assert was in source
+    path.write_text(source.replace(was, is_now, 1))
+    found = faults(path)
+    assert any(said in each for each in found), found
+    assert all(each.startswith(path.name) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "said"),
+    [
+        ("param location", "param locatoin", "there is no parameter locatoin"),
+        ("param location = 'norwayeast'\n", "", "the parameter location is missing"),
+        ("= 'prod'", "= 'production'", "environmentName is none of dev, test, prod"),
+        ("= 'Continuous30Days'", "= 'Continuous3Days'", "backupTier is none of Continuous7Days, Continuous30Days"),
+    ],
+)
+def test_a_wrong_parameter_of_an_environment_is_found(was: str, is_now: str, said: str, tmp_path: Path) -> None:
+    """By its name."""
+    source = (INFRA / "main.prod.bicepparam").read_text()
+    assert was in source
+    path = tmp_path / "main.prod.bicepparam"
+    path.write_text(source.replace(was, is_now, 1))
+    assert any(said in each for each in wrong_values(File.read(path), MAIN))
+
+
+# -- As the code expects ----------------------------------------------------------------------------------------------
+
+
+def as_deployed(container: Container) -> dict[str, Any]:
+    """A container as the resource provider takes it."""
+    resource: dict[str, Any] = {
+        "id": container.name,
+        "partitionKey": {"paths": [container.partition_key], "kind": "Hash", "version": 2},
+        "indexingPolicy": container.indexing_policy,
+    }
+    if container.unique_key_policy is not None:
+        resource["uniqueKeyPolicy"] = container.unique_key_policy
+    if container.default_ttl is not None:
+        resource["defaultTtl"] = container.default_ttl
+    return resource
+
+
+def test_the_containers_are_those_of_the_code() -> None:
+    """Partition keys, unique keys, indexes and times to live: none of the first two can be changed afterwards."""
+    assert json.loads((INFRA / "containers.json").read_text()) == [as_deployed(each) for each in CONTAINERS]
+    assert "loadJsonContent('../containers.json')" in (INFRA / "modules/cosmos.bicep").read_text()
+
+
+def settings() -> set[str]:
+    """The names of the app's settings."""
+    functions = File.read(INFRA / "modules/functions.bicep")
+    connections = functions.declared("variable")["connections"].named_children[1]
+    (module,) = [body for name, _, body in MAIN.modules() if name == "functions"]
+    return {*properties(connections), *properties(properties(properties(module)["params"])["settings"])}
+
+
+def test_every_setting_is_one_that_the_service_or_the_host_reads() -> None:
+    """And every one is there that a deployment must have."""
+    ours = {name for name in settings() if name.startswith("EVENTS_")}
+    assert ours - {*VARIABLES.values()} == {"EVENTS_COSMOS__credential"}
+    required = {VARIABLES[field] for field in _REQUIRED_WHEN_DEPLOYED if field in VARIABLES}
+    assert required | {VARIABLES["cosmos_account_endpoint"]} <= ours
+
+
+def test_every_connection_of_a_trigger_has_its_settings() -> None:
+    """By identity: where it is, that an identity is used, and which."""
+    functions = functions_of(function_app.app)
+    bindings = [binding for each in functions for binding in (each.trigger, *each.outputs)]
+    connections = {str(binding["connection"]) for binding in bindings if binding.get("connection")}
+    assert connections == {"AzureWebJobsStorage", "EVENTS_COSMOS"}
+    for name in connections:
+        assert {f"{name}__credential", f"{name}__clientId"} <= settings()
+    wanted = {f"AzureWebJobsStorage__{kind}ServiceUri" for kind in ("blob", "queue", "table")}
+    assert wanted | {"EVENTS_COSMOS__accountEndpoint"} <= settings()
+
+
+def test_the_functions_that_are_always_ready_are_there() -> None:
+    """By the names that function_app.py has."""
+    source = (INFRA / "modules/functions.bicep").read_text()
+    named = set(re.findall(r"'function:(\w+)'", source))
+    assert named == {"follow_up", "deliver"}
+    assert named <= {each.name for each in functions_of(function_app.app)}
+
+
+def test_the_queues_are_those_of_the_functions() -> None:
+    """And the one in which the host puts what fails."""
+    names = File.read(INFRA / "modules/storage.bicep").declared("variable")["queueNames"]
+    made = [unquoted(node) for node in nodes(names) if node.type == "string"]
+    assert made == [function_app.QUEUE, f"{function_app.QUEUE}-poison"]
+
+
+# -- As we want it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "path", "value"),
+    [
+        ("cosmos", ACCOUNT, "properties.consistencyPolicy.defaultConsistencyLevel", "'Strong'"),
+        ("cosmos", ACCOUNT, "properties.enableMultipleWriteLocations", "false"),
+        ("cosmos", ACCOUNT, "properties.disableLocalAuth", "true"),
+        ("cosmos", ACCOUNT, "properties.disableKeyBasedMetadataWriteAccess", "true"),
+        ("cosmos", ACCOUNT, "properties.minimalTlsVersion", "'Tls12'"),
+        ("cosmos", ACCOUNT, "properties.backupPolicy.type", "'Continuous'"),
+        ("cosmos", ACCOUNT, "properties.publicNetworkAccess", SWITCHED),
+        ("cosmos", "Microsoft.Authorization/locks", "properties.level", "'CanNotDelete'"),
+        ("storage", "Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", "false"),
+        ("storage", "Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", "false"),
+        ("storage", "Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", "'TLS1_2'"),
+        ("storage", "Microsoft.Storage/storageAccounts", "properties.publicNetworkAccess", SWITCHED),
+        ("vault", "Microsoft.KeyVault/vaults", "properties.enableRbacAuthorization", "true"),
+        ("vault", "Microsoft.KeyVault/vaults", "properties.enablePurgeProtection", "true"),
+        ("monitoring", "Microsoft.Insights/components", "properties.DisableLocalAuth", "true"),
+        ("functions", "Microsoft.Web/sites", "properties.httpsOnly", "true"),
+        ("functions", "Microsoft.Web/sites", "properties.siteConfig.minTlsVersion", "'1.2'"),
+        ("functions", "Microsoft.Web/sites", "properties.siteConfig.healthCheckPath", "'/health'"),
+        ("functions", "Microsoft.Web/sites", "properties.functionAppConfig.runtime.version", "'3.13'"),
+        ("functions", "Microsoft.Web/sites", f"{DEPLOYMENT}.authentication.type", "'UserAssignedIdentity'"),
+    ],
+)
+def test_values_that_matter_are_what_we_want(module: str, kind: str, path: str, value: str) -> None:
+    """Whoever changes one has to say so here."""
+    assert at(body(module, kind), path) == value
+
+
+def test_no_key_is_asked_for_or_handed_out() -> None:
+    """Every connection is by identity."""
+    for path in FILES:
+        assert not re.search(r"listKeys|AccountKey|primaryMasterKey|connectionStrings", path.read_text()), path.name
+
+
+def test_requests_of_an_instance_can_be_gathered() -> None:
+    """With one request at a time nothing would ever be committed together."""
+    (default,) = [node for name, node in MAIN.declared("parameter").items() if name == "requestsPerInstance"]
+    assert 16 <= int(text(default.named_children[2])) <= 32
