@@ -55,6 +55,7 @@ var connections = {
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
 }
 var readyFor = ['http', 'function:follow_up', 'function:deliver']
+var readied = alwaysReady > 0 ? readyFor : []
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   name: 'plan-${appName}'
@@ -109,7 +110,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
         instanceMemoryMB: 2048
         maximumInstanceCount: maximumInstances
         alwaysReady: [
-          for each in alwaysReady > 0 ? readyFor : []: {
+          for each in readied: {
             name: each
             instanceCount: alwaysReady
           }
