@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from events_core.authorization import Authorization
-from events_core.delivery import GONE, SECOND, Breaker, Delivery, RetrySchedule
+from events_core.delivery import GONE, SECOND, Breaker, Delivery, RetrySchedule, jitter
 from events_core.delivery_ports import DeliveryStore, Lease, SubscriptionStore, WebhookSender
 from events_core.directory import Directory
 from events_core.errors import EventsError
@@ -190,12 +189,7 @@ class Attempts:
         now = self.clock()
         message = self.signing.message(subscription, message_id_of(ready.delivery), event, now)
         response = await self.sender.send(message)
-        attempted = ready.delivery.attempted(
-            response.attempt,
-            self.schedule,
-            response.retry_after,
-            random.random(),  # noqa: S311 - jitter
-        )
+        attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())
         turn.breaker = turn.breaker.after(
             success=response.attempt.succeeded, now=self.clock(), first_wait=self.schedule.waits[0]
         )

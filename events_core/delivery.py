@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ SECOND = 1_000_000
 """Moments are microseconds since the epoch."""
 MOST_ATTEMPTS_KEPT = 50
 GONE = 410
+
+jitter = random.Random().random  # noqa: S311 - spreads tries, keeps no secret; its own, so that nobody's seed rules it
 
 
 def microseconds_now() -> int:

@@ -5,13 +5,12 @@ An endpoint that speaks the handshake of CloudEvents Web Hooks (section 4 of tha
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from events_core.delivery import SECOND, Attempt, RetrySchedule
+from events_core.delivery import SECOND, Attempt, RetrySchedule, jitter
 from events_core.delivery_ports import Outgoing, Response, SecretBox, SubscriptionStore, WebhookSender
 from events_core.errors import unavailable
 from events_core.subscription import Subscription, Validation
@@ -118,7 +117,7 @@ class EndpointValidation:
         self, sent: Subscription, attempt: Attempt, retry_after: float | None, rate: int | None
     ) -> Subscription | None:
         tries = sent.validation.tries + 1
-        wait = None if attempt.succeeded else self.schedule.wait(tries, retry_after, random.random())  # noqa: S311 - jitter
+        wait = None if attempt.succeeded else self.schedule.wait(tries, retry_after, jitter())
         outcome = Validation(
             validated=attempt.succeeded,
             tries=tries,

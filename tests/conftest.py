@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from events_core.adapters.webhooks import HttpWebhookSender
 from tests.support.service import Service, running
 
 # Deadlines of property tests only measure how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_this_machine_is_dialled() -> Iterator[None]:
+    """Whatever endpoints tests make up, no webhook leaves this machine."""
+    opened = HttpWebhookSender._socket
+
+    def on_this_machine(sender: HttpWebhookSender, address_info: Any) -> socket.socket:
+        made = opened(sender, address_info)
+        if not ipaddress.ip_address(str(address_info[4][0]).partition("%")[0]).is_loopback:
+            made.close()
+            raise OSError("Tests dial this machine only.")
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HttpWebhookSender, "_socket", on_this_machine)
+        yield
 
 
 @pytest.fixture

@@ -180,3 +180,11 @@ async def test_what_dns_says_when_it_is_dialled_counts(
     await sender.close()
     assert asked == ["rebinding.example"]
     assert (attempt.error, receiver.connections) == ("forbidden address", 0)
+
+
+async def test_no_test_dials_another_machine() -> None:
+    """Though a public address is one that the service would reach."""
+    sender = HttpWebhookSender(EndpointPolicy(http=True), timeout_seconds=5)
+    response = await sender.send(Outgoing("http://192.0.46.8/", {}, b""))
+    await sender.close()
+    assert (response.attempt.status, response.attempt.error) == (None, "no connection")
