@@ -5,10 +5,11 @@ The compiler itself runs where there is one; this finds what a slip of the pen l
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import tree_sitter_bicep
@@ -21,6 +22,9 @@ _FUNCTIONS = _DECORATORS | {
     *("cidrSubnet", "empty", "environment", "guid", "items", "loadJsonContent", "string", "subscription"),
     *("subscriptionResourceId", "take", "union", "uniqueString"),
 }
+_BICEP = frozenset({"name", "parent", "scope", "dependsOn", "location", "tags"})
+_OPEN = frozenset({"tags", "identity"})
+INFRA = Path(__file__).resolve().parents[2] / "infra"
 _ASSIGNED = re.compile(rb"^param (?=\w+ =)", re.MULTILINE)
 
 
@@ -117,7 +121,35 @@ def faults(path: Path) -> list[str]:
     errors = [node for node in nodes(file.root) if node.is_error or node.is_missing]
     if errors:
         return [f"{file.where(node)}: syntax" for node in errors[:1]]
-    return [*_symbols(file), *_types(file), *_modules(file), *_undescribed(file)]
+    return [*_symbols(file), *_types(file), *_members(file), *_modules(file), *_undescribed(file)]
+
+
+@cache
+def known_properties() -> dict[str, frozenset[str]]:
+    """The names that the members of each resource type may have (tools/azure_properties.py makes the list)."""
+    listed = json.loads((INFRA / "properties.json").read_text())
+    return {kind: frozenset(names) | _BICEP for kind, names in listed.items()}
+
+
+def _members(file: File) -> Iterator[str]:
+    for _, kind, body in file.resources():
+        known = known_properties().get(kind)
+        if known is None:
+            yield f"{file.where(body)}: {kind} is not in the list of resource types"
+            continue
+        for name, node in _within(body):
+            if name not in known:
+                yield f"{file.where(node)}: {kind} has no property {name}"
+
+
+def _within(body: Node) -> Iterator[tuple[str, Node]]:
+    """Every member of an object and of what is in it, but of what has names of its own choice."""
+    for name, node in properties(body).items():
+        yield name, node
+        if name not in _OPEN:
+            for each in nodes(node):
+                if each.type == "object":
+                    yield from ((inner, value) for inner, value in properties(each).items())
 
 
 def _symbols(file: File) -> Iterator[str]:

@@ -71,6 +71,20 @@ PLANTED = {
         "s.outputs.endpiont",
         "cosmos has no output endpiont",
     ),
+    "a property is misspelt": (
+        "cosmos",
+        "disableLocalAuth:",
+        "disableLocalAuthh:",
+        "has no property disableLocalAuthh",
+    ),
+    "a property within is misspelt": (
+        "functions",
+        "maximumInstanceCount:",
+        "maxInstanceCount:",
+        "has no property maxInst",
+    ),
+    "a property of another type is used": ("vault", "enableSoftDelete:", "httpsOnly:", "has no property httpsOnly"),
+    "a resource type is misspelt": ("network", "virtualNetworks@", "virtualNetwork@", "is not in the list of resource"),
     "a parameter is not described": ("network", "@description('Tags.')\n", "", "the parameter tags is not described"),
 }
 
