@@ -125,6 +125,16 @@ async def test_a_first_attempt_is_due_whatever_the_clock_says(store: DeliverySto
     assert at(await ready(store, lease)) == [1, 2]
 
 
+async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: Stores) -> None:
+    """Whoever recorded it may have looked at the clock after the one who gives the lane back."""
+    await stores.deliveries.wake(LANE, NOW)
+    lease = await leased(stores.deliveries)
+    later = NOW + SECOND
+    await stores.other_deliveries.record([delivery(1, next_attempt=later)], later)
+    assert await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+    assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
+
+
 async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -> None:
     """Its replays' too, and its live one though nothing stands in it; nobody else's."""
     begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)

@@ -97,7 +97,7 @@ class CosmosDeliveries:
             document = await self.lanes.get(lease.lane)
             if document is None or document["lease"] != lease.version:
                 return False
-            coming = await self._coming(lease.lane, segments_of(document, "segments"))
+            coming = await self._coming(lease.lane, segments_of(document, "segments"), now)
             times = [*coming.values(), *([document["woken"]] if document["woken"] < NEVER else [])]
             due = min(times, default=NEVER)
             document.update(
@@ -256,8 +256,11 @@ class CosmosDeliveries:
             found += await self._ask(sql, place, top=most - len(found), **values)
         return found
 
-    async def _coming(self, lane: Lane, segments: dict[int, Any]) -> dict[int, int]:
-        """When the next attempt of each segment is, of those that have one to come."""
+    async def _coming(self, lane: Lane, segments: dict[int, Any], now: int) -> dict[int, int]:
+        """When the next attempt of each segment is, of those that have one to come.
+
+        A first one is due now, whatever the clock says that it was recorded by.
+        """
         coming: dict[int, int] = {}
         for segment in segments:
             place = _partition(lane.subscription, segment)
@@ -265,7 +268,8 @@ class CosmosDeliveries:
                 values = {"partition": place, "job": lane.job, "state": state.value}
                 found = await self.database.query("delivery", DELIVERIES, _NEXT, values, place)
                 if found and found[0].get("nextAttempt") is not None:
-                    coming[segment] = min(coming.get(segment, NEVER), int(found[0]["nextAttempt"]))
+                    latest = now if state is State.PENDING else NEVER
+                    coming[segment] = min(coming.get(segment, latest), int(found[0]["nextAttempt"]), latest)
         return coming
 
     async def _ask(self, sql: str, partition: str | None, **values: Any) -> list[Delivery]:

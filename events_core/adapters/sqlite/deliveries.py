@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ _IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND
 _NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _EXPIRED = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"""
 _OPEN = (State.PENDING, State.FAILING)
+_PROCESS = f"{os.getpid()}.{time.time_ns()}"
+"""This process, and no other that has or had its number."""
 _begun: set[Path] = set()
 """The files whose leases this process has looked at."""
 
@@ -78,7 +81,7 @@ class SqliteDeliveries:
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; see `DeliveryStore.take`."""
         await self._end_leases_of_the_dead(now)
-        values = (until, os.getpid(), lane.subscription, lane.job, now)
+        values = (until, _PROCESS, lane.subscription, lane.job, now)
         row = await self.file.write(lambda connection: connection.execute(_TAKE, values).fetchone())
         return None if row is None else Lease(lane, until, Breaker(row[1], row[2]), str(row[0]))
 
@@ -171,8 +174,8 @@ class SqliteDeliveries:
     async def _end_leases_of_the_dead(self, now: int) -> None:
         path = self.file.path
         if path not in _begun:
-            _begun.add(path)
             await self.file.write(lambda connection: _end_leases(connection, now))
+            _begun.add(path)
 
     async def _changed(self, sql: str, *values: Any) -> bool:
         return await self.file.write(lambda connection: connection.execute(sql, values).rowcount) > 0
@@ -185,14 +188,15 @@ def _end_leases(connection: sqlite3.Connection, now: int) -> None:
             connection.execute("UPDATE lanes SET until = 0 WHERE owner = ?", (owner,))
 
 
-def _lives(process: int) -> bool:
-    """Whether a process is there; this one has no lease yet: one under its number is another's that is gone."""
-    if process == os.getpid():
+def _lives(owner: str) -> bool:
+    """Whether the process that leased a lane is there."""
+    number = owner.partition(".")[0]
+    if owner == _PROCESS or not number or os.name == "nt":
+        return True  # or there is no asking
+    if int(number) == os.getpid():
         return False
-    if os.name == "nt" or process <= 0:
-        return True  # there is no asking
     try:
-        os.kill(process, 0)
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -219,8 +223,10 @@ def _give_back(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, n
     ).fetchone()
     if row is None:
         return False
-    coming = [connection.execute(_NEXT, (*key, state.value)).fetchone()[0] for state in _OPEN]
-    times = [each for each in coming if each is not None]
+    first, again = (connection.execute(_NEXT, (*key, state.value)).fetchone()[0] for state in _OPEN)
+    times = [] if again is None else [again]
+    if first is not None:
+        times.append(min(first, now))  # it is due, whatever the clock says that it was recorded by
     if str(row[0]) != lease.version and row[1] is not None:
         times.append(row[1])  # it was woken meanwhile
     due = min(times) if times else None

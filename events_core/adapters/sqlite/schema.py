@@ -121,7 +121,7 @@ CREATE TABLE followed (
 CREATE INDEX followed_owed ON followed (stream) WHERE owed;
 CREATE INDEX followed_parked ON followed (stream) WHERE parked <> '[]'
 """
-_OWNERS = "ALTER TABLE lanes ADD COLUMN owner INTEGER NOT NULL DEFAULT 0"
+_OWNERS = "ALTER TABLE lanes ADD COLUMN owner TEXT NOT NULL DEFAULT ''"
 """The process that leased a lane."""
 _STEPS = (_TABLES, _DELIVERY_TABLES, _FOLLOWED_TABLES, _OWNERS)
 """What makes each version of the file out of the one before."""

@@ -30,7 +30,8 @@ async def leased_by(process: int, path: Path) -> SqliteDeliveries:
     store = SqliteDeliveries(SqliteEventStore(path))
     await store.record([delivery(1)], NOW)
     assert await store.take(Lane(1), NOW, LATER) is not None
-    await store.file.write(lambda connection: connection.execute("UPDATE lanes SET owner = ?", (process,)))
+    owner = f"{process}.1"
+    await store.file.write(lambda connection: connection.execute("UPDATE lanes SET owner = ?", (owner,)))
     module._begun.discard(path)
     return store
 
