@@ -6,7 +6,6 @@ While a secret is being changed, WEBHOOK_SECRETS holds both, separated by a spac
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -64,6 +63,7 @@ class Receiver(BaseHTTPRequestHandler):
 
     inbox: Inbox
     secrets: Sequence[str] = ()
+    timeout = 30  # seconds that a caller may be silent
 
     def do_OPTIONS(self) -> None:
         """Let the service in (CloudEvents Web Hooks, section 4)."""
@@ -81,8 +81,10 @@ class Receiver(BaseHTTPRequestHandler):
             event = json.loads(body)
             if event["type"] != "platform.events.validatesubscription" and self.inbox.keep(event, body.decode()):
                 print("received", event["type"], event["id"], flush=True)  # hand it to your own work here, or later
-        except (ValueError, KeyError, TypeError, binascii.Error):
+        except (ValueError, KeyError, TypeError):
             return self._answer(400)
+        except sqlite3.Error:
+            return self._answer(503)  # it is not kept, so it has to come again
         return self._answer(200)
 
     def _answer(self, status: int, headers: Mapping[str, str] | None = None) -> None:
@@ -98,6 +100,8 @@ class Receiver(BaseHTTPRequestHandler):
 def main(port: int = 8000, database: str = "inbox.db") -> None:
     """Serve until stopped."""
     Receiver.secrets = os.environ.get("WEBHOOK_SECRETS", "").split()
+    if not Receiver.secrets:
+        sys.exit("WEBHOOK_SECRETS is missing: the secret that subscribing answered with.")
     Receiver.inbox = Inbox(database)
     with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:
         print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)

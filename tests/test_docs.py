@@ -18,7 +18,7 @@ from events_core.adapters.sqlite.schema import SAMPLED
 from events_core.authorization import DECISION_SECONDS, DECISIONS_KEPT
 from events_core.cloudevent import reading
 from events_core.cloudevent.json_text import MAX_DEPTH
-from events_core.delivery import SECOND, Breaker
+from events_core.delivery import SECOND, Breaker, RetrySchedule
 from events_core.errors import Problem
 from events_core.http import operations, parameters
 from events_core.http.instance_feed import REQUESTS_A_MINUTE
@@ -170,6 +170,7 @@ FIGURES = {
         "after 10, 30, 60, 300, 600, 1,800, 3,600, 10,800 and 21,600 seconds, then six times every 12 hours",
         "Both sign for 24 hours",
         f"are kept for {background.KEPT_DAYS} days",
+        f"up to {RetrySchedule(()).longest_retry_after / 3600:.0f} hours",
     ],
     "consumers": [
         f"{parameters.DEFAULT_SIZE} unless given",
@@ -202,7 +203,7 @@ FIGURES = {
         f"valid for {TOKEN_SECONDS // 3600} hours",
         f"up to {deliver.TURN // SECOND} seconds, under a lease",
         f"after {Breaker.THRESHOLD} failures in a row",
-        f"at most every {Breaker.LONGEST_SECONDS:.0f} seconds",
+        f"after at most {Breaker.LONGEST_SECONDS:.0f} seconds",
         f"serves {deliver.LANES_OF_ENDPOINT} lanes of one endpoint at once",
         f"look again every {attempt.PAUSE // SECOND} seconds",
     ],

@@ -12,13 +12,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
+from events_core.webhook import new_secret, validation_event
 from local.client import Service
 from local.data_dir import open_issuer
 from tests.support import documents
@@ -29,39 +32,73 @@ GUIDE = ROOT / "docs/subscribers.md"
 RECEIVER = ROOT / "docs/receiver.py"
 SUBSCRIPTIONS = "/events/api/v1/subscriptions"
 PATIENCE_SECONDS = 40
+OLD, NEW = new_secret(), new_secret()
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The service, which tries again soon."""
-    with served(tmp_path_factory.mktemp("subscribers"), EVENTS_WEBHOOK_RETRY_SECONDS="1,1,1,1,1,1,1,1,1,1") as service:
+    with served(tmp_path_factory.mktemp("subscribers"), EVENTS_WEBHOOK_RETRY_SECONDS=",".join("1" * 30)) as service:
         yield service
 
 
-class Subscriber:
-    """Somebody who follows the guide: a port for the receiver, its database, and requests as the guide makes them."""
+class Inbox:
+    """A receiver's port and file, and the receiver while it runs."""
 
-    def __init__(self, service: Served, directory: Path) -> None:
-        self._service = service
-        self._issuer = open_issuer(service.data_dir)
+    def __init__(self, directory: Path) -> None:
         self.database = directory / "inbox.db"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
 
-    def subscribe(self) -> dict[str, Any]:
-        """Send the guide's own request, to this service and this receiver's port."""
-        (command,) = [line for line in documents.shell_lines(GUIDE) if '"endPoint"' in line]
-        words = shlex.split(command.replace("$(", "").replace(')" ', '" '))
-        body = json.loads(words[words.index("-d") + 1])
-        body["endPoint"] = body["endPoint"].replace("8000", str(self.port))
-        return self.request("POST", SUBSCRIPTIONS, body)
+    @contextmanager
+    def receiving(self, *secrets: str) -> Iterator[None]:
+        """Run the receiver as the guide does."""
+        command = [sys.executable, str(RECEIVER), str(self.port), str(self.database)]
+        environment = {**os.environ, "WEBHOOK_SECRETS": " ".join(secrets)}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("listening on ")
+            try:
+                yield
+            finally:
+                process.terminate()
 
-    def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """Make a request as the service owner ttd."""
-        headers = {
-            "Authorization": f"Bearer {self._issuer.token_for_org('ttd', '')}",
-            "Content-Type": "application/json",
-        }
+    def kept(self) -> list[str]:
+        """The ids of the events that are kept."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return [row[0] for row in connection.execute("SELECT id FROM inbox ORDER BY rowid")]
+
+    def send(self, body: bytes, headers: Mapping[str, str], method: str = "POST") -> tuple[int, Mapping[str, str]]:
+        """The status and headers of the receiver's answer."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", body, dict(headers), method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, dict(answer.headers)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, dict(refused.headers)
+
+
+class Subscriber(Inbox):
+    """Somebody who follows the guide: a receiver, and requests as the guide makes them."""
+
+    def __init__(self, service: Served, directory: Path) -> None:
+        super().__init__(directory)
+        self._service = service
+        self._issuer = open_issuer(service.data_dir)
+
+    def subscribe(self) -> dict[str, Any]:
+        """Send the guide's own request, with the token that it asks for, to this service and for this port."""
+        (command,) = [line for line in documents.shell_lines(GUIDE) if '"endPoint"' in line]
+        token = self._service.run(*shlex.split(command.partition("$(.venv/bin/python ")[2].partition(")")[0])).strip()
+        body = json.loads(shlex.split(command)[-1])
+        body["endPoint"] = body["endPoint"].replace("8000", str(self.port))
+        return self.request("POST", SUBSCRIPTIONS, body, token)
+
+    def request(self, method: str, path: str, body: object = None, token: str | None = None) -> dict[str, Any]:
+        """Make a request, as the service owner ttd unless another token is given."""
+        bearer = token or self._issuer.token_for_org("ttd", "")
+        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._service.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=20) as response:
@@ -73,32 +110,18 @@ class Subscriber:
         event = {"specversion": "1.0", "id": event_id, "source": "https://example.com/s", "type": "a.thing"}
         list(publisher.publish([json.dumps({**event, "resource": "urn:altinn:resource:app_ttd_apps-test"})]))
 
-    @contextmanager
-    def receiving(self, *secrets: str) -> Iterator[subprocess.Popen[str]]:
-        """Run the receiver as the guide does."""
-        command = [sys.executable, str(RECEIVER), str(self.port), str(self.database)]
-        environment = {**os.environ, "WEBHOOK_SECRETS": " ".join(secrets)}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("listening on ")
-            try:
-                yield process
-            finally:
-                process.terminate()
+    def states(self, subscription: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """What became of each event, live ones and replays, by the event's place."""
+        found = self.request("GET", f"{SUBSCRIPTIONS}/{subscription['id']}/deliveries")["deliveries"]
+        return [(each["eventId"], each["state"]) for each in found]
 
-    def kept(self) -> list[str]:
-        """The ids of the events that are kept."""
-        if not self.database.exists():
-            return []
-        with closing(sqlite3.connect(self.database)) as connection:
-            return [row[0] for row in connection.execute("SELECT id FROM inbox ORDER BY rowid")]
 
-    def wait_for(self, *ids: str) -> None:
-        """Return when just these events are kept, in their order; the receiver's file tells nobody of it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.kept() != [*ids]:
-            assert time.monotonic() < deadline, self.kept()
-            time.sleep(0.05)
+def until(wanted: object, seen: Callable[[], object]) -> None:
+    """Return when what is seen is what is wanted; neither the receiver's file nor the service tells anybody of it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (found := seen()) != wanted:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -108,47 +131,140 @@ def subscriber(service: Served, tmp_path: Path) -> Subscriber:
 
 
 def test_the_receiver_of_the_guide_gets_each_event_once(subscriber: Subscriber) -> None:
-    """Also what was published while it did not run, and after its secret was changed."""
+    """Also what failed while it did not run, what came after its secret was changed, and what was sent again."""
     subscription = subscriber.subscribe()
-    secret = subscription["secret"]
+    path, secret = f"{SUBSCRIPTIONS}/{subscription['id']}", subscription["secret"]
     with subscriber.receiving(secret):
         subscriber.publish("a")
-        subscriber.wait_for("a")
+        until(["a"], subscriber.kept)
     subscriber.publish("b")
+    until([("a", "delivered"), ("b", "failing")], lambda: subscriber.states(subscription))
     with subscriber.receiving(secret):
-        subscriber.wait_for("a", "b")
-    path = f"{SUBSCRIPTIONS}/{subscription['id']}"
+        until(["a", "b"], subscriber.kept)
     new = subscriber.request("POST", f"{path}/rotate-secret")["secret"]
-    with subscriber.receiving(secret, new):
+    with subscriber.receiving(secret):
         subscriber.publish("c")
-        subscriber.wait_for("a", "b", "c")
+        until(["a", "b", "c"], subscriber.kept)
     with subscriber.receiving(new):
         subscriber.publish("d")
-        subscriber.wait_for("a", "b", "c", "d")
+        until(["a", "b", "c", "d"], subscriber.kept)
         subscriber.request("POST", f"{path}/replay", {"from": "2020-01-01T00:00:00Z"})
-        subscriber.publish("e")
-        subscriber.wait_for("a", "b", "c", "d", "e")
+        twice = [(each, "delivered") for each in "aabbccdd"]
+        until(twice, lambda: subscriber.states(subscription))
+    assert subscriber.kept() == ["a", "b", "c", "d"]
+
+
+# -- The receiver alone; what it is sent is signed by the library of Standard Webhooks --------------------------------
+
+
+@pytest.fixture(scope="module")
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
+    """A receiver whose secret is being changed, shared by tests that each send an event of their own."""
+    inbox = Inbox(tmp_path_factory.mktemp("inbox"))
+    with inbox.receiving(OLD, NEW):
+        yield inbox
+
+
+def event(event_id: str) -> bytes:
+    """An event's text."""
+    return json.dumps({"specversion": "1.0", "id": event_id, "source": "https://example.com/s", "type": "a"}).encode()
+
+
+def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]:
+    """The headers of a delivery that was signed some seconds ago."""
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    signatures = [Webhook(secret).sign("1-1", at, body.decode()) for secret in secrets]
+    headers = {"webhook-id": "1-1", "webhook-timestamp": str(int(at.timestamp()))}
+    return {**headers, "webhook-signature": " ".join(signatures)}
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "status"),
+    ("name", "secrets", "seconds_ago"),
     [
-        ({}, b"{}", 401),
-        ({"webhook-id": "1", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}, b"{}", 401),
-        ({"webhook-id": "1", "webhook-timestamp": "x", "webhook-signature": "v1,AAAA"}, b"{}", 401),
-        ({"webhook-id": "1", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}, b"{}", 401),
+        ("old", [OLD], 0),
+        ("new", [NEW], 0),
+        ("both", [new_secret(), NEW], 0),
+        ("slow", [OLD], 240),
+        ("ahead", [OLD], -240),
     ],
 )
-def test_the_receiver_refuses_what_is_not_signed(
-    subscriber: Subscriber, headers: dict[str, str], body: bytes, status: int
+def test_the_receiver_keeps_what_one_of_its_secrets_has_signed(
+    inbox: Inbox, name: str, secrets: list[str], seconds_ago: float
 ) -> None:
-    """Or was signed long ago, or by another secret."""
-    with subscriber.receiving("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"):
-        request = urllib.request.Request(f"http://127.0.0.1:{subscriber.port}/", body, headers)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=10)
-        with refused.value as answer:
-            assert answer.status == status
+    """Once, also when it comes twice."""
+    for _ in range(2):
+        assert inbox.send(event(name), signed(event(name), *secrets, seconds_ago=seconds_ago))[0] == 200
+    assert inbox.kept().count(name) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "secret", "seconds_ago", "changed"),
+    [
+        ("refused", new_secret(), 0, {}),
+        ("another", OLD, 0, {}),
+        ("refused", OLD, 360, {}),
+        ("refused", OLD, -360, {}),
+        ("refused", OLD, 0, {"webhook-id": "1-2"}),
+        ("refused", OLD, 0, {"webhook-timestamp": "now"}),
+        ("refused", OLD, 0, {"webhook-signature": ""}),
+        ("refused", OLD, 0, {"webhook-signature": "v1,"}),
+    ],
+    ids=["forged", "changed", "stale", "early", "other id", "no time", "no signature", "empty signature"],
+)
+def test_the_receiver_refuses_and_does_not_keep_what_is_not_signed_now(
+    inbox: Inbox, body: str, secret: str, seconds_ago: float, changed: dict[str, str]
+) -> None:
+    """401, whatever the reason."""
+    headers = signed(event(body), secret, seconds_ago=seconds_ago) | changed
+    assert inbox.send(event("refused"), headers)[0] == 401
+    assert "refused" not in inbox.kept()
+
+
+def test_the_receiver_refuses_what_has_no_signature(inbox: Inbox) -> None:
+    """Anybody may find its address."""
+    assert inbox.send(event("refused"), {})[0] == 401
+    assert "refused" not in inbox.kept()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"type": "a"}', b'{"type": "a", "id": "1"}'])
+def test_the_receiver_refuses_what_is_no_event(inbox: Inbox, body: bytes) -> None:
+    """400, though it is signed."""
+    assert inbox.send(body, signed(body, NEW))[0] == 400
+
+
+def test_the_receiver_refuses_what_is_too_large(inbox: Inbox) -> None:
+    """By its length alone: nothing of it is read."""
+    assert inbox.send(b"", {"Content-Length": str(2**30)})[0] == 413
+
+
+def test_the_receiver_takes_the_validation_event_and_does_not_keep_it(inbox: Inbox) -> None:
+    """It is the service's, and about nothing that happened."""
+    body = validation_event("validation-1", "https://example.com/s/1", datetime.now(UTC))
+    assert inbox.send(body, signed(body, NEW))[0] == 200
+    assert "validation-1" not in inbox.kept()
+
+
+def test_the_receiver_speaks_the_handshake(inbox: Inbox) -> None:
+    """It lets in who asks: what counts is the signature."""
+    status, headers = inbox.send(b"", {"WebHook-Request-Origin": "events.example"}, "OPTIONS")
+    assert (status, headers["WebHook-Allowed-Origin"]) == (200, "events.example")
+
+
+def test_the_receiver_does_not_acknowledge_what_it_cannot_keep(tmp_path: Path) -> None:
+    """503, so that the event comes again."""
+    inbox = Inbox(tmp_path)
+    with inbox.receiving(NEW):
+        inbox.database.write_bytes(b"no database" * 1_000)
+        assert inbox.send(event("a"), signed(event("a"), NEW))[0] == 503
+
+
+def test_the_receiver_does_not_start_without_a_secret(tmp_path: Path) -> None:
+    """It would refuse everything, and nobody would see why."""
+    command = [sys.executable, str(RECEIVER), "0", str(tmp_path / "inbox.db")]
+    environment = {**os.environ, "WEBHOOK_SECRETS": ""}
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "WEBHOOK_SECRETS" in ended.stderr
 
 
 def test_what_the_guide_shows_is_what_runs() -> None:

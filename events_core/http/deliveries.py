@@ -87,6 +87,8 @@ def _wanted(document: dict[str, Any], events: Events, stream: Stream) -> replay.
     given = [name for name in ("from", "after", "dead", "delivery") if document.get(name) not in (None, False, "")]
     if len(given) != 1:
         raise bad_field("from", "Exactly one of 'from', 'after', 'dead' and 'delivery' must be defined.")
+    if given[0] in ("dead", "delivery") and document.get("to") is not None:
+        raise bad_field("to", "The field 'to' goes with 'from' and 'after' only.")
     if document.get("dead") not in (None, False):
         if document["dead"] is not True:
             raise bad_field("dead", "The field 'dead' must be true or false.")

@@ -203,7 +203,9 @@ async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: 
         {"from": "2026-01-01T00:00:00"},
         {"from": 7},
         {"dead": "yes"},
+        {"dead": True, "to": "2026-01-01T00:00:00Z"},
         {"delivery": "x"},
+        {"delivery": "1-1", "to": "2026-01-01T00:00:00Z"},
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
     ],
 )

@@ -89,6 +89,14 @@ def test_operations_are_the_triggers_one_to_one() -> None:
     assert {operation["operationId"]: (path, method) for path, method, operation in operations()} == triggers()
 
 
+def test_webhooks_have_names_of_their_own() -> None:
+    """What the service sends is no operation of the API, and no id stands twice."""
+    ids = [node["operationId"] for node in nodes(document()) if "operationId" in node]
+    sent = {one["operationId"] for item in document()["webhooks"].values() for one in item.values()}
+    assert len(ids) == len(set(ids))
+    assert sent == set(ids) - triggers().keys() == {"webhook_event", "webhook_handshake", "webhook_validation"}
+
+
 def test_older_routes_are_deprecated() -> None:
     """An operation is deprecated exactly when it is an older route, and its successes carry the headers."""
     for _, _, operation in operations():
@@ -339,10 +347,11 @@ def test_every_kind_of_problem_has_its_anchor(problem: Problem) -> None:
 
 
 def test_ids_are_unique_and_anchors_lead_somewhere() -> None:
-    """No id stands twice, and each link within the page has its target."""
+    """No id stands twice, and each link within the page has its target, be it one that is rendered."""
     page = Page()
+    named = {f"operation-{node['operationId']}" for node in nodes(document()) if "operationId" in node}
     assert len(page.ids) == len(set(page.ids))
-    assert {url[1:] for url in page.urls if url.startswith("#")} <= set(page.ids)
+    assert {url[1:] for url in page.urls if url.startswith("#")} <= set(page.ids) | named
 
 
 def test_the_page_refers_to_nothing_external() -> None:

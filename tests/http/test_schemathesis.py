@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -24,7 +26,8 @@ from schemathesis.specs.openapi.checks import (
 
 from local.host import ROOT
 from local.listener import listen, url_of
-from tests.support.service import APP_RESOURCE, app_event, event, running
+from tests.support.service import APP_RESOURCE, app_event, event, instance_source, running
+from tests.support.subscribing import SUBSCRIPTIONS
 
 CHECKS = [
     not_a_server_error,
@@ -35,6 +38,8 @@ CHECKS = [
 ]
 SCOPES = ("altinn:events.publish.admin", "altinn:events.subscribe", "altinn:events.erase", "altinn:events/ttd")
 EXAMPLES = 20
+KNOWN_EVENT, KNOWN_SOURCE = "e1", instance_source()
+TRACE, VALIDATE = "/events/api/v1/events/{id}/trace", f"{SUBSCRIPTIONS}/validate/{{id}}"
 
 DOCUMENT = json.loads((ROOT / "events_core/http/static/openapi.json").read_text())
 METHODS = {"get", "put", "post", "delete", "patch"}
@@ -48,6 +53,11 @@ OPERATIONS = [
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 
+def subscription_for(name: str) -> dict[str, str]:
+    """What to subscribe to; the same under the same name."""
+    return {"endPoint": f"https://subscriber.example/{name}", "resourceFilter": APP_RESOURCE}
+
+
 class Served:
     """The service on a port of its own, in a thread of its own."""
 
@@ -57,6 +67,7 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self.url = ""
         self.headers: dict[str, str] = {}
+        self.platform_token = ""
 
     def start(self) -> None:
         """Return when it listens."""
@@ -68,10 +79,32 @@ class Served:
         self._server.should_exit = True
         self._thread.join()
 
+    def headers_for(self, path: str) -> dict[str, str]:
+        """The tokens of whoever may do what a path is for."""
+        return {**self.headers, "PlatformAccessToken": self.platform_token} if path == VALIDATE else self.headers
+
+    def make_known(self, case: schemathesis.Case[Any], path: str, method: str) -> None:
+        """Let a request be about an event or a subscription that there is."""
+        if path == TRACE:
+            case.path_parameters = {"id": KNOWN_EVENT}
+            case.query = {**case.query, "source": KNOWN_SOURCE}
+        elif path.startswith(f"{SUBSCRIPTIONS}/"):
+            case.path_parameters = {"id": self._subscription(method)}
+
+    def _subscription(self, name: str) -> int:
+        """The id of a subscription of this name, made unless it stands."""
+        headers = {**self.headers, "Content-Type": "application/json"}
+        asked = Request(self.url + SUBSCRIPTIONS, json.dumps(subscription_for(name)).encode(), headers)  # POST
+        with urlopen(asked, timeout=10) as answer:
+            return int(json.load(answer)["id"])
+
     async def _serve(self) -> None:
         async with running(self._data_dir, self._monkeypatch, EVENTS_ANONYMOUS_APPS="ttd/apps-test") as service:
-            await service.publish(event(), event(), app_event(id="e1", resource=APP_RESOURCE))
-            self.headers = {"Authorization": f"Bearer {service.org(*SCOPES)}", "PlatformAccessToken": service.app()}
+            token, known = service.org(*SCOPES), app_event(id=KNOWN_EVENT, source=KNOWN_SOURCE, resource=APP_RESOURCE)
+            await service.request("POST", SUBSCRIPTIONS, token=token, json_body=subscription_for("get"))
+            await service.publish(event(), event(), known)
+            self.headers = {"Authorization": f"Bearer {token}", "PlatformAccessToken": service.app()}
+            self.platform_token = service.app("platform/events")
             listener = listen("127.0.0.1", 0)
             self._server = uvicorn.Server(uvicorn.Config(service._application, log_config=None, lifespan="off"))
             self.url = url_of(listener)
@@ -91,11 +124,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
 def test_every_answer_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
-    """Whatever is sent, well-formed or not: no 500, a documented status, media type, headers and body."""
+    """Whatever is sent, well-formed or not, about what there is or not: no 500, a documented status, type and body."""
 
     @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(case=SCHEMA[path][method].as_strategy(generation_mode=mode))
-    def answers(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(base_url=served.url, headers=served.headers, checks=CHECKS, timeout=10)
+    @given(case=SCHEMA[path][method].as_strategy(generation_mode=mode), known=st.booleans())
+    def answers(case: schemathesis.Case[Any], *, known: bool) -> None:
+        if known:
+            served.make_known(case, path, method)
+        case.call_and_validate(base_url=served.url, headers=served.headers_for(path), checks=CHECKS, timeout=10)
 
     answers()

@@ -59,6 +59,18 @@ def assert_documented(
     _assert_body(where, response.get("content", {}), present.get("content-type", ""), body)
 
 
+def assert_webhook(name: str, method: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Fail unless the document describes this request to an endpoint as its webhook `name`: headers and body."""
+    where = f"{method} {name}"
+    operation = document()["webhooks"][name][method.lower()]
+    documented = {parameter["name"].lower(): parameter for parameter in map(resolved, operation["parameters"])}
+    undocumented = {each for each in headers if each.startswith("webhook-")} - documented.keys()
+    assert not undocumented, f"{where}: {sorted(undocumented)} not documented"
+    _assert_headers(where, documented, headers)
+    content = operation.get("requestBody", {}).get("content", {})
+    _assert_body(where, content, headers.get("content-type", ""), body)
+
+
 def _operation(method: str, path_template: str) -> dict[str, Any]:
     components = document()["components"]["responses"]
     path = document()["paths"].get(path_template)

@@ -1,0 +1,266 @@
+"""The OpenAPI document's subscriptions, held against real answers, and its webhooks against what endpoints receive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+
+from events_core.delivery import State
+from events_core.webhook import body_for, headers_for, new_secret
+from tests.support.asgi import Answer
+from tests.support.openapi import assert_documented, assert_webhook, document
+from tests.support.service import ANCIENT, APP_RESOURCE, PUBLISH, RESOURCE, Service, instance_source, running
+from tests.support.subscribing import LOOPBACK, SUBSCRIPTIONS, asked, deliveries_of, published, settled, subscribed
+from tests.support.webhook_server import Received, WebhookServer
+
+ONE = f"{SUBSCRIPTIONS}/{{id}}"
+VALIDATE = f"{SUBSCRIPTIONS}/validate/{{id}}"
+DELIVERIES, REPLAY, ROTATE = f"{ONE}/deliveries", f"{ONE}/replay", f"{ONE}/rotate-secret"
+TRACE = f"{PUBLISH}/{{id}}/trace"
+ENDPOINT = "https://subscriber.example/events"
+NEEDED = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE}
+SCHEMAS: Mapping[str, Any] = document()["components"]["schemas"]
+
+
+@pytest.fixture
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """The service, which may deliver to loopback."""
+    async with running(tmp_path, monkeypatch, **LOOPBACK) as service:
+        yield service
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[WebhookServer]:
+    """An endpoint that takes everything."""
+    async with WebhookServer() as receiver:
+        yield receiver
+
+
+async def documented(
+    service: Service, method: str, template: str, status: int, of: object = "", *, query: str = "", **sent: Any
+) -> Answer:
+    """The answer to a request, held against the document; `of` is the id in the path, its owner asks unless told."""
+    who = {} if "platform_token" in sent else {"token": service.org()}
+    target = template.replace("{id}", quote(str(of), safe="")) + query
+    answer = await service.request(method, target, **{**who, **sent})
+    assert answer.status == status, answer.body
+    assert_documented(method, template, answer.status, answer.headers, answer.body)
+    return answer
+
+
+def members(schema: str) -> set[str]:
+    """The members that the document gives an object."""
+    return set(SCHEMAS[schema]["properties"])
+
+
+# -- Answers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_making_a_subscription_is_documented(service: Service) -> None:
+    """201 with all of its members and the secret, 200 the next time without."""
+    new = await documented(service, "POST", SUBSCRIPTIONS, 201, json_body=NEEDED)
+    again = await documented(service, "POST", SUBSCRIPTIONS, 200, json_body=NEEDED)
+    assert new.json().keys() == members("Subscription") | members("NewSubscription")
+    assert again.json().keys() == members("Subscription")
+    assert new.json()["validation"].keys() == members("Validation")
+
+
+async def test_seeing_subscriptions_is_documented(service: Service) -> None:
+    """One of them, an empty list, and a list that goes on."""
+    await documented(service, "GET", SUBSCRIPTIONS, 200)
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "GET", ONE, 200, number)
+    page = await documented(service, "GET", SUBSCRIPTIONS, 200, query="?size=1")
+    assert page.json().keys() == members("SubscriptionList")
+    assert "next" in page.headers
+
+
+async def test_changing_a_subscription_is_documented(service: Service) -> None:
+    """Paused, validated by the platform, given another secret, and ended."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "PATCH", ONE, 200, number, json_body={"paused": True})
+    await documented(service, "PUT", VALIDATE, 200, number, platform_token=service.app("platform/events"))
+    await documented(service, "POST", ROTATE, 200, number)
+    await documented(service, "DELETE", ONE, 200, number)
+
+
+async def test_deliveries_are_documented(service: Service, receiver: WebhookServer) -> None:
+    """With an attempt that succeeded and one that did not, and as an empty list."""
+    number = (await subscribed(service, receiver))["id"]
+    await documented(service, "GET", DELIVERIES, 200, number)
+    await published(service)
+    await settled()
+    broken = await subscribed(service, receiver, path="/broken")
+    receiver.answer = lambda _: None
+    await published(service)
+    await settled()
+    page = await documented(service, "GET", DELIVERIES, 200, number)
+    failing = await documented(service, "GET", DELIVERIES, 200, broken["id"], query="?state=failing")
+    assert page.json().keys() == members("DeliveryList")
+    for delivery in page.json()["deliveries"] + failing.json()["deliveries"]:
+        assert delivery.keys() == members("Delivery")
+        assert delivery["attempts"][0].keys() == members("Attempt")
+    (attempt,) = failing.json()["deliveries"][0]["attempts"]
+    assert f"`{attempt['error']}`" in SCHEMAS["Attempt"]["properties"]["error"]["description"]
+
+
+async def test_traces_are_documented(service: Service, receiver: WebhookServer) -> None:
+    """From the registration to the delivery."""
+    await subscribed(service, receiver)
+    source = instance_source()
+    (name,) = await published(service, source=source)
+    await settled()
+    query = f"?{urlencode({'source': source})}"
+    answer = await documented(service, "GET", TRACE, 200, name, query=query, platform_token=service.app())
+    entries = answer.json()["entries"]
+    assert {entry["activity"] for entry in entries} == {"registered", "matched", "attempted", "delivered"}
+    assert all(entry.keys() == members("TraceEntry") for entry in entries)
+
+
+REPLAYS: list[tuple[dict[str, Any], bool]] = [
+    ({"from": ANCIENT}, True),
+    ({"from": ANCIENT, "to": "2030-01-01T00:00:00Z"}, True),
+    ({"after": "unknown"}, True),
+    ({"after": "unknown", "to": "2030-01-01T00:00:00Z"}, True),
+    ({"dead": True}, True),
+    ({}, False),
+    ({"to": "2030-01-01T00:00:00Z"}, False),
+    ({"from": ANCIENT, "after": "unknown"}, False),
+    ({"after": "unknown", "dead": True}, False),
+    ({"from": "yesterday"}, False),
+    ({"from": 7}, False),
+    ({"dead": "yes"}, False),
+    ({"delivery": "yes"}, False),
+]
+
+
+@pytest.mark.parametrize(("body", "valid"), REPLAYS, ids=str)
+async def test_replays_are_described_as_they_are_taken(service: Service, body: dict[str, Any], *, valid: bool) -> None:
+    """What the document allows is answered with 202, and what it does not with 400."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "POST", REPLAY, 202 if valid else 400, number, json_body=body)
+    assert OAS31Validator({**SCHEMAS["ReplayRequest"], "components": document()["components"]}).is_valid(body) == valid
+
+
+async def test_the_replay_of_a_delivery_is_documented(service: Service, receiver: WebhookServer) -> None:
+    """By the id of a list, and 404 for one that there is not."""
+    number = (await subscribed(service, receiver))["id"]
+    await published(service)
+    await settled()
+    (delivery,) = await deliveries_of(service, number)
+    await documented(service, "POST", REPLAY, 202, number, json_body={"delivery": delivery["id"]})
+    await documented(service, "POST", REPLAY, 404, number, json_body={"delivery": f"{number}-999999"})
+
+
+async def test_refusals_are_documented(service: Service) -> None:
+    """Of bodies and parameters, by tokens and rights, and of what there is not."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "POST", SUBSCRIPTIONS, 400, json_body={"resourceFilter": APP_RESOURCE})
+    await documented(service, "POST", SUBSCRIPTIONS, 403, json_body={**NEEDED, "resourceFilter": RESOURCE})
+    await documented(service, "GET", SUBSCRIPTIONS, 400, query="?after=x")
+    await documented(service, "PATCH", ONE, 400, number, json_body={"paused": "no"})
+    await documented(service, "GET", DELIVERIES, 400, number, query="?state=lost")
+    await documented(service, "PUT", VALIDATE, 403, number, platform_token=service.app())
+    await documented(service, "PUT", VALIDATE, 404, 999, platform_token=service.app("platform/events"))
+    await documented(service, "GET", TRACE, 400, "unknown")
+    await documented(service, "GET", TRACE, 404, "unknown", query="?source=unknown")
+
+
+@pytest.mark.parametrize(
+    ("method", "template", "body"),
+    [
+        ("GET", ONE, None),
+        ("PATCH", ONE, {"paused": True}),
+        ("DELETE", ONE, None),
+        ("GET", DELIVERIES, None),
+        ("POST", REPLAY, {"dead": True}),
+        ("POST", ROTATE, None),
+    ],
+)
+async def test_whose_a_subscription_is_not_gets_documented_answers(
+    service: Service, method: str, template: str, body: object
+) -> None:
+    """401 without a token, 403 for another consumer, and 404 for what there is not."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, method, template, 401, number, json_body=body, token=None)
+    await documented(service, method, template, 403, number, json_body=body, token=service.org(org="skd"))
+    await documented(service, method, template, 404, number + 1, json_body=body)
+
+
+@pytest.mark.parametrize(("method", "template"), [("POST", SUBSCRIPTIONS), ("PATCH", ONE), ("POST", REPLAY)])
+async def test_bodies_that_are_not_taken_get_documented_answers(service: Service, method: str, template: str) -> None:
+    """413 for one that is too large, 415 for one that is no JSON."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    large = b" " * 70_000
+    await documented(service, method, template, 413, number, body=large, content_type="application/json")
+    await documented(service, method, template, 415, number, body=b"{}", content_type="text/plain")
+
+
+async def test_a_decision_point_that_is_down_is_documented(service: Service) -> None:
+    """503 when a subscription is made."""
+    service.pdp.status = 500
+    await documented(service, "POST", SUBSCRIPTIONS, 503, json_body=NEEDED)
+
+
+def test_states_are_those_of_deliveries() -> None:
+    """The document lists every state that a delivery can have."""
+    assert set(SCHEMAS["DeliveryState"]["enum"]) == {state.value for state in State}
+
+
+# -- Webhooks ---------------------------------------------------------------------------------------------------------
+
+
+def held(name: str, received: Received) -> None:
+    """Hold what an endpoint received against the document."""
+    assert_webhook(name, received.method, received.headers, received.body)
+
+
+async def test_what_an_endpoint_receives_is_documented(service: Service, receiver: WebhookServer) -> None:
+    """The handshake, the validation, and an event; for a while after a rotation with two signatures."""
+    number = (await subscribed(service, receiver))["id"]
+    await published(service)
+    await settled()
+    await documented(service, "POST", ROTATE, 200, number)
+    await published(service, data={"a": 1.0})
+    await settled()
+    handshake, validation, first, second = receiver.received
+    held("validation", handshake)
+    held("validation", validation)
+    held("event", first)
+    held("event", second)
+    assert second.headers["webhook-signature"].count("v1,") == 2
+
+
+def test_what_slack_receives_is_documented() -> None:
+    """Its envelope, of an event and of a validation."""
+    body, content_type = body_for("https://hooks.slack.com/services/T0/B0/x", b'{"specversion": "1.0"}')
+    for name, message_id in (("event", "7-1201r2"), ("validation", "validation-7-1-0")):
+        sent = headers_for(message_id, 1_795_710_148, body, content_type, [new_secret()])
+        assert_webhook(name, "POST", {header.lower(): value for header, value in sent.items()}, body)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"webhook-id": None},
+        {"webhook-id": "1201"},
+        {"webhook-timestamp": "2026-11-26T15:02:28Z"},
+        {"webhook-signature": "v1,short"},
+        {"webhook-trace": "1"},
+        {"content-type": "text/plain"},
+    ],
+    ids=str,
+)
+def test_an_undescribed_webhook_fails(broken: dict[str, str | None]) -> None:
+    """The judge refuses a header that is missing, wrong or not described, and another content type."""
+    body, content_type = body_for("https://hooks.slack.com/", b"{}")
+    good = {name.lower(): value for name, value in headers_for("7-1", 1, body, content_type, [new_secret()]).items()}
+    assert_webhook("event", "POST", good, body)
+    headers = {name: value for name, value in {**good, **broken}.items() if value is not None}
+    with pytest.raises(AssertionError, match="POST event"):
+        assert_webhook("event", "POST", headers, body)
