@@ -292,6 +292,13 @@ async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[Messages]
     wakeups.set(await background.sweep_deliveries(timer))
 
 
+@app.function_name("measure")
+@app.timer_trigger(arg_name="timer", schedule="30 * * * * *")
+async def measure(timer: func.TimerRequest) -> None:
+    """Every minute: report what alerts read."""
+    await background.measure(timer)
+
+
 @app.function_name("retention")
 @app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
 async def retention(timer: func.TimerRequest) -> None:

@@ -25,6 +25,8 @@ from events_core.errors import EventsError, Problem
 from events_core.fan_out import FanOut
 from events_core.feed import CursorCodec
 from events_core.follow_up import FollowUp
+from events_core.gauges import Gauges
+from events_core.measure import Measure
 from events_core.ports import DecisionPoint, EventStore, PartyRegister, StreamLedger, TokenVerifier
 from events_core.publish import Publisher
 from events_core.subscribe import Subscriber
@@ -63,6 +65,8 @@ class Events:
     subscriber: Subscriber
     deliverer: Deliverer
     tracer: Tracer
+    measure: Measure
+    report: Callable[[Gauges], None]
     bell: Bell
     webhooks: HttpWebhookSender
 
@@ -129,7 +133,8 @@ def compose(settings: Settings) -> Events:
         SettingsError: when a file that a setting names cannot be used.
         EventsError: UNAVAILABLE when the store cannot be opened.
     """
-    from events_core.adapters.http_client import HttpClient  # noqa: PLC0415 - no work at import
+    from events_core.adapters.gauges import report  # noqa: PLC0415 - no work at import
+    from events_core.adapters.http_client import HttpClient  # noqa: PLC0415
 
     client = HttpClient()
     credential = _credential(settings, client)
@@ -157,6 +162,8 @@ def compose(settings: Settings) -> Events:
         subscriber=_subscriber(settings, opened, authorization, register, delivering),
         deliverer=delivering.deliverer,
         tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
+        measure=Measure(opened.ledger, opened.deliveries, delivering.directory, microseconds_now),
+        report=partial(report, quietly=settings.development),
         bell=delivering.bell,
         webhooks=delivering.webhooks,
     )

@@ -80,6 +80,16 @@ async def sweep_deliveries(_: object) -> list[str]:
     return events.bell.rung()
 
 
+async def measure(_: object) -> None:
+    """Report how the service is.
+
+    Raises:
+        EventsError: UNAVAILABLE when the store does not answer.
+    """
+    events = await app.current()
+    events.report(await events.measure())
+
+
 async def retention(_: object) -> None:
     """Remove the events that are older than they are kept, and deliveries that came to their end 30 days ago.
 

@@ -61,6 +61,15 @@ class Lease:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A lane in which an attempt has been due since a moment, microseconds since the epoch."""
+
+    lane: Lane
+    since: int
+    breaker: Breaker
+
+
 class DeliveryStore(Protocol):
     """Deliveries of subscriptions, and the lanes in which they wait, durable.
 
@@ -83,6 +92,12 @@ class DeliveryStore(Protocol):
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due and that nobody serves, those that have been due for the longest first."""
+
+    async def overdue(self, now: int) -> Sequence[Overdue]:
+        """Every lane in which an attempt is due, also one that is put off or served; since when, to within a turn."""
+
+    async def dead(self) -> int:
+        """How many deliveries are dead."""
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; None while another lease on it runs, and when there is no such lane."""

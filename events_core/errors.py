@@ -109,6 +109,13 @@ def too_many_requests(detail: str, retry_after: int) -> EventsError:
     return EventsError(Problem.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after)})
 
 
+class StreamHoleError(EventsError):
+    """503: a row of a stream is missing though rows after it stand; readers stop before it."""
+
+    def __init__(self) -> None:
+        super().__init__(Problem.UNAVAILABLE, "A part of the stream is missing.", (), {"Retry-After": "60"})
+
+
 def unavailable(detail: str, retry_after: int = 5) -> EventsError:
     """503: a dependency is down or slow, nothing was lost; ask again in `retry_after` seconds."""
     return EventsError(Problem.UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})

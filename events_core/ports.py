@@ -202,6 +202,9 @@ class StreamLedger(Protocol):
         """The next rows in their order, tombstones among them, without a gap; none only at the end of the stream.
 
         Where retention has removed rows it goes on with the oldest that is kept.
+
+        Raises:
+            StreamHoleError: when the next row is missing, for too long to be on its way.
         """
 
     async def end(self, stream: Stream) -> int:
@@ -229,6 +232,13 @@ class StreamLedger(Protocol):
 
     async def behind(self) -> Sequence[Stream]:
         """The resource streams that hold more than their checkpoint says; looks at every stream."""
+
+    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
+        """Resource streams that may hold more than their checkpoint says, with it: `most`, for a look each minute.
+
+        Those that are owed come first, then those whose checkpoint moved last: whatever stops all streams from being
+        followed shows in these.
+        """
 
     async def parked(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""

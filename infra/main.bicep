@@ -184,6 +184,18 @@ module endpoints 'modules/endpoints.bicep' = if (privateNetwork) {
   }
 }
 
+module alerts 'modules/alerts.bicep' = {
+  scope: group
+  params: {
+    name: name
+    location: location
+    tags: everyTag
+    workspaceId: monitoring.outputs.workspaceId
+    cosmosAccountId: cosmos.outputs.accountId
+    actionGroupId: monitoring.outputs.actionGroupId
+  }
+}
+
 module functions 'modules/functions.bicep' = {
   scope: group
   params: {

@@ -10,12 +10,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 VALUES = {
-    *("altinn", "cloudevent", "delivery", "endpoint", "errors", "feed", "identity", "rfc", "subscription", "trace"),
+    *(
+        "altinn",
+        "cloudevent",
+        "delivery",
+        "endpoint",
+        "errors",
+        "feed",
+        "gauges",
+        "identity",
+        "rfc",
+        "subscription",
+        "trace",
+    ),
     *("subscription_rules", "webhook", "xacml", "xacml_response"),
 }
 USE_CASES = {
     *("answers", "authorization", "delivery_ports", "follow_up", "ports", "publish", "read_feed", "wakeups"),
-    *("attempt", "bell", "deliver", "directory", "fan_out", "replay", "subscribe", "trace_event", "turns"),
+    *("attempt", "bell", "deliver", "directory", "fan_out", "measure", "replay", "subscribe", "trace_event", "turns"),
     "validate_endpoint",
 }
 FRAMEWORKS = {"azure", "aiohttp", "sqlite3", "pydantic", "jwt", "msal", "starlette", "uvicorn", "typer"}

@@ -29,6 +29,7 @@ TYPES = {
     "Microsoft.Insights/actionGroups": ("monitor", "ActionGroupResource"),
     "Microsoft.Insights/components": ("applicationinsights", "ApplicationInsightsComponent"),
     "Microsoft.Insights/metricAlerts": ("monitor", "MetricAlertResource"),
+    "Microsoft.Insights/scheduledQueryRules": ("monitor", "ScheduledQueryRuleResource"),
     "Microsoft.KeyVault/vaults": ("keyvault", "VaultCreateOrUpdateParameters"),
     "Microsoft.ManagedIdentity/userAssignedIdentities": ("msi", "Identity"),
     "Microsoft.Network/privateDnsZones": ("privatedns", "PrivateZone"),

@@ -1,4 +1,4 @@
-metadata description = 'Logs, Application Insights with Entra authentication, and alerts on what the service tells of itself.'
+metadata description = 'Logs, Application Insights with Entra authentication, and whom alerts tell.'
 
 @description('What names end with.')
 param name string
@@ -56,35 +56,6 @@ resource actions 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-resource failures 'Microsoft.Insights/metricAlerts@2018-03-01' = {
-  name: 'alert-${name}-failed-requests'
-  location: 'global'
-  tags: tags
-  properties: {
-    description: 'Requests fail: 5xx. The health route and the logs say why.'
-    severity: 1
-    enabled: true
-    scopes: [insights.id]
-    evaluationFrequency: 'PT1M'
-    windowSize: 'PT5M'
-    criteria: {
-      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
-      allOf: [
-        {
-          name: 'failed'
-          criterionType: 'StaticThresholdCriterion'
-          metricName: 'requests/failed'
-          metricNamespace: 'microsoft.insights/components'
-          operator: 'GreaterThan'
-          threshold: 10
-          timeAggregation: 'Count'
-        }
-      ]
-    }
-    actions: [{ actionGroupId: actions.id }]
-  }
-}
-
 @description('The name of the Application Insights component.')
 output insightsName string = insights.name
 
@@ -93,3 +64,6 @@ output connectionString string = insights.properties.ConnectionString
 
 @description('What alerts of other modules act by.')
 output actionGroupId string = actions.id
+
+@description('The resource id of the workspace that holds the logs.')
+output workspaceId string = workspace.id

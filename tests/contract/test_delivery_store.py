@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -296,3 +297,41 @@ async def test_old_ones_go_and_dead_ones_stay_with_their_event(tmp_path: Path) -
         assert at(await store.page(1, (0, 0), 10)) == [2, 4]
         assert await store.expire(NOW, NOW + 3) == 1
         assert at(await store.page(1, (0, 0), 10)) == [4]
+
+
+# -- Measuring --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_due_is_told_with_since_when(store: DeliveryStore) -> None:
+    """Of each lane, whether or not somebody serves it; what is due later is not."""
+    await store.record([delivery(1), delivery(9)], NOW)
+    await store.record([delivery(1, Lane(2))], NOW + 5)
+    await store.record([delivery(1, Lane(3), next_attempt=NOW + 90 * SECOND, state=State.FAILING)], NOW)
+    await _given_back(store, Lane(3))
+    await leased(store)
+    now = NOW + 60 * SECOND
+    found = {each.lane: (each.since, each.breaker) for each in await store.overdue(now)}
+    assert {*found} == {LANE, Lane(2)}
+    assert all(NOW <= since <= NOW + 5 for since, _ in found.values())
+
+
+async def test_what_is_due_is_told_with_how_the_endpoint_is(store: DeliveryStore) -> None:
+    """As whoever served it last left it, also when it is put off."""
+    await store.record([delivery(1)], NOW)
+    breaker = Breaker(25, NOW + 60 * SECOND)
+    await store.give_back(await leased(store), breaker, now=NOW, at=breaker.open_until)
+    (found,) = await store.overdue(NOW + SECOND)
+    assert (found.lane, found.since, found.breaker) == (LANE, NOW, breaker)
+
+
+async def test_dead_deliveries_are_counted(store: DeliveryStore) -> None:
+    """Those of all subscriptions."""
+    assert await store.dead() == 0
+    dead: dict[str, Any] = {"state": State.DEAD, "next_attempt": None, "settled": NOW}
+    await store.record([delivery(1, **dead), delivery(2), delivery(3, **dead)], NOW)
+    await store.record([delivery(9, Lane(2), **dead)], NOW)
+    assert await store.dead() == 3
+
+
+async def _given_back(store: DeliveryStore, lane: Lane) -> None:
+    await store.give_back(await leased(store, lane), Breaker(), now=NOW)

@@ -214,6 +214,20 @@ async def test_streams_that_hold_events_back_are_listed(place: Place) -> None:
     assert await ledger.parked() == []
 
 
+async def test_those_that_may_be_behind_come_with_their_checkpoints(place: Place) -> None:
+    """Those that are owed first, as many as are asked for, and every one that is behind."""
+    ledger, resources = place.ledger, [f"{APP}-{n}" for n in range(4)]
+    await place.publishing.append([event(resource=each) for each in resources])
+    streams = [Stream.of_resource(each) for each in resources]
+    owed = streams[1]
+    await ledger.advance(owed, await ledger.checkpoint(owed), 0, owed=True, parked=())
+    found = await ledger.suspects(10)
+    assert {stream for stream, _ in found} == {*streams}
+    assert found[0][0] == owed
+    assert [await ledger.checkpoint(stream) for stream, _ in found] == [seen for _, seen in found]
+    assert len(await ledger.suspects(2)) == 2
+
+
 async def test_what_goes_nowhere_is_told(place: Place) -> None:
     """Of a stream as of its events; a stream that holds nothing ends at its start."""
     ledger = place.ledger

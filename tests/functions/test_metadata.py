@@ -96,7 +96,7 @@ def test_the_sample_settings_disable_what_needs_a_connection() -> None:
     """`func start` with the sample runs no trigger that needs storage."""
     values = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
     background = {name for name in TRIGGERS if name not in HTTP}
-    assert background == {"compare", "deliver", "follow_up", "retention", "sweep", "sweep_deliveries"}
+    assert background == {"compare", "deliver", "follow_up", "measure", "retention", "sweep", "sweep_deliveries"}
     assert all(values[f"AzureWebJobs.{name}.Disabled"] == "true" for name in background)
 
 

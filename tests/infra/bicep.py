@@ -25,6 +25,9 @@ _FUNCTIONS = _DECORATORS | {
 _BICEP = frozenset({"name", "parent", "scope", "dependsOn", "location", "tags"})
 _OPEN = frozenset({"tags", "identity"})
 INFRA = Path(__file__).resolve().parents[2] / "infra"
+_LIMIT = re.compile(r"@(m(?:in|ax)(?:Length|Value))\((\d+)\)")
+_KINDS = {"string": "string", "number": "int", "boolean": "bool", "array": "array", "object": "object"}
+"""The type of what is written, by the grammar's name for it."""
 _ASSIGNED = re.compile(rb"^param (?=\w+ =)", re.MULTILINE)
 
 
@@ -53,11 +56,16 @@ def properties(node: Node) -> dict[str, Node]:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: whether it has to be given, and the values that it may have, if only some."""
+    """A parameter: its type, whether it has to be given, and the values that it may have, if only some.
 
+    `limits` are those of its decorators: `minLength`, `maxLength`, `minValue`, `maxValue`.
+    """
+
+    type: str
     required: bool
     allowed: tuple[str, ...] = ()
     described: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,9 @@ class File:
                 has_default = len(node.named_children) > 2
                 allowed = re.search(r"@allowed\(\[(.*?)\]\)", decorators, re.DOTALL)
                 values = tuple(re.findall(r"'([^']*)'", allowed[1])) if allowed else ()
-                found[text(node.named_children[0])] = Parameter(not has_default, values, "@description" in decorators)
+                limits = {name: int(value) for name, value in _LIMIT.findall(decorators)}
+                name, kind = map(text, node.named_children[:2])
+                found[name] = Parameter(kind, not has_default, values, "@description" in decorators, limits)
             decorators = text(node) if node.type == "decorators" else ""
         return found
 
@@ -229,9 +239,33 @@ def wrong_values(file: File, main: File) -> list[str]:
     for name, parameter in main.parameters.items():
         if parameter.required and name not in given:
             wrong.append(f"{file.path.name}: the parameter {name} is missing")
-        if name in given and parameter.allowed and unquoted(given[name].named_children[1]) not in parameter.allowed:
-            wrong.append(f"{file.path.name}: {name} is none of {', '.join(parameter.allowed)}")
+        if name in given:
+            wrong += [
+                f"{file.path.name}: {name} {each}" for each in _faults_of(given[name].named_children[1], parameter)
+            ]
     return wrong
+
+
+def _faults_of(value: Node, parameter: Parameter) -> Iterator[str]:
+    """What is wrong with a parameter's value."""
+    kind = _KINDS.get(value.type)
+    if kind != parameter.type:
+        yield f"is no {parameter.type}"
+        return
+    if parameter.allowed and unquoted(value) not in parameter.allowed:
+        yield f"is none of {', '.join(parameter.allowed)}"
+    if kind == "string":
+        length, unit = len(unquoted(value)), "Length"
+    elif kind == "array":
+        length, unit = len(value.named_children), "Length"
+    elif kind == "int":
+        length, unit = int(text(value)), "Value"
+    else:
+        return
+    if length < parameter.limits.get(f"min{unit}", length):
+        yield f"is below min{unit}"
+    if length > parameter.limits.get(f"max{unit}", length):
+        yield f"is above max{unit}"
 
 
 def at(body: Node, path: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 import function_app
 from events_core.adapters.cosmos.containers import CONTAINERS, Container
+from events_core.adapters.gauges import MESSAGE
+from events_core.gauges import Gauges
 from events_core.settings import _REQUIRED_WHEN_DEPLOYED, VARIABLES
 from local.host import ROOT, functions_of
 from tests.infra.bicep import File, at, faults, nodes, properties, text, unquoted, wrong_values
@@ -85,6 +88,7 @@ PLANTED = {
     ),
     "a property of another type is used": ("vault", "enableSoftDelete:", "httpsOnly:", "has no property httpsOnly"),
     "a resource type is misspelt": ("network", "virtualNetworks@", "virtualNetwork@", "is not in the list of resource"),
+    "a property of an alert is misspelt": ("alerts", "windowSize:", "windowsSize:", "has no property windowsSize"),
     "a parameter is not described": ("network", "@description('Tags.')\n", "", "the parameter tags is not described"),
 }
 
@@ -111,6 +115,12 @@ def test_a_planted_error_is_found(planted: str, tmp_path: Path) -> None:
         ("param location = 'norwayeast'\n", "", "the parameter location is missing"),
         ("= 'prod'", "= 'production'", "environmentName is none of dev, test, prod"),
         ("= 'Continuous30Days'", "= 'Continuous3Days'", "backupTier is none of Continuous7Days, Continuous30Days"),
+        ("= 'https://platform.prod.example'", "= 'https'", "baseUrl is below minLength"),
+        ("param maxThroughput = 4000", "param maxThroughput = 400", "maxThroughput is below minValue"),
+        ("param maxThroughput = 4000", "param maxThroughput = '4000'", "maxThroughput is no int"),
+        ("param alwaysReady = 1", "param alwaysReady = 21", "alwaysReady is above maxValue"),
+        ("param zoneRedundant = true", "param zoneRedundant = 'yes'", "zoneRedundant is no bool"),
+        ("= 'norwayeast'", "= 'norwayeast'\nparam prefix = 'events-of-ours'", "prefix is above maxLength"),
     ],
 )
 def test_a_wrong_parameter_of_an_environment_is_found(was: str, is_now: str, said: str, tmp_path: Path) -> None:
@@ -186,6 +196,29 @@ def test_the_queues_are_those_of_the_functions() -> None:
     names = File.read(INFRA / "modules/storage.bicep").declared("variable")["queueNames"]
     made = [unquoted(node) for node in nodes(names) if node.type == "string"]
     assert made == [function_app.QUEUE, f"{function_app.QUEUE}-poison"]
+
+
+def test_each_gauge_has_an_alert() -> None:
+    """By the name that the code gives it; a gauge that nobody looks at is no use, and neither is the reverse."""
+    source = (INFRA / "modules/alerts.bicep").read_text()
+    assert set(re.findall(r"line\.(\w+)", source)) - {"message"} == {each.name for each in fields(Gauges)}
+    assert f'Message has "{MESSAGE}"' in source
+    assert f'line.message == "{MESSAGE}"' in source
+
+
+def test_a_hole_that_a_reader_meets_is_an_alert() -> None:
+    """By the words of the log."""
+    words = "A stream has a hole"
+    assert f'Message has "{words}"' in (INFRA / "modules/alerts.bicep").read_text()
+    assert words in (ROOT / "events_core/adapters/cosmos/reader.py").read_text()
+
+
+def test_the_lines_that_alerts_read_are_never_sampled() -> None:
+    """Nor left out for their level; the host's own lines about each call are, since there would be too many."""
+    logging = json.loads((ROOT / "host.json").read_text())["logging"]
+    assert "Trace" in logging["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
+    assert logging["logLevel"]["Function.*.User"] == "Information"
+    assert logging["logLevel"]["Function"] == "Warning"
 
 
 # -- As we want it ----------------------------------------------------------------------------------------------------

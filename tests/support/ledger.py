@@ -164,6 +164,12 @@ class MemoryLedger:
         """The streams that hold more."""
         return [stream for stream, seen in self._checkpoints.items() if len(self._streams[stream]) > seen.position]
 
+    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
+        """The resource streams, those that are owed first and then those that moved last."""
+        await asyncio.sleep(0)
+        seen = sorted(self._checkpoints.items(), key=lambda each: (each[1].owed, int(each[1].etag or 0)), reverse=True)
+        return seen[:most]
+
     async def parked(self) -> Sequence[Stream]:
         """The streams that hold events back."""
         return [stream for stream, seen in self._checkpoints.items() if seen.parked]
@@ -222,6 +228,10 @@ class SteppedLedger:
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
         """The same of the other."""
         await self._step("project", target, events)
+
+    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
+        """The same of the other."""
+        return await self._step("suspects", most)  # type: ignore[no-any-return]
 
     async def owed(self) -> Sequence[Stream]:
         """The same of the other."""

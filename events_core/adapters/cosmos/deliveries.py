@@ -17,7 +17,7 @@ from events_core.adapters.cosmos.lanes import DUE, NEVER, CosmosLanes, document_
 from events_core.adapters.cosmos.names import SEGMENT_SIZE, position_id, segment_of
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.delivery import SECOND, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery_ports import Lease
+from events_core.delivery_ports import Lease, Overdue
 from events_core.feed import Stream
 
 DELIVERIES = "deliveries"
@@ -74,6 +74,16 @@ class CosmosDeliveries:
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due; see `DeliveryStore.due`."""
         return await self.lanes.due(now, limit)
+
+    async def overdue(self, now: int) -> Sequence[Overdue]:
+        """Lanes in which an attempt is due; see `DeliveryStore.overdue`."""
+        return await self.lanes.overdue(now)
+
+    async def dead(self) -> int:
+        """How many deliveries are dead; asks everywhere, and an index answers."""
+        sql = "SELECT VALUE COUNT(1) FROM c WHERE c.state = 'dead'"
+        counts: Sequence[Any] = await self.database.query("dead", DELIVERIES, sql, {}, None)
+        return sum(counts)
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; see `DeliveryStore.take`."""

@@ -11,7 +11,7 @@ from events_core import errors
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.documents import Document
 from events_core.delivery import Breaker, Lane, Replay
-from events_core.delivery_ports import Lease
+from events_core.delivery_ports import Lease, Overdue
 
 DUE = "due"
 NEVER = 2**53 - 1
@@ -70,6 +70,17 @@ class CosmosLanes:
         found = await self.database.query("due", DUE, sql, {"limit": limit, "now": now}, None)
         free = sorted((each for each in found if each["until"] <= now), key=lambda each: int(each["at"]))
         return [lane for each in free if (lane := Lane.parse(each["id"])) is not None]
+
+    async def overdue(self, now: int) -> Sequence[Overdue]:
+        """Lanes in which an attempt is due; see `DeliveryStore.overdue`."""
+        sql = "SELECT c.id, c.segments, c.failures, c.openUntil FROM c WHERE c.at < @never"
+        found = await self.database.query("due", DUE, sql, {"never": NEVER}, None)
+        since = [(each, min(each["segments"].values(), default=NEVER)) for each in found]
+        return [
+            Overdue(lane, at, Breaker(each["failures"], each["openUntil"]))
+            for each, at in since
+            if at <= now and (lane := Lane.parse(each["id"])) is not None
+        ]
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane that nobody serves."""

@@ -93,6 +93,13 @@ class CosmosLedger:
         async with places:
             return (await self.heads.fresh(document["name"])).position > int(document["checkpoint"])
 
+    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
+        """Resource streams that may be behind; see `StreamLedger.suspects`. One query, whose answer grows with them."""
+        await self.ready()
+        documents = await self.cursors.where("IS_DEFINED(c.stream)")
+        documents.sort(key=lambda each: (each["owed"], each["_ts"]), reverse=True)
+        return [(Stream(str(each["stream"])), _checkpoint_of(each)) for each in documents[:most]]
+
     async def parked(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""
         await self.ready()

@@ -241,7 +241,7 @@ class _Reading:
         """The documents up to the first hole; None when it is at the very beginning, and retention's.
 
         Raises:
-            EventsError: UNAVAILABLE when the hole is at the very beginning and too old to be filled.
+            StreamHoleError: when the hole is at the very beginning and too old to be filled.
         """
         holes = (n for n, each in enumerate(documents) if each["seq"] != first + n)
         hole = next(holes, None)
@@ -253,7 +253,7 @@ class _Reading:
         if age > self._reader.hole_seconds:
             _log.error("A stream has a hole", extra={"stream": self._name, "position": first + hole})
             if hole == 0:
-                raise errors.unavailable("A part of the stream is missing.", retry_after=60)
+                raise errors.StreamHoleError
         return documents[:hole]
 
     def _chunk(self, place: Place, rows: Sequence[Row], *, more: bool) -> Chunk:

@@ -16,7 +16,7 @@ import orjson
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.adapters.sqlite.store import SqliteEventStore
 from events_core.delivery import Breaker, Delivery, Lane, Replay, State
-from events_core.delivery_ports import Lease
+from events_core.delivery_ports import Lease, Overdue
 from events_core.feed import Stream
 
 _COLUMNS = "version, document"
@@ -32,6 +32,8 @@ WHERE subscription = ? AND job = ? AND until <= ?
 RETURNING version, failures, open_until"""
 _IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
 _NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
+_OVERDUE = """SELECT subscription, job, min(next_attempt), failures, open_until
+FROM deliveries JOIN lanes USING (subscription, job) WHERE next_attempt <= ? GROUP BY subscription, job"""
 _EXPIRED = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"""
 _OPEN = (State.PENDING, State.FAILING)
 _PROCESS = f"{os.getpid()}.{time.time_ns()}"
@@ -77,6 +79,17 @@ class SqliteDeliveries:
         sql = "SELECT subscription, job FROM lanes WHERE at <= ? AND until <= ? ORDER BY at LIMIT ?"
         found = await self.file.query(lambda connection: connection.execute(sql, (now, now, limit)).fetchall())
         return [Lane(*row) for row in found]
+
+    async def overdue(self, now: int) -> Sequence[Overdue]:
+        """Lanes in which an attempt is due; see `DeliveryStore.overdue`."""
+        found = await self.file.query(lambda connection: connection.execute(_OVERDUE, (now,)).fetchall())
+        return [Overdue(Lane(*row[:2]), row[2], Breaker(*row[3:])) for row in found]
+
+    async def dead(self) -> int:
+        """How many deliveries are dead."""
+        sql = "SELECT count(*) FROM deliveries WHERE state = ?"
+        found = await self.file.query(lambda connection: connection.execute(sql, (State.DEAD.value,)).fetchone())
+        return int(found[0])
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; see `DeliveryStore.take`."""

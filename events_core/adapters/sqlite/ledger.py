@@ -102,6 +102,11 @@ class SqliteLedger:
             self._nothing_behind.end = end
         return streams
 
+    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
+        """The resource streams that are behind; see `StreamLedger.suspects`."""
+        found = [(stream, await self.checkpoint(stream)) for stream in await self.behind()]
+        return sorted(found, key=lambda each: not each[1].owed)[:most]
+
     async def parked(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds deliveries back."""
         return await self._streams("SELECT stream FROM followed WHERE parked <> '[]'")
