@@ -1,4 +1,4 @@
-# Needs make and Python 3.11 or later; everything else is installed into .venv.
+# Needs make and Python 3.11 or later (FROM=python3.12 chooses one); everything else is installed into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -9,19 +9,23 @@ PIP    := $(PYTHON) -m pip --disable-pip-version-check --quiet
 HOST   ?= 127.0.0.1
 PORT   ?= 7071
 DATA   ?= .data
+FROM   ?=
+FOR    ?=
 
 # The emulator of the tests runs on the machine's Node.js, if that will do.
 NODE_IS_THERE := npm --version >/dev/null 2>&1 && \
   node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 3) ? 0 : 1)' \
   >/dev/null 2>&1
 
-.PHONY: help run test check bench clean
+.PHONY: help run install test check bench package clean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: $(VENV)/.run ## serve the app with sample data; prints commands to paste (HOST, PORT, DATA)
 	@exec $(PYTHON) -m local serve --host $(HOST) --port $(PORT) --data-dir $(DATA)
+
+install: $(VENV)/.test ## install what tests need, and nothing else
 
 test: check ## format, lint, types, and every test
 	@$(PYTHON) -m pytest -q -n 2
@@ -34,8 +38,12 @@ check: $(VENV)/.test ## format, lint, types
 bench: $(VENV)/.test ## every benchmark, with the ratios to its floors
 	@set -e; for file in bench/[a-z]*.py; do $(PYTHON) -m bench.$$(basename $$file .py); done
 
+package: $(VENV)/.test ## the package that is deployed, in .package (FOR=3.13: refuse to build it with another Python)
+	@$(PYTHON) -c 'import sys; now = "%d.%d" % sys.version_info[:2]; sys.exit("$(FOR)" not in ("", now) and f"this is Python {now}, not $(FOR)")'
+	@$(PYTHON) tools/package.py .package/app --dependencies --zip .package/events.zip
+
 clean: ## remove what was installed and cached; the events in .data stay
-	rm -rf $(VENV) .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .hypothesis .package .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is younger than the requirements that were installed; what tests need holds what the host needs.
@@ -51,7 +59,7 @@ $(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requ
 	@touch $@ $(VENV)/.run
 
 $(PYTHON):
-	@for python in python3.13 python3.12 python3.11 python3; do \
+	@for python in $(FROM) python3.13 python3.12 python3.11 python3; do \
 	  if $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    exec $$python -m venv $(VENV); \
 	  fi; \

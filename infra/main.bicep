@@ -29,6 +29,9 @@ param pdpUrl string
 @description('The Entra scope of the token that is sent to the decision point; empty when it wants none.')
 param pdpScope string = ''
 
+@description('Whether the decision point wants a subscription key, which is then read from the vault.')
+param pdpNeedsSubscriptionKey bool = false
+
 @description('The base of the Register API.')
 @minLength(9)
 param registerUrl string
@@ -83,12 +86,27 @@ param addressPrefix string = '10.20.0.0/22'
 @allowed(['Continuous7Days', 'Continuous30Days'])
 param backupTier string = 'Continuous30Days'
 
+@description('The key under which secrets of webhooks are stored, base64 of 32 bytes. Once; empty leaves it as it stands.')
+@secure()
+param secretKey string = ''
+
+@description('The key that names subjects and seals cursors, base64 of 32 bytes. Once and never again; empty leaves it as it stands.')
+@secure()
+param subjectKey string = ''
+
+@description('The subscription key of the decision point, if it wants one. Empty leaves it as it stands.')
+@secure()
+param pdpSubscriptionKey string = ''
+
+@description('Further settings of the service by their names, such as EVENTS_ANONYMOUS_APPS; they come last and count.')
+param furtherSettings object = {}
+
 @description('Whom alerts are mailed to; empty for nobody.')
 param alertAddresses array = []
 
 var name = '${prefix}-${environmentName}'
 var suffix = uniqueString(subscription().id, name, location)
-var everyTag = union(tags, { component: 'events', environment: environmentName })
+var everyTag = union(tags, { component: 'events', environment: environmentName, 'azd-env-name': environmentName })
 
 resource group 'Microsoft.Resources/resourceGroups@2024-03-01' = {
   name: 'rg-${name}'
@@ -157,6 +175,9 @@ module vault 'modules/vault.bicep' = {
     location: location
     tags: everyTag
     publicAccess: !privateNetwork
+    secretKey: secretKey
+    subjectKey: subjectKey
+    pdpSubscriptionKey: pdpSubscriptionKey
   }
 }
 
@@ -196,6 +217,28 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
+var secrets = '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets'
+var settings = {
+  AzureWebJobsStorage__blobServiceUri: storage.outputs.blobEndpoint
+  AzureWebJobsStorage__queueServiceUri: storage.outputs.queueEndpoint
+  AzureWebJobsStorage__tableServiceUri: storage.outputs.tableEndpoint
+  EVENTS_COSMOS__accountEndpoint: cosmos.outputs.endpoint
+  EVENTS_COSMOS_DATABASE: cosmos.outputs.databaseName
+  EVENTS_BASE_URL: baseUrl
+  EVENTS_PDP_URL: pdpUrl
+  EVENTS_PDP_SCOPE: pdpScope
+  EVENTS_REGISTER_URL: registerUrl
+  EVENTS_REGISTER_SCOPE: registerScope
+  EVENTS_TOKEN_ISSUERS: string(tokenIssuers)
+  EVENTS_PLATFORM_TOKEN_ISSUERS: string(platformTokenIssuers)
+  EVENTS_APPS_DOMAIN: appsDomain
+  EVENTS_RETENTION_DAYS: string(retentionDays)
+  EVENTS_SECRET_KEY: '${secrets}/secret-key)'
+  EVENTS_SUBJECT_KEY: '${secrets}/subject-key)'
+  EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)
+}
+var pdpKey = pdpNeedsSubscriptionKey ? { EVENTS_PDP_SUBSCRIPTION_KEY: '${secrets}/pdp-subscription-key)' } : {}
+
 module functions 'modules/functions.bicep' = {
   scope: group
   params: {
@@ -211,24 +254,7 @@ module functions 'modules/functions.bicep' = {
     identityClientId: identity.outputs.clientId
     deploymentContainerUrl: storage.outputs.deploymentContainerUrl
     insightsConnectionString: monitoring.outputs.connectionString
-    settings: {
-      AzureWebJobsStorage__blobServiceUri: storage.outputs.blobEndpoint
-      AzureWebJobsStorage__queueServiceUri: storage.outputs.queueEndpoint
-      AzureWebJobsStorage__tableServiceUri: storage.outputs.tableEndpoint
-      EVENTS_COSMOS__accountEndpoint: cosmos.outputs.endpoint
-      EVENTS_COSMOS_DATABASE: cosmos.outputs.databaseName
-      EVENTS_BASE_URL: baseUrl
-      EVENTS_PDP_URL: pdpUrl
-      EVENTS_PDP_SCOPE: pdpScope
-      EVENTS_REGISTER_URL: registerUrl
-      EVENTS_REGISTER_SCOPE: registerScope
-      EVENTS_TOKEN_ISSUERS: string(tokenIssuers)
-      EVENTS_PLATFORM_TOKEN_ISSUERS: string(platformTokenIssuers)
-      EVENTS_APPS_DOMAIN: appsDomain
-      EVENTS_RETENTION_DAYS: string(retentionDays)
-      EVENTS_SECRET_KEY: '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets/secret-key)'
-      EVENTS_SUBJECT_KEY: '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets/subject-key)'
-    }
+    settings: union(settings, pdpKey, furtherSettings)
   }
   dependsOn: [roles]
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,14 @@ import azure.functions as func
 from local.errors import HostError
 from local.queues import Queues, texts_of
 
-ROOT = Path(__file__).resolve().parent.parent
+
+def _root() -> Path:
+    """The folder of the app that is served: that of `function_app.py`, wherever Python finds it first."""
+    found = importlib.util.find_spec("function_app")
+    return Path(found.origin).resolve().parent if found and found.origin else Path.cwd()
+
+
+ROOT = _root()
 
 
 class Output(func.Out[Any]):

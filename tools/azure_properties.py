@@ -31,6 +31,7 @@ TYPES = {
     "Microsoft.Insights/metricAlerts": ("monitor", "MetricAlertResource"),
     "Microsoft.Insights/scheduledQueryRules": ("monitor", "ScheduledQueryRuleResource"),
     "Microsoft.KeyVault/vaults": ("keyvault", "VaultCreateOrUpdateParameters"),
+    "Microsoft.KeyVault/vaults/secrets": ("keyvault", "SecretCreateOrUpdateParameters"),
     "Microsoft.ManagedIdentity/userAssignedIdentities": ("msi", "Identity"),
     "Microsoft.Network/privateDnsZones": ("privatedns", "PrivateZone"),
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks": ("privatedns", "VirtualNetworkLink"),

@@ -1,4 +1,4 @@
-metadata description = 'The vault that holds the two keys of the service; their values come from whoever deploys, never from here.'
+metadata description = 'The vault that holds the keys of the service; their values come from whoever deploys, never from a file.'
 
 @description('The name of the vault.')
 @minLength(3)
@@ -13,6 +13,18 @@ param tags object
 
 @description('Whether it is reached from outside of the virtual network.')
 param publicAccess bool
+
+@description('The key under which secrets of webhooks are stored: base64 of 32 bytes; empty leaves it as it stands.')
+@secure()
+param secretKey string = ''
+
+@description('The key that names subjects and seals cursors: base64 of 32 bytes; empty leaves it as it stands.')
+@secure()
+param subjectKey string = ''
+
+@description('The subscription key of the decision point; empty leaves it as it stands.')
+@secure()
+param pdpSubscriptionKey string = ''
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   name: vaultName
@@ -34,6 +46,25 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
       defaultAction: publicAccess ? 'Allow' : 'Deny'
     }
   }
+}
+
+// Through the resource manager, since the vault itself may be out of reach of whoever deploys.
+resource storedSecretKey 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(secretKey)) {
+  parent: vault
+  name: 'secret-key'
+  properties: { value: secretKey }
+}
+
+resource storedSubjectKey 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(subjectKey)) {
+  parent: vault
+  name: 'subject-key'
+  properties: { value: subjectKey }
+}
+
+resource storedPdpSubscriptionKey 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(pdpSubscriptionKey)) {
+  parent: vault
+  name: 'pdp-subscription-key'
+  properties: { value: pdpSubscriptionKey }
 }
 
 @description('The resource id of the vault.')

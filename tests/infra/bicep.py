@@ -248,6 +248,8 @@ def wrong_values(file: File, main: File) -> list[str]:
 
 def _faults_of(value: Node, parameter: Parameter) -> Iterator[str]:
     """What is wrong with a parameter's value."""
+    if text(value).startswith(("readEnvironmentVariable(", "json(readEnvironmentVariable(")):
+        return
     kind = _KINDS.get(value.type)
     if kind != parameter.type:
         yield f"is no {parameter.type}"

@@ -50,8 +50,10 @@ def test_each_environment_gives_the_parameters_that_there_are(path: Path) -> Non
 
 
 def test_there_are_three_environments() -> None:
-    """As many as the parameter allows."""
-    assert {path.name.split(".")[1] for path in PARAMETERS} == {*MAIN.parameters["environmentName"].allowed}
+    """As many as the parameter allows; the file without one in its name is azd's."""
+    assert {path.name.split(".")[1] for path in PARAMETERS if path.name != "main.bicepparam"} == {
+        *MAIN.parameters["environmentName"].allowed
+    }
 
 
 PLANTED = {
@@ -159,8 +161,8 @@ def settings() -> set[str]:
     """The names of the app's settings."""
     functions = File.read(INFRA / "modules/functions.bicep")
     connections = functions.declared("variable")["connections"].named_children[1]
-    (module,) = [body for name, _, body in MAIN.modules() if name == "functions"]
-    return {*properties(connections), *properties(properties(properties(module)["params"])["settings"])}
+    own = MAIN.declared("variable")["settings"].named_children[1]
+    return {*properties(connections), *properties(own), "EVENTS_PDP_SUBSCRIPTION_KEY"}
 
 
 def test_every_setting_is_one_that_the_service_or_the_host_reads() -> None:
@@ -252,6 +254,21 @@ def test_the_lines_that_alerts_read_are_never_sampled() -> None:
 def test_values_that_matter_are_what_we_want(module: str, kind: str, path: str, value: str) -> None:
     """Whoever changes one has to say so here."""
     assert at(body(module, kind), path) == value
+
+
+def test_what_is_secret_is_in_no_file() -> None:
+    """It is given by whoever deploys, marked as secure on its way, and has no default but nothing."""
+    for path in (INFRA / "main.bicep", INFRA / "modules/vault.bicep"):
+        secure = re.findall(r"@secure\(\)\nparam (\w+) string = ''", path.read_text())
+        assert secure == ["secretKey", "subjectKey", "pdpSubscriptionKey"]
+    for path in PARAMETERS:
+        for name, variable in (("secretKey", "SECRET_KEY"), ("subjectKey", "SUBJECT_KEY")):
+            assert f"param {name} = readEnvironmentVariable('{variable}', '')" in path.read_text()
+
+
+def test_half_of_the_requests_may_wait() -> None:
+    """And no more, whatever their number is set to."""
+    assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
 
 
 def test_no_key_is_asked_for_or_handed_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -16,9 +17,19 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 OPTIONS = ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry", "--queuePort", "0"]
 
 
+OTHER_STORAGE = "EVENTS_TEST_STORAGE"
+"""The setting that names another queue service to test on, by connection string: the official image, say."""
+
+
 @contextmanager
 def azurite() -> Iterator[str]:
-    """Run it on a port of its own; yields the connection string of an account without queues."""
+    """Run it on a port of its own; yields the connection string of an account without queues.
+
+    Another one that the environment names may hold queues of earlier tests.
+    """
+    if other := os.environ.get(OTHER_STORAGE):
+        yield other
+        return
     install(HERE)
     command = [program("node"), str(MAIN), *OPTIONS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:

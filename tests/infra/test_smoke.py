@@ -1,0 +1,83 @@
+"""What a deployment is asked: it passes for a service that works, and says what is wrong with one that does not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.served import Served, served
+from tools import smoke
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service."""
+    with served(tmp_path_factory.mktemp("smoke")) as service:
+        yield service
+
+
+@pytest.fixture
+def tokens(running: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens of the app and its owner."""
+    for name, words in (
+        ("SMOKE_TOKEN", ["--org", "ttd", "--scope", "altinn:events/ttd"]),
+        ("SMOKE_PLATFORM_TOKEN", ["--platform", "ttd/apps-test"]),
+    ):
+        command = ["-m", "local", "token", "--data-dir", str(running.data_dir), *words]
+        monkeypatch.setenv(name, running.run(*command).strip())
+
+
+def test_a_service_that_works_passes_without_a_token(running: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """Health, description, and that a feed is refused."""
+    assert smoke.main([running.url]) == 0
+    assert capsys.readouterr().out.split() == ["ok", "health", "ok", "openapi", "ok", "refusal"]
+
+
+@pytest.mark.usefixtures("tokens")
+def test_with_tokens_an_event_is_published_and_read(running: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a user would."""
+    assert smoke.main([running.url, "--publish"]) == 0
+    assert capsys.readouterr().out.split()[-4:] == ["ok", "page", "ok", "publish"]
+
+
+def test_a_token_that_is_not_trusted_fails(
+    running: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not printed."""
+    monkeypatch.setenv("SMOKE_TOKEN", "not.a.token")
+    assert smoke.main([running.url]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED  page: status 401" in printed
+    assert "not.a.token" not in printed
+
+
+def test_a_service_whose_store_is_down_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what its health says; what works is told as well."""
+    nowhere = "AccountEndpoint=http://127.0.0.1:9/;AccountKey=bm9ib2R5;"
+    with served(tmp_path, EVENTS_COSMOS=nowhere) as service:
+        assert smoke.main([service.url]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED  health: status 503" in printed
+    assert '"status":"down"' in printed.replace(" ", "")
+    assert "ok      openapi" in printed
+
+
+def test_nobody_there_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """At once unless it may take a while."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        assert smoke.main([url, "--wait", "0.1"]) == 1
+    assert capsys.readouterr().out.count("no answer") == 3
+
+
+@pytest.mark.parametrize("arguments", [["ftp://127.0.0.1"], ["http://127.0.0.1", "--publish"]])
+def test_a_wrong_command_line_is_refused(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is asked."""
+    monkeypatch.delenv("SMOKE_TOKEN", raising=False)
+    with pytest.raises(SystemExit) as left:
+        smoke.main(arguments)
+    assert left.value.code == 2
