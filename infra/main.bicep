@@ -101,6 +101,10 @@ param pdpSubscriptionKey string = ''
 @description('Further settings of the service by their names, such as EVENTS_ANONYMOUS_APPS; they come last and count.')
 param furtherSettings object = {}
 
+@description('The name of a Cosmos DB account that was restored and is to be used from now on; empty for the one of this deployment.')
+@maxLength(44)
+param cosmosAccountName string = ''
+
 @description('Whom alerts are mailed to; empty for nobody.')
 param alertAddresses array = []
 
@@ -146,7 +150,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
 module cosmos 'modules/cosmos.bicep' = {
   scope: group
   params: {
-    accountName: 'cosmos-${name}-${suffix}'
+    accountName: empty(cosmosAccountName) ? 'cosmos-${name}-${suffix}' : cosmosAccountName
     location: location
     tags: everyTag
     zoneRedundant: zoneRedundant

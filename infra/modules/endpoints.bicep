@@ -55,7 +55,8 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
 
 resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [
   for target in targets: {
-    name: 'pe-${name}-${target.name}'
+    // An endpoint cannot be turned to another target: a restored account gets one of its own.
+    name: 'pe-${name}-${target.name}-${uniqueString(target.id)}'
     location: location
     tags: tags
     properties: {
