@@ -106,8 +106,8 @@ class Prices:
 class Shape:
     """How it is deployed: the parameters of infra/main.prod.bicepparam, and what follows from them."""
 
-    always_ready: float = 1.0
-    """instances ready for requests, following up and delivering, each"""
+    always_ready: float = 2.0
+    """instances ready for requests, following up and delivering, each; with zone redundancy Azure keeps two at least"""
     instance_gigabytes: float = 2.0
     """memory of an instance"""
     private_endpoints: float = 5.0

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -202,8 +203,17 @@ def _names(node: Node) -> tuple[Node, ...]:
 def _types(file: File) -> Iterator[str]:
     for node in file.declared("resource").values():
         kind = node.named_children[1]
-        if not _TYPE.fullmatch(text(kind)):
+        matched = _TYPE.fullmatch(text(kind))
+        if matched is None or not _is_date(matched[2]):
             yield f"{file.where(kind)}: {text(kind)} is no type with a version"
+
+
+def _is_date(version: str) -> bool:
+    """Whether a version is a day that there was."""
+    try:
+        return date.fromisoformat(version) <= datetime.now(UTC).date()
+    except ValueError:
+        return False
 
 
 def _modules(file: File) -> Iterator[str]:

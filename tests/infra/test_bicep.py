@@ -66,6 +66,8 @@ PLANTED = {
     "a variable is not used": ("functions", "? readyFor : []", "? [] : []", "readyFor is not used"),
     "a type has no version": ("identity", "@2023-01-31", "", "is no type with a version"),
     "a version is no date": ("identity", "@2023-01-31", "@2023-1-31", "is no type with a version"),
+    "a version is a day that there is not": ("identity", "@2023-01-31", "@2023-02-31", "is no type with a version"),
+    "a version is yet to come": ("identity", "@2023-01-31", "@2093-01-31", "is no type with a version"),
     "a type has no namespace": ("identity", "Microsoft.ManagedIdentity/", "", "is no type with a version"),
     "a module's file is misspelt": ("main", "modules/vault.bicep", "modules/valt.bicep", "there is no valt.bicep"),
     "a module's parameter is misspelt": ("main", "backupTier: ", "backupTeir: ", "has no parameter backupTeir"),

@@ -89,7 +89,8 @@ def test_the_model_of_costs_assumes_what_is_deployed() -> None:
     """Retention, what is always ready, endpoints, containers, and how much telemetry an instance may send."""
     use, shape = costs.Use(1e6), costs.SHAPE
     assert default_of("retentionDays") == f"`{use.retention_days:.0f}`"
-    assert default_of("alwaysReady") == f"`{shape.always_ready:.0f}`"
+    assert default_of("zoneRedundant") == "`true`"
+    assert shape.always_ready == 2  # what Azure keeps then, whatever is asked for beyond none
     assert (ROOT / "infra/modules/endpoints.bicep").read_text().count("{ name: '") == shape.private_endpoints
     assert "instanceMemoryMB: 2048" in (ROOT / "infra/modules/functions.bicep").read_text()
     host = (ROOT / "host.json").read_text()
