@@ -88,6 +88,12 @@ class File:
         """The tree."""
         return _PARSER.parse(self.source).root_node
 
+    @property
+    def scope(self) -> str:
+        """What it is deployed to."""
+        named = re.search(rb"^targetScope = '(\w+)'", self.source, re.MULTILINE)
+        return named[1].decode() if named else "resourceGroup"
+
     def declared(self, kind: str) -> dict[str, Node]:
         """The declarations of a kind (`parameter`, `variable`, `resource`, `module`, `output`) by their names."""
         found = [node for node in self.root.named_children if node.type == f"{kind}_declaration"]
@@ -132,7 +138,7 @@ def faults(path: Path) -> list[str]:
     errors = [node for node in nodes(file.root) if node.is_error or node.is_missing]
     if errors:
         return [f"{file.where(node)}: syntax" for node in errors[:1]]
-    return [*_symbols(file), *_types(file), *_members(file), *_modules(file), *_undescribed(file)]
+    return [*_symbols(file), *_types(file), *_members(file), *_missing(file), *_modules(file), *_undescribed(file)]
 
 
 @cache
@@ -161,6 +167,17 @@ def _within(body: Node) -> Iterator[tuple[str, Node]]:
             for each in nodes(node):
                 if each.type == "object":
                     yield from ((inner, value) for inner, value in properties(each).items())
+
+
+def _missing(file: File) -> Iterator[str]:
+    """Members that a resource cannot do without; one that is in no other and is not there already stands somewhere."""
+    for name, _, body in file.resources():
+        given = properties(body).keys()
+        is_there = " existing " in text(file.declared("resource")[name]).split("{")[0]
+        on_its_own = not (is_there or given & {"parent", "scope"})
+        for member in ("name", *(("location", "tags") if on_its_own else ())):
+            if member not in given:
+                yield f"{file.where(body)}: {name} has no {member}"
 
 
 def _symbols(file: File) -> Iterator[str]:
@@ -223,6 +240,8 @@ def _modules(file: File) -> Iterator[str]:
             yield f"{file.where(body)}: there is no {path.name}"
             continue
         module = File.read(path)
+        if file.scope != module.scope and "scope" not in properties(body):
+            yield f"{file.where(body)}: {name} has no scope, and is of a {module.scope}"
         outputs[name] = set(module.declared("output"))
         params = properties(body).get("params")
         given = properties(params) if params is not None else {}

@@ -78,6 +78,9 @@ PLANTED = {
         "s.outputs.endpiont",
         "cosmos has no output endpiont",
     ),
+    "a module has no scope": ("main", "  scope: group\n", "", "has no scope, and is of a resourceGroup"),
+    "a resource has no name": ("vault", "  name: vaultName\n", "", "vault has no name"),
+    "a resource is nowhere": ("vault", "  location: location\n", "", "vault has no location"),
     "a property is misspelt": (
         "cosmos",
         "disableLocalAuth:",
@@ -266,6 +269,20 @@ def test_what_is_secret_is_in_no_file() -> None:
     for path in PARAMETERS:
         for name, variable in (("secretKey", "SECRET_KEY"), ("subjectKey", "SUBJECT_KEY")):
             assert f"param {name} = readEnvironmentVariable('{variable}', '')" in path.read_text()
+
+
+def test_what_the_app_reads_from_the_vault_is_what_is_put_there() -> None:
+    """By its name, in the way that the platform resolves."""
+    main, vault = (INFRA / "main.bicep").read_text(), (INFRA / "modules/vault.bicep").read_text()
+    assert "var secrets = '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets'" in main
+    read = re.findall(r"(EVENTS_\w+_KEY): '\$\{secrets\}/([\w-]+)\)'", main)
+    assert dict(read) == {
+        "EVENTS_SECRET_KEY": "secret-key",
+        "EVENTS_SUBJECT_KEY": "subject-key",
+        "EVENTS_PDP_SUBSCRIPTION_KEY": "pdp-subscription-key",
+    }
+    put = re.findall(r"vaults/secrets@.*?name: '([\w-]+)'", vault, re.DOTALL)
+    assert sorted(put) == sorted(dict(read).values())
 
 
 def test_half_of_the_requests_may_wait() -> None:

@@ -60,7 +60,7 @@ def test_every_resource_is_named_as_the_templates_name_it() -> None:
     """With the default prefix."""
     names = {"rg-${name}": "rg-events-dev", "id-${name}": "id-events-dev", "vnet-${name}": "vnet-events-prod"}
     for template, name in names.items():
-        assert f"'{template}'" in (ROOT / "infra/main.bicep").read_text()
+        assert f"  name: '{template}'\n" in (ROOT / "infra/main.bicep").read_text()
         assert name in DEPLOYING.read_text()
 
 

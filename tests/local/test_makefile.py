@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,22 @@ def test_an_older_python_is_one_clear_line(tmp_path: Path, target: str) -> None:
     assert ended.returncode != 0
     assert "Python 3.11 or later with venv is needed; python3 here is: Python 3.9.2" in ended.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_a_package_for_another_python_is_not_built() -> None:
+    """Its compiled files would be of no use where it is deployed."""
+    refused = make("package", "FOR=3.99")
+    assert refused.returncode != 0
+    assert re.search(r"this is Python 3\.\d+, not 3\.99", refused.stderr)
+
+
+def test_the_python_to_build_with_can_be_chosen(tmp_path: Path) -> None:
+    """It comes before those that are looked for; one that will not do is passed over."""
+    chosen = tmp_path / "python-of-ours"
+    chosen.write_text(
+        f'#!/bin/bash\nif [ "$1" = -m ]; then echo "chosen: $*"; exit 0; fi\nexec {sys.executable} "$@"\n'
+    )
+    chosen.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    made = make(".venv/bin/python", f"FROM={chosen}", directory=tmp_path)
+    assert made.stdout.splitlines()[-1] == "chosen: -m venv .venv"
