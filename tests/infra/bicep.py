@@ -138,7 +138,15 @@ def faults(path: Path) -> list[str]:
     errors = [node for node in nodes(file.root) if node.is_error or node.is_missing]
     if errors:
         return [f"{file.where(node)}: syntax" for node in errors[:1]]
-    return [*_symbols(file), *_types(file), *_members(file), *_missing(file), *_modules(file), *_undescribed(file)]
+    return [
+        *_symbols(file),
+        *_types(file),
+        *_members(file),
+        *_missing(file),
+        *_loops(file),
+        *_modules(file),
+        *_undescribed(file),
+    ]
 
 
 @cache
@@ -178,6 +186,20 @@ def _missing(file: File) -> Iterator[str]:
         for member in ("name", *(("location", "tags") if on_its_own else ())):
             if member not in given:
                 yield f"{file.where(body)}: {name} has no {member}"
+
+
+def _loops(file: File) -> Iterator[str]:
+    """Members of what loops go over, where that is an array of objects in the file: each object has what is used."""
+    used: dict[str, set[str]] = {}
+    for loop in (node for node in nodes(file.root) if node.type == "for_statement"):
+        variable, array = map(text, loop.named_children[:2])
+        each = variable.strip("(").split(",")[0]
+        used.setdefault(array, set()).update(re.findall(rf"\b{each}\.(\w+)", text(loop)))
+    for name, node in file.declared("variable").items():
+        for element in node.named_children[1].named_children if name in used else ():
+            given = properties(element).keys()
+            for member in sorted(used[name] ^ given) if element.type == "object" else ():
+                yield f"{file.where(element)}: {member} is {'not used' if member in given else 'missing'}"
 
 
 def _symbols(file: File) -> Iterator[str]:

@@ -18,6 +18,7 @@ from events_core.gauges import Gauges
 from events_core.settings import _REQUIRED_WHEN_DEPLOYED, VARIABLES
 from local.host import ROOT, functions_of
 from tests.infra.bicep import File, at, faults, nodes, properties, text, unquoted, wrong_values
+from tests.support import documents
 
 INFRA = ROOT / "infra"
 FILES = sorted(INFRA.rglob("*.bicep"))
@@ -56,6 +57,13 @@ def test_there_are_three_environments() -> None:
     }
 
 
+def test_production_is_private_and_stands_in_more_than_one_zone() -> None:
+    """And so does the environment that is there to try the same before."""
+    for name in ("test", "prod"):
+        given = File.read(INFRA / f"main.{name}.bicepparam").declared("variable")
+        assert [text(given[each].named_children[1]) for each in ("zoneRedundant", "privateNetwork")] == ["true", "true"]
+
+
 PLANTED = {
     "a quote is left open": ("storage", "'StorageV2'", "'StorageV2", "syntax"),
     "a brace is left out": ("vault", "sku: {", "sku: ", "syntax"),
@@ -78,6 +86,9 @@ PLANTED = {
         "s.outputs.endpiont",
         "cosmos has no output endpiont",
     ),
+    "a member of a list is missing": ("alerts", "    severity: 2\n", "", "severity is missing"),
+    "a member of a list is misspelt": ("alerts", "    over: 300", "    above: 300", "over is missing"),
+    "a member of a list is not used": ("endpoints", "group: 'Sql',", "group: 'Sql', kind: 'x',", "kind is not used"),
     "a module has no scope": ("main", "  scope: group\n", "", "has no scope, and is of a resourceGroup"),
     "a resource has no name": ("vault", "  name: vaultName\n", "", "vault has no name"),
     "a resource is nowhere": ("vault", "  location: location\n", "", "vault has no location"),
@@ -211,6 +222,20 @@ def test_each_gauge_has_an_alert() -> None:
     assert set(re.findall(r"line\.(\w+)", source)) - {"message"} == {each.name for each in fields(Gauges)}
     assert f'Message has "{MESSAGE}"' in source
     assert f'line.message == "{MESSAGE}"' in source
+
+
+def test_the_alerts_are_those_that_operators_read_about() -> None:
+    """Above what, for each gauge; every query has the value that is compared."""
+    rules = File.read(INFRA / "modules/alerts.bicep").declared("variable")["rules"].named_children[1]
+    alerts = [properties(each) for each in rules.named_children if each.type == "object"]
+    over = {
+        match[1]: text(each["over"]) for each in alerts if (match := re.search(r"line\.(\w+)\)", text(each["query"])))
+    }
+    documented = documents.table(ROOT / "docs/operations.md", "gauge")
+    assert {name: cells[1].replace("any new one", "0") for name, cells in documented.items()} == over
+    assert all(re.search(r"\bvalue = (todouble|sum|count)\(", text(each["query"])) for each in alerts)
+    assert {unquoted(each["name"]) for each in alerts} >= {"failed-requests", "hole-met"}
+    assert all(0 <= int(text(each["severity"])) <= 4 for each in alerts)
 
 
 def test_a_hole_that_a_reader_meets_is_an_alert() -> None:
