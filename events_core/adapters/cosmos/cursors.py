@@ -97,22 +97,29 @@ class CursorDocuments:
         """Give the database another random number; processes that are running go on with the one that they know."""
         await self._database.change("open", CURSORS, _DATABASE, {"mark": _new_mark()}, None)
 
-    async def agree_on(self, segment_size: int) -> int:
-        """Check that the database is written with this segment size; return the database's own random number.
+    async def agree_on(self, segment_size: int, key: str) -> int:
+        """Check that the database is written with this segment size and key; return the database's own random number.
 
-        The first process says both.
+        The first process says all three. `key` tells keys apart and nothing else of them.
 
         Raises:
-            EventsError: UNAVAILABLE when it is another.
+            EventsError: UNAVAILABLE when it was another of either.
         """
         while True:
             found = await self._database.read("open", CURSORS, _DATABASE, _DATABASE)
-            if found is not None:
+            if found is None:
+                await self.create({"id": _DATABASE, "segmentSize": segment_size, "key": key, "mark": _new_mark()})
+            elif "key" in found or await self._say_key(found, key):
                 break
-            await self.create({"id": _DATABASE, "segmentSize": segment_size, "mark": _new_mark()})
         if found["segmentSize"] != segment_size:
             raise errors.unavailable("The event store was made with another segment size.", retry_after=60)
+        if found.get("key", key) != key:
+            raise errors.unavailable("The event store was made with another EVENTS_SUBJECT_KEY.", retry_after=60)
         return int(found["mark"], 16)
+
+    async def _say_key(self, found: Document, key: str) -> bool:
+        """Note the key of a database that was made before keys were noted; False when another process was first."""
+        return await self._database.change("open", CURSORS, _DATABASE, {"key": key}, found["_etag"])
 
 
 def _new_mark() -> str:

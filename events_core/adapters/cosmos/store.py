@@ -142,7 +142,7 @@ class CosmosEventStore:
         """Return when the database answers.
 
         Raises:
-            EventsError: UNAVAILABLE when it does not, or was made with another segment size.
+            EventsError: UNAVAILABLE when it does not, or was made with another segment size or key.
         """
         self._agreed = False
         await self._ready()
@@ -168,7 +168,7 @@ class CosmosEventStore:
 
     async def _agree(self) -> None:
         if not self._agreed:
-            self._marks.database = await self._cursors.agree_on(self._segment_size)
+            self._marks.database = await self._cursors.agree_on(self._segment_size, self._names.key_mark)
             self._agreed = True
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ import pytest
 from azure.cosmos.aio import CosmosClient
 
 from events_core.adapters.cosmos import client
+from events_core.adapters.cosmos.names import Names
 from events_core.errors import EventsError, Problem
 from events_core.feed import Stream
 from events_core.ports import Appended, ReadRequest
@@ -147,6 +148,39 @@ async def test_another_segment_size_is_refused(place: Place) -> None:
         with pytest.raises(EventsError) as caught:
             await call
         assert caught.value.problem is Problem.UNAVAILABLE
+
+
+async def test_another_key_is_refused(place: Place) -> None:
+    """It would name the streams of persons anew, and those of before would not be found: nothing at all is done."""
+    await place.open().append([event()])
+    other = place.open(key=bytes(32))
+    for call in (other.append([event()]), other.read(ReadRequest(RESOURCE)), other.ping()):
+        with pytest.raises(EventsError, match="another EVENTS_SUBJECT_KEY"):
+            await call
+    assert len(await place.documents()) == 1
+    await place.open().append([event()])
+    assert len(await place.documents()) == 2
+
+
+async def test_a_database_of_before_keys_were_noted_takes_the_first_one(place: Place) -> None:
+    """Of many processes at once too; from then on no other. What else it holds stays."""
+    await place.open().append([event()])
+    cursors = place.container("cursors")
+    document = dict(await cursors.read_item("~database", "~database"))
+    noted = document.pop("key")
+    await cursors.replace_item("~database", document)
+    await asyncio.gather(*(place.open().append([event()]) for _ in range(8)))
+    after = await cursors.read_item("~database", "~database")
+    assert (after["key"], after["mark"], after["segmentSize"]) == (noted, document["mark"], document["segmentSize"])
+    with pytest.raises(EventsError):
+        await place.open(key=bytes(32)).ping()
+
+
+def test_what_tells_keys_apart_tells_nothing_else() -> None:
+    """It is no part of the key, and differs from key to key."""
+    marks = {Names(bytes([n]) * 32).key_mark for n in range(100)}
+    assert len(marks) == 100
+    assert not any(mark in (bytes([n]) * 32).hex() for mark in marks for n in range(100))
 
 
 async def test_the_client_is_made_once_when_it_is_needed_and_closed(
