@@ -322,9 +322,13 @@ def _faults_of(value: Node, parameter: Parameter) -> Iterator[str]:
 
 
 def at(body: Node, path: str) -> str | None:
-    """The text of a member somewhere within an object, by its path; None when it is not there."""
+    """The text of a member of an object, by its path, a number being a place in an array; None where there is none."""
     node: Node | None = body
     for name in path.split("."):
-        members: Mapping[str, Node] = properties(node) if node is not None else {}
-        node = members.get(name)
+        if node is None:
+            return None
+        if name.isdecimal():
+            node = next(iter(node.named_children[int(name) : int(name) + 1]), None)
+        else:
+            node = properties(node).get(name)
     return None if node is None else text(node)

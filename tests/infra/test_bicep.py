@@ -267,6 +267,12 @@ def test_the_lines_that_alerts_read_are_never_sampled() -> None:
         ("cosmos", ACCOUNT, "properties.backupPolicy.type", "'Continuous'"),
         ("cosmos", ACCOUNT, "properties.publicNetworkAccess", SWITCHED),
         ("cosmos", "Microsoft.Authorization/locks", "properties.level", "'CanNotDelete'"),
+        ("cosmos", ACCOUNT, "kind", "'GlobalDocumentDB'"),
+        ("cosmos", ACCOUNT, "properties.databaseAccountOfferType", "'Standard'"),
+        ("cosmos", ACCOUNT, "properties.locations.0.locationName", "location"),
+        ("cosmos", ACCOUNT, "properties.locations.0.failoverPriority", "0"),
+        ("cosmos", ACCOUNT, "properties.locations.0.isZoneRedundant", "zoneRedundant"),
+        ("cosmos", ACCOUNT, "properties.backupPolicy.continuousModeProperties.tier", "backupTier"),
         ("storage", "Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", "false"),
         ("storage", "Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", "false"),
         ("storage", "Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", "'TLS1_2'"),
@@ -313,6 +319,58 @@ def test_what_the_app_reads_from_the_vault_is_what_is_put_there() -> None:
 def test_half_of_the_requests_may_wait() -> None:
     """And no more, whatever their number is set to."""
     assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
+
+
+ALERTS = {
+    "alert": ("'Maximum'", "'GreaterThan'", "each.over", "each.query"),
+    "silence": ("'Count'", "'LessThan'", "1", "gauges"),
+}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_on_a_query_is_on_and_tells_somebody(name: str) -> None:
+    """Every five minutes, of a quarter of an hour; also before there is anything to query."""
+    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == name]
+    aggregation, operator, threshold, query = ALERTS[name]
+    wanted = {
+        "enabled": "true",
+        "scopes": "[workspaceId]",
+        "evaluationFrequency": "'PT5M'",
+        "windowSize": "'PT15M'",
+        "autoMitigate": "true",
+        "skipQueryValidation": "true",
+        "actions.actionGroups": "[actionGroupId]",
+        "criteria.allOf.0.query": query,
+        "criteria.allOf.0.timeAggregation": aggregation,
+        "criteria.allOf.0.operator": operator,
+        "criteria.allOf.0.threshold": threshold,
+        "criteria.allOf.0.metricMeasureColumn": "'value'" if name == "alert" else None,
+        "criteria.allOf.0.failingPeriods": "{ numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }",
+    }
+    assert {path: at(body, f"properties.{path}") for path in wanted} == wanted
+
+
+def test_the_alert_on_throttling_is_on_and_tells_somebody() -> None:
+    """429, by the account's own count."""
+    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == "throttling"]
+    wanted = {
+        "enabled": "true",
+        "scopes": "[cosmosAccountId]",
+        "evaluationFrequency": "'PT1M'",
+        "windowSize": "'PT5M'",
+        "actions": "[{ actionGroupId: actionGroupId }]",
+        "criteria.allOf.0.criterionType": "'StaticThresholdCriterion'",
+        "criteria.allOf.0.metricName": "'TotalRequests'",
+        "criteria.allOf.0.metricNamespace": f"'{ACCOUNT}'",
+        "criteria.allOf.0.dimensions": "[{ name: 'StatusCode', operator: 'Include', values: ['429'] }]",
+        "criteria.allOf.0.operator": "'GreaterThan'",
+        "criteria.allOf.0.threshold": "100",
+        "criteria.allOf.0.timeAggregation": "'Count'",
+    }
+    assert {path: at(body, f"properties.{path}") for path in wanted} == wanted
+    kind = "'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'"
+    assert kind in text(body)
+    assert at(body, "location") == "'global'"
 
 
 def test_no_key_is_asked_for_or_handed_out() -> None:
