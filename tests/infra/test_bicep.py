@@ -1,4 +1,4 @@
-"""The Bicep files: well-formed, and what the code, the Functions host and we ourselves want of them."""
+"""The Bicep files: well-formed, and what the code and the Functions host want of them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,13 @@ from events_core.adapters.gauges import MESSAGE
 from events_core.gauges import Gauges
 from events_core.settings import _REQUIRED_WHEN_DEPLOYED, VARIABLES
 from local.host import ROOT, functions_of
-from tests.infra.bicep import File, at, faults, nodes, properties, text, unquoted, wrong_values
+from tests.infra.bicep import File, faults, nodes, properties, text, unquoted, wrong_values
 from tests.support import documents
 
 INFRA = ROOT / "infra"
 FILES = sorted(INFRA.rglob("*.bicep"))
 MAIN = File.read(INFRA / "main.bicep")
 PARAMETERS = sorted(INFRA.glob("*.bicepparam"))
-ACCOUNT = "Microsoft.DocumentDB/databaseAccounts"
-DEPLOYMENT = "properties.functionAppConfig.deployment.storage"
-SWITCHED = "publicAccess ? 'Enabled' : 'Disabled'"
-
-
-def body(module: str, kind: str) -> Any:
-    """The body of the one resource of a type in a module."""
-    (found,) = [body for _, each, body in File.read(INFRA / f"modules/{module}.bicep").resources() if each == kind]
-    return found
 
 
 # -- Well-formed ------------------------------------------------------------------------------------------------------
@@ -189,6 +180,20 @@ def test_every_setting_is_one_that_the_service_or_the_host_reads() -> None:
     assert required | {VARIABLES["cosmos_account_endpoint"]} <= ours
 
 
+def test_connections_are_made_by_the_identity_of_the_service() -> None:
+    """Its own, by its client id: an app may have several."""
+    variables = File.read(INFRA / "modules/functions.bicep").declared("variable")
+    assert {name: text(node) for name, node in properties(variables["connections"].named_children[1]).items()} == {
+        "AzureWebJobsStorage__credential": "'managedidentity'",
+        "AzureWebJobsStorage__clientId": "identityClientId",
+        "EVENTS_COSMOS__credential": "'managedidentity'",
+        "EVENTS_COSMOS__clientId": "identityClientId",
+        "EVENTS_CLIENT_ID": "identityClientId",
+        "APPLICATIONINSIGHTS_CONNECTION_STRING": "insightsConnectionString",
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "'ClientId=${identityClientId};Authorization=AAD'",
+    }
+
+
 def test_every_connection_of_a_trigger_has_its_settings() -> None:
     """By identity: where it is, that an identity is used, and which."""
     functions = functions_of(function_app.app)
@@ -251,135 +256,3 @@ def test_the_lines_that_alerts_read_are_never_sampled() -> None:
     assert "Trace" in logging["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
     assert logging["logLevel"]["Function.*.User"] == "Information"
     assert logging["logLevel"]["Function"] == "Warning"
-
-
-# -- As we want it ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("module", "kind", "path", "value"),
-    [
-        ("cosmos", ACCOUNT, "properties.consistencyPolicy.defaultConsistencyLevel", "'Strong'"),
-        ("cosmos", ACCOUNT, "properties.enableMultipleWriteLocations", "false"),
-        ("cosmos", ACCOUNT, "properties.disableLocalAuth", "true"),
-        ("cosmos", ACCOUNT, "properties.disableKeyBasedMetadataWriteAccess", "true"),
-        ("cosmos", ACCOUNT, "properties.minimalTlsVersion", "'Tls12'"),
-        ("cosmos", ACCOUNT, "properties.backupPolicy.type", "'Continuous'"),
-        ("cosmos", ACCOUNT, "properties.publicNetworkAccess", SWITCHED),
-        ("cosmos", "Microsoft.Authorization/locks", "properties.level", "'CanNotDelete'"),
-        ("cosmos", ACCOUNT, "kind", "'GlobalDocumentDB'"),
-        ("cosmos", ACCOUNT, "properties.databaseAccountOfferType", "'Standard'"),
-        ("cosmos", ACCOUNT, "properties.locations.0.locationName", "location"),
-        ("cosmos", ACCOUNT, "properties.locations.0.failoverPriority", "0"),
-        ("cosmos", ACCOUNT, "properties.locations.0.isZoneRedundant", "zoneRedundant"),
-        ("cosmos", ACCOUNT, "properties.backupPolicy.continuousModeProperties.tier", "backupTier"),
-        ("storage", "Microsoft.Storage/storageAccounts", "properties.allowSharedKeyAccess", "false"),
-        ("storage", "Microsoft.Storage/storageAccounts", "properties.allowBlobPublicAccess", "false"),
-        ("storage", "Microsoft.Storage/storageAccounts", "properties.minimumTlsVersion", "'TLS1_2'"),
-        ("storage", "Microsoft.Storage/storageAccounts", "properties.publicNetworkAccess", SWITCHED),
-        ("vault", "Microsoft.KeyVault/vaults", "properties.enableRbacAuthorization", "true"),
-        ("vault", "Microsoft.KeyVault/vaults", "properties.enablePurgeProtection", "true"),
-        ("monitoring", "Microsoft.Insights/components", "properties.DisableLocalAuth", "true"),
-        ("functions", "Microsoft.Web/sites", "properties.httpsOnly", "true"),
-        ("functions", "Microsoft.Web/sites", "properties.siteConfig.minTlsVersion", "'1.2'"),
-        ("functions", "Microsoft.Web/sites", "properties.siteConfig.healthCheckPath", "'/health'"),
-        ("functions", "Microsoft.Web/sites", "properties.functionAppConfig.runtime.version", "'3.13'"),
-        ("functions", "Microsoft.Web/sites", f"{DEPLOYMENT}.authentication.type", "'UserAssignedIdentity'"),
-    ],
-)
-def test_values_that_matter_are_what_we_want(module: str, kind: str, path: str, value: str) -> None:
-    """Whoever changes one has to say so here."""
-    assert at(body(module, kind), path) == value
-
-
-def test_what_is_secret_is_in_no_file() -> None:
-    """It is given by whoever deploys, marked as secure on its way, and has no default but nothing."""
-    for path in (INFRA / "main.bicep", INFRA / "modules/vault.bicep"):
-        secure = re.findall(r"@secure\(\)\nparam (\w+) string = ''", path.read_text())
-        assert secure == ["secretKey", "subjectKey", "pdpSubscriptionKey"]
-    for path in PARAMETERS:
-        for name, variable in (("secretKey", "SECRET_KEY"), ("subjectKey", "SUBJECT_KEY")):
-            assert f"param {name} = readEnvironmentVariable('{variable}', '')" in path.read_text()
-
-
-def test_what_the_app_reads_from_the_vault_is_what_is_put_there() -> None:
-    """By its name, in the way that the platform resolves."""
-    main, vault = (INFRA / "main.bicep").read_text(), (INFRA / "modules/vault.bicep").read_text()
-    assert "var secrets = '@Microsoft.KeyVault(SecretUri=${vault.outputs.vaultUri}secrets'" in main
-    read = re.findall(r"(EVENTS_\w+_KEY): '\$\{secrets\}/([\w-]+)\)'", main)
-    assert dict(read) == {
-        "EVENTS_SECRET_KEY": "secret-key",
-        "EVENTS_SUBJECT_KEY": "subject-key",
-        "EVENTS_PDP_SUBSCRIPTION_KEY": "pdp-subscription-key",
-    }
-    put = re.findall(r"vaults/secrets@.*?name: '([\w-]+)'", vault, re.DOTALL)
-    assert sorted(put) == sorted(dict(read).values())
-
-
-def test_half_of_the_requests_may_wait() -> None:
-    """And no more, whatever their number is set to."""
-    assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
-
-
-ALERTS = {
-    "alert": ("'Maximum'", "'GreaterThan'", "each.over", "each.query"),
-    "silence": ("'Count'", "'LessThan'", "1", "gauges"),
-}
-
-
-@pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_on_a_query_is_on_and_tells_somebody(name: str) -> None:
-    """Every five minutes, of a quarter of an hour; also before there is anything to query."""
-    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == name]
-    aggregation, operator, threshold, query = ALERTS[name]
-    wanted = {
-        "enabled": "true",
-        "scopes": "[workspaceId]",
-        "evaluationFrequency": "'PT5M'",
-        "windowSize": "'PT15M'",
-        "autoMitigate": "true",
-        "skipQueryValidation": "true",
-        "actions.actionGroups": "[actionGroupId]",
-        "criteria.allOf.0.query": query,
-        "criteria.allOf.0.timeAggregation": aggregation,
-        "criteria.allOf.0.operator": operator,
-        "criteria.allOf.0.threshold": threshold,
-        "criteria.allOf.0.metricMeasureColumn": "'value'" if name == "alert" else None,
-        "criteria.allOf.0.failingPeriods": "{ numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }",
-    }
-    assert {path: at(body, f"properties.{path}") for path in wanted} == wanted
-
-
-def test_the_alert_on_throttling_is_on_and_tells_somebody() -> None:
-    """429, by the account's own count."""
-    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == "throttling"]
-    wanted = {
-        "enabled": "true",
-        "scopes": "[cosmosAccountId]",
-        "evaluationFrequency": "'PT1M'",
-        "windowSize": "'PT5M'",
-        "actions": "[{ actionGroupId: actionGroupId }]",
-        "criteria.allOf.0.criterionType": "'StaticThresholdCriterion'",
-        "criteria.allOf.0.metricName": "'TotalRequests'",
-        "criteria.allOf.0.metricNamespace": f"'{ACCOUNT}'",
-        "criteria.allOf.0.dimensions": "[{ name: 'StatusCode', operator: 'Include', values: ['429'] }]",
-        "criteria.allOf.0.operator": "'GreaterThan'",
-        "criteria.allOf.0.threshold": "100",
-        "criteria.allOf.0.timeAggregation": "'Count'",
-    }
-    assert {path: at(body, f"properties.{path}") for path in wanted} == wanted
-    kind = "'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'"
-    assert kind in text(body)
-    assert at(body, "location") == "'global'"
-
-
-def test_no_key_is_asked_for_or_handed_out() -> None:
-    """Every connection is by identity."""
-    for path in FILES:
-        assert not re.search(r"listKeys|AccountKey|primaryMasterKey|connectionStrings", path.read_text()), path.name
-
-
-def test_requests_of_an_instance_can_be_gathered() -> None:
-    """With one request at a time nothing would ever be committed together."""
-    (default,) = [node for name, node in MAIN.declared("parameter").items() if name == "requestsPerInstance"]
-    assert 16 <= int(text(default.named_children[2])) <= 32
