@@ -261,10 +261,10 @@ async def follow_up(documents: func.DocumentList, wakeups: func.Out[Messages]) -
 
 
 @app.function_name("sweep")
-@app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+@app.timer_trigger(arg_name="timer", schedule="*/10 * * * * *")
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
-    """Every minute: follow the streams that are marked as owed."""
+    """Every ten seconds: follow the streams that are marked as owed."""
     wakeups.set(await background.sweep(timer))
 
 

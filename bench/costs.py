@@ -42,8 +42,8 @@ class Use:
 class Charges:
     """What operations take. Request units: docs/storage.md, estimated; the rest measured here or documented."""
 
-    event_units: float = 12.0
-    """an event, in its resource's stream and followed up, without projections (RU)"""
+    event_units: float = 31.0
+    """an event, in its resource's stream and followed up alone in its page, without projections (RU)"""
     projection_units: float = 9.0
     """an event in one more stream (RU)"""
     delivery_units: float = 30.0
@@ -66,8 +66,8 @@ class Charges:
     """how long following up an event or making a delivery does, alone"""
     timer_seconds: float = 1.0
     """the least that a call of a timer is billed for"""
-    timer_calls: float = 525_600.0 + 43_800.0 * 2
-    """calls of timers a month: every five seconds, and two each minute"""
+    timer_calls: float = 525_600.0 + 262_800.0 + 43_800.0
+    """calls of timers a month: every five seconds, every ten, and every minute"""
     telemetry_items_per_second: float = 5.0
     """items that an instance sends at most, by host.json"""
     telemetry_kilobytes: float = 0.8
@@ -113,7 +113,9 @@ class Shape:
     private_endpoints: float = 5.0
     """Cosmos DB, blobs, queues, tables, vault"""
     small_containers: float = 4.0
-    """with 1,000 RU/s at most, of which a tenth is billed at least"""
+    """cursors, due, subscriptions, leases: a tenth of their greatest throughput is billed at least"""
+    small_units: float = 4_000.0
+    """the greatest throughput of the first three, progressThroughput"""
     gigabytes_per_1000_units: float = 100.0
     """autoscale: greatest throughput is at least 10 RU/s for each GB"""
 
@@ -154,7 +156,7 @@ def throughput(use: Use) -> tuple[float, float]:
 def rows(use: Use) -> Iterator[tuple[str, float]]:
     """Each item of the bill, in US dollars a month."""
     billed, _ = throughput(use)
-    small = SHAPE.small_containers * 100
+    small = (SHAPE.small_containers - 1) * SHAPE.small_units / 10 + 100
     yield "Cosmos DB, throughput", (billed + small) / 100 * PRICES.autoscale_100_units_hour * HOURS * PRICES.zone_factor
     gigabytes = stored_gigabytes(use)
     yield "Cosmos DB, storage", gigabytes * PRICES.cosmos_gigabyte

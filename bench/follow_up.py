@@ -85,7 +85,7 @@ async def follow(store: CosmosEventStore, process: Process) -> list[Sample]:
 
 def report(name: str, samples: list[Sample]) -> None:
     """Print the lags of a part of the run."""
-    lags = [each.lag for each in samples]
+    lags = [each.lag for each in samples] or [0.0]  # one round may have been longer than the part
     row(f"{name}: lag, median", f"{median(lags):.1f} s", "seconds", kept=median(lags) < 10)
     row(f"{name}: lag, greatest", f"{max(lags):.1f} s", "", kept=True)
 

@@ -11,6 +11,7 @@ from events_core import app
 from events_core.delivery import Lane
 from events_core.errors import EventsError
 from events_core.feed import Stream
+from events_core.follow_up import FEED_ROUND_SECONDS
 
 KEPT_DAYS = 30
 """How long the record of a delivery is kept that came to its end; a dead one as long as its event."""
@@ -28,7 +29,7 @@ async def follow_up(documents: Iterable[Mapping[str, Any]]) -> list[str]:
         EventsError: UNAVAILABLE when one could be neither followed nor marked as owed: the batch has to come again.
     """
     events = await app.current()
-    await events.follow_up.follow_all(streams_of(documents))
+    await events.follow_up.follow_all(streams_of(documents), FEED_ROUND_SECONDS)
     return events.bell.rung()
 
 

@@ -23,6 +23,8 @@ from events_core.wakeups import Wakeups
 PAGE = 200
 ROUND_SECONDS = 30.0
 """How long a stream is followed before the rest of it is marked as owed."""
+FEED_ROUND_SECONDS = 5.0
+"""The same, when the change feed asks: until then nothing else of its physical partition is told of."""
 TARGETS_AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 PAUSES = (0.1, 1.0)
@@ -72,21 +74,21 @@ class FollowUp:
         self._turns: dict[Stream, Turns] = {}
         self._slots = asyncio.Semaphore(TARGETS_AT_ONCE)
 
-    async def follow(self, stream: Stream) -> None:
-        """Follow a stream to its end, or for 30 s and mark the rest as owed; once more when asked during a round.
+    async def follow(self, stream: Stream, seconds: float = ROUND_SECONDS) -> None:
+        """Follow a stream to its end, or for so long and mark the rest as owed; once more when asked during a round.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
         """
         turns = self._turns.setdefault(stream, Turns())
         try:
-            await turns.take(lambda: self._catch_up(stream))
+            await turns.take(lambda: self._catch_up(stream, seconds))
         finally:
             if not turns.wanted:
                 self._turns.pop(stream, None)
 
-    async def follow_all(self, streams: Iterable[Stream]) -> None:
-        """Follow each stream; one that cannot be followed now is marked as owed, for the next sweep.
+    async def follow_all(self, streams: Iterable[Stream], seconds: float = ROUND_SECONDS) -> None:
+        """Follow each stream for so long; one that cannot be followed now is marked as owed, for the next sweep.
 
         Raises:
             EventsError: UNAVAILABLE when a stream could be neither followed nor marked; the others were.
@@ -94,7 +96,7 @@ class FollowUp:
         places = asyncio.Semaphore(STREAMS_AT_ONCE)
         distinct = dict.fromkeys(streams)
         outcomes = await asyncio.gather(
-            *(self._follow_or_owe(each, places) for each in distinct), return_exceptions=True
+            *(self._follow_or_owe(each, places, seconds) for each in distinct), return_exceptions=True
         )
         for outcome in outcomes:
             if outcome is not None:
@@ -136,10 +138,10 @@ class FollowUp:
         """
         return await self._ledger.restored()
 
-    async def _follow_or_owe(self, stream: Stream, places: asyncio.Semaphore) -> None:
+    async def _follow_or_owe(self, stream: Stream, places: asyncio.Semaphore, seconds: float) -> None:
         async with places:
             try:
-                await self.follow(stream)
+                await self.follow(stream, seconds)
             except EventsError as error:
                 _log.warning("%s is owed: %s", stream.name, error.detail)
                 await self._owe(stream)
@@ -154,8 +156,8 @@ class FollowUp:
             seen = await self._ledger.checkpoint(stream)
             marked = await self._ledger.advance(stream, seen, seen.position, owed=True, parked=seen.parked)
 
-    async def _catch_up(self, stream: Stream) -> None:
-        deadline = self._clock() + ROUND_SECONDS
+    async def _catch_up(self, stream: Stream, seconds: float) -> None:
+        deadline = self._clock() + seconds
         seen = await self._ledger.checkpoint(stream)
         if await self._passes_over(stream, seen):
             return

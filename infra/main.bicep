@@ -58,6 +58,11 @@ param retentionDays int = 90
 @maxValue(1000000)
 param maxThroughput int = 4000
 
+@description('The same of cursors, due and subscriptions, which following up and delivering ask: a fifth of it, or more.')
+@minValue(1000)
+@maxValue(1000000)
+param progressThroughput int = 4000
+
 @description('Whether Cosmos DB, the plan and storage are spread over availability zones.')
 param zoneRedundant bool = true
 
@@ -155,6 +160,7 @@ module cosmos 'modules/cosmos.bicep' = {
     tags: everyTag
     zoneRedundant: zoneRedundant
     maxThroughput: maxThroughput
+    progressThroughput: progressThroughput
     backupTier: backupTier
     publicAccess: !privateNetwork
     principalId: identity.outputs.principalId

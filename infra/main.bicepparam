@@ -12,6 +12,7 @@ param zoneRedundant = false
 param privateNetwork = false
 param alwaysReady = 0
 param maxThroughput = 1000
+param progressThroughput = 1000
 param backupTier = 'Continuous7Days'
 param secretKey = readEnvironmentVariable('SECRET_KEY', '')
 param subjectKey = readEnvironmentVariable('SUBJECT_KEY', '')

@@ -15,6 +15,7 @@ param zoneRedundant = false
 param privateNetwork = false
 param alwaysReady = 0
 param maxThroughput = 1000
+param progressThroughput = 1000
 param backupTier = 'Continuous7Days'
 
 // From the environment of whoever deploys, so that no file has them; docs/deploying.md says when they are needed.

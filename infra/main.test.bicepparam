@@ -15,6 +15,7 @@ param zoneRedundant = true
 param privateNetwork = true
 param alwaysReady = 1
 param maxThroughput = 4000
+param progressThroughput = 4000
 param backupTier = 'Continuous30Days'
 
 // From the environment of whoever deploys, so that no file has them; docs/deploying.md says when they are needed.

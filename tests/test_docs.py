@@ -157,6 +157,7 @@ FIGURES = {
         f"up to {follow_up.PAGE} rows",
         f"up to {follow_up.TARGETS_AT_ONCE} targets",
         f"followed for {follow_up.ROUND_SECONDS:.0f} seconds",
+        f"when the change feed asks, for {follow_up.FEED_ROUND_SECONDS:.0f} seconds",
         f"more than {follow_up.MOST_PARKED} targets",
         f"segments of {names.SEGMENT_SIZE:,}",
         f"a turn of {deliver.TURN // SECOND} seconds",

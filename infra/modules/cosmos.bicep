@@ -18,6 +18,10 @@ param zoneRedundant bool
 @minValue(1000)
 param maxThroughput int
 
+@description('The greatest throughput of the containers that following up and delivering ask: cursors, due, subscriptions.')
+@minValue(1000)
+param progressThroughput int
+
 @description('How long it can be restored to any moment.')
 @allowed(['Continuous7Days', 'Continuous30Days'])
 param backupTier string
@@ -33,6 +37,13 @@ param databaseName string = 'events'
 
 // What the code expects of each container; a test holds that the two are the same.
 var containers = loadJsonContent('../containers.json')
+var throughput = {
+  streams: maxThroughput
+  deliveries: maxThroughput
+  cursors: progressThroughput
+  due: progressThroughput
+  subscriptions: progressThroughput
+}
 var contributor = '00000000-0000-0000-0000-000000000002'
 
 resource account 'Microsoft.DocumentDB/databaseAccounts@2025-04-15' = {
@@ -89,7 +100,7 @@ resource container 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/container
     properties: {
       resource: each
       options: {
-        autoscaleSettings: { maxThroughput: each.id == 'streams' || each.id == 'deliveries' ? maxThroughput : 1000 }
+        autoscaleSettings: { maxThroughput: throughput[?each.id] ?? 1000 }
       }
     }
   }

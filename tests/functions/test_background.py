@@ -18,6 +18,7 @@ from events_core.app import Events, compose
 from events_core.background import streams_of
 from events_core.delivery import SECOND
 from events_core.feed import Stream
+from events_core.follow_up import FEED_ROUND_SECONDS, ROUND_SECONDS, FollowUp
 from events_core.settings import Settings
 from local.host import functions_of
 from local.queues import LocalQueue
@@ -77,6 +78,20 @@ async def test_the_change_feed_brings_events_to_their_subjects(events: Events) -
     await events.store.append([event("a"), event("b")])
     await FUNCTIONS["follow_up"](change(APP))
     assert ids(await everything(events.store, SUBJECT)) == ["a", "b"]
+
+
+async def test_the_change_feed_is_given_short_rounds(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have longer ones: they keep nobody waiting."""
+    given: list[float] = []
+
+    async def follow(_: FollowUp, __: Stream, seconds: float = ROUND_SECONDS) -> None:
+        given.append(seconds)
+
+    monkeypatch.setattr(FollowUp, "follow", follow)
+    await events.store.append([event("a")])
+    await FUNCTIONS["follow_up"](change(APP))
+    await FUNCTIONS["compare"](TICK)
+    assert given == [FEED_ROUND_SECONDS, ROUND_SECONDS]
 
 
 async def test_the_nightly_comparison_finds_what_was_missed(events: Events) -> None:

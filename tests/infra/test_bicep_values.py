@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from events_core.adapters.cosmos.containers import CONTAINERS
 from local.host import ROOT
 from tests.infra.bicep import File, at, properties, text, unquoted
 
@@ -151,6 +152,23 @@ def test_what_the_app_reads_from_the_vault_is_what_is_put_there() -> None:
 def test_half_of_the_requests_may_wait() -> None:
     """And no more, whatever their number is set to."""
     assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
+
+
+def test_the_busy_containers_can_be_given_what_they_need() -> None:
+    """Those of events and deliveries, and those that each page asks, which with 1,000 RU/s would be the limit."""
+    cosmos = File.read(INFRA / "modules/cosmos.bicep").declared("variable")["throughput"].named_children[1]
+    events, progress = "maxThroughput", "progressThroughput"
+    given = {name: text(node) for name, node in properties(cosmos).items()}
+    assert given == {
+        "streams": events,
+        "deliveries": events,
+        "cursors": progress,
+        "due": progress,
+        "subscriptions": progress,
+    }
+    assert {each.name for each in CONTAINERS} == {*given, "leases"}
+    container = body("cosmos", f"{ACCOUNT}/sqlDatabases/containers")
+    assert at(container, "properties.options.autoscaleSettings") == "{ maxThroughput: throughput[?each.id] ?? 1000 }"
 
 
 def test_nobody_deploys_with_a_password() -> None:

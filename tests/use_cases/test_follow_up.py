@@ -197,10 +197,31 @@ async def test_after_half_a_minute_the_rest_is_owed_and_the_sweep_goes_on(
     assert await ledger.owed() == []
 
 
+async def test_the_change_feed_is_not_kept_waiting_by_one_stream(
+    ledger: MemoryLedger, stepped: SteppedLedger, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After five seconds the rest is owed: until the call returns, the feed tells of no other stream."""
+    monkeypatch.setattr(follow_up, "PAGE", 2)
+    clock = Clock()
+
+    async def slow(name: str, _: tuple[Any, ...]) -> None:
+        clock.now += 3 if name == "read_after" else 0
+
+    stepped.before = slow
+    following = FollowUp(stepped, wakeups, clock=clock)
+    some = events(15)
+    await ledger.append(some)
+    await following.follow_all([APPS], follow_up.FEED_ROUND_SECONDS)
+    assert (await ledger.checkpoint(APPS)).position == 4
+    assert await ledger.owed() == [APPS]
+    await following.sweep()
+    assert await held(ledger, SUBJECT) == ids(some)
+
+
 async def test_the_sweep_follows_nothing_that_is_not_owed(
     ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
 ) -> None:
-    """It runs each minute and costs one question."""
+    """It runs every ten seconds and costs one question."""
     calls: Counter[str] = Counter()
     await ledger.append([event()])
     stepped.before = counting(calls)

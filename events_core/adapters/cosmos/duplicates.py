@@ -40,11 +40,18 @@ class Duplicates:
         """
         previous = segment - 1
         if previous > asked_to and await self._closed_lately(name, previous - 1):
-            return await self._queries.standing_anywhere(name, ukeys)
+            return await self._queries.standing_in(name, await self._to_ask(name, previous, asked_to), ukeys)
         keys = self._known.get((name, previous)) or await self._learnt(name, previous)
         if keys is not None and not keys.may_hold(ukeys):
             return []
         return await self._queries.standing(name, previous, ukeys)
+
+    async def _to_ask(self, name: str, previous: int, asked_to: int) -> list[int]:
+        """The segments that were closed within the hour, and the previous one; those that were asked left out."""
+        segments = [previous]
+        while segments[-1] > asked_to and await self._closed_lately(name, segments[-1] - 1):
+            segments.append(segments[-1] - 1)
+        return segments
 
     async def _learnt(self, name: str, segment: int) -> _Keys | None:
         """The keys of a segment, once it has been asked often enough to be worth it."""

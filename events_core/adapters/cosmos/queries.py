@@ -27,8 +27,7 @@ _SINCE = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
 WHERE c.partition = @partition AND (c.seq > @head OR ARRAY_CONTAINS(@ukeys, c.ukey))"""
 _STANDING = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
 WHERE c.partition = @partition AND ARRAY_CONTAINS(@ukeys, c.ukey)"""
-_STANDING_ANYWHERE = """SELECT c.seq, c.ukey, c.registered, c.writer FROM c
-WHERE c.stream = @stream AND ARRAY_CONTAINS(@ukeys, c.ukey)"""
+_STANDING_IN = "SELECT c.seq, c.ukey, c.registered, c.writer FROM c WHERE ARRAY_CONTAINS(@ukeys, c.ukey) AND"
 _UKEYS = "SELECT VALUE c.ukey FROM c WHERE c.partition = @partition"
 _PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
@@ -74,9 +73,11 @@ class StreamQueries:
         """Every unique key of a segment."""
         return [str(each) for each in await self._ask("keys", _UKEYS, name, segment)]
 
-    async def standing_anywhere(self, name: str, ukeys: Sequence[str]) -> list[Document]:
-        """What stands under the keys in any segment; asks every physical partition."""
-        return await self._ask("duplicates", _STANDING_ANYWHERE, None, None, stream=name, ukeys=ukeys)
+    async def standing_in(self, name: str, segments: Sequence[int], ukeys: Sequence[str]) -> list[Document]:
+        """What stands under the keys in segments; asks their physical partitions, as far as Cosmos DB knows them."""
+        places = {f"p{n}": partition(name, segment) for n, segment in enumerate(segments)}
+        sql = f"{_STANDING_IN} c.partition IN ({', '.join(f'@{place}' for place in places)})"
+        return await self._ask("duplicates", sql, None, None, ukeys=ukeys, **places)
 
     async def page(  # noqa: PLR0917 - the bounds of a page in their order
         self, name: str, segment: int, first: int, last: int, top: int, max_bytes: int, bare: int, passing: Condition
