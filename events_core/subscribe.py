@@ -94,7 +94,7 @@ class Subscriber:
         Raises:
             EventsError: NOT_FOUND, FORBIDDEN when it is another's, UNAVAILABLE.
         """
-        await self._change(caller, subscription_id, lambda current: replace(current, deleted=True))
+        await self._change(caller, subscription_id, Subscription.ended)
         await self._wake(subscription_id)
 
     async def pause(self, caller: Caller, subscription_id: int, *, paused: bool) -> Subscription:

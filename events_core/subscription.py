@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -142,6 +142,11 @@ class Subscription:
             wanted.include_subunits,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def ended(self) -> Subscription:
+        """The subscription as it is kept once it is deleted: its number, and not what it asked for, where and how."""
+        nothing = EventFilter(self.filter.resource)
+        return replace(self, deleted=True, endpoint="", filter=nothing, secrets=SealedSecrets(""))
 
     @property
     def sends(self) -> bool:

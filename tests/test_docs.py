@@ -236,3 +236,17 @@ def test_the_changelog_has_the_version_of_the_project() -> None:
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert version[1] in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_the_threat_model_names_is_there() -> None:
+    """Each file, and each test by its name."""
+    named = set(re.findall(r"`([^`\s]+)`", (ROOT / "docs/threats.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    assert [each for each in named if each.startswith("test_") and f"def {each}(" not in tests] == []
+    files = [
+        each
+        for each in named
+        if re.fullmatch(r"[\w./-]+\.(py|bicep|txt)|(tests|adapters|http|cloudevent)/[\w./]*", each)
+    ]
+    assert len(files) > 40
+    assert [each for each in files if not any((base / each).exists() for base in (ROOT, ROOT / "events_core"))] == []

@@ -12,7 +12,7 @@ from events_core.delivery import SECOND
 from events_core.errors import EventsError, Problem
 from events_core.feed import Stream
 from events_core.identity import caller_of_consumer
-from events_core.subscription import Subscription
+from events_core.subscription import EventFilter, Subscription
 from events_core.subscription_rules import SCOPE, Wanted
 from tests.contract.event_store import APP, event, events, ids
 from tests.support.delivering import KNOWN_PERSON, KNOWN_UNIT, TTD, Place, names
@@ -202,6 +202,20 @@ async def test_the_validation_event_is_signed_and_names_the_subscription(place: 
 
 
 # -- Changing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_of_a_deleted_subscription_its_number_is_kept(place: Place) -> None:
+    """And neither whom it asked about, nor its endpoint, nor its secret: nobody needs them any more."""
+    subscription = await place.subscribe(subject="/party/50002108", alternative_subject="/person/01899699552")
+    store = place.events.subscriber.subscriptions
+    token = (await store.changes()).token
+    caller = replace(caller_of_consumer(subscription.consumer, 3), scopes=frozenset({SCOPE}))
+    await place.events.subscriber.delete(caller, subscription.id)
+    (kept,) = [each for each in (await store.changes(token)).subscriptions if each.id == subscription.id]
+    assert (kept.deleted, kept.endpoint, kept.secrets.current, kept.secrets.previous) == (True, "", "", None)
+    assert kept.filter == EventFilter(subscription.filter.resource)
+    again = await place.subscribe(subject="/party/50002108")
+    assert again.id > subscription.id
 
 
 async def test_a_deleted_subscription_is_silent(place: Place) -> None:
