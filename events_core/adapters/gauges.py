@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from functools import cache
-
-from opentelemetry import metrics
+from typing import TYPE_CHECKING
 
 from events_core.gauges import Gauges
+
+if TYPE_CHECKING:
+    from opentelemetry import metrics
 
 MESSAGE = "gauges"
 """The message of the line."""
@@ -26,4 +28,6 @@ def report(gauges: Gauges, *, quietly: bool = False) -> None:
 
 @cache
 def _gauge(name: str) -> metrics._Gauge:  # the library has no other name for it
+    from opentelemetry import metrics  # noqa: PLC0415 - a start does not wait for it
+
     return metrics.get_meter("events").create_gauge(f"events.{name}")

@@ -20,6 +20,7 @@ DEPLOYMENT = "properties.functionAppConfig.deployment.storage"
 DATA_ROLE = f"{ACCOUNT}/sqlRoleAssignments"
 NAMES, ENDPOINT = "Microsoft.Network/privateDnsZones", "Microsoft.Network/privateEndpoints"
 LINKED, NAMED = "properties.privateLinkServiceConnections.0", "properties.privateDnsZoneConfigs.0"
+NETWORK = "Microsoft.Network/virtualNetworks"
 SCALE = "properties.functionAppConfig.scaleAndConcurrency"
 BY_IDENTITY = "userAssignedIdentityResourceId"
 CLOSED = "publicAccess ? 'Allow' : 'Deny'"
@@ -91,6 +92,17 @@ def body(module: str, kind: str) -> Any:
         ("vault", "Microsoft.KeyVault/vaults", "properties.softDeleteRetentionInDays", "90"),
         ("vault", "Microsoft.KeyVault/vaults", "properties.publicNetworkAccess", SWITCHED),
         ("vault", "Microsoft.KeyVault/vaults", "properties.networkAcls.defaultAction", CLOSED),
+        ("vault", "Microsoft.KeyVault/vaults", "properties.tenantId", "subscription().tenantId"),
+        ("vault", "Microsoft.KeyVault/vaults", "properties.sku.family", "'A'"),
+        ("vault", "Microsoft.KeyVault/vaults", "properties.sku.name", "'standard'"),
+        ("monitoring", "Microsoft.OperationalInsights/workspaces", "properties.sku", "{ name: 'PerGB2018' }"),
+        ("monitoring", "Microsoft.Insights/components", "kind", "'web'"),
+        ("monitoring", "Microsoft.Insights/components", "properties.Application_Type", "'web'"),
+        ("monitoring", "Microsoft.Insights/actionGroups", "location", "'global'"),
+        ("monitoring", "Microsoft.Insights/actionGroups", "properties.groupShortName", "'events'"),
+        ("network", NETWORK, "properties.addressSpace", "{ addressPrefixes: [addressPrefix] }"),
+        ("network", NETWORK, "properties.subnets.0.properties.addressPrefix", "cidrSubnet(addressPrefix, 25, 0)"),
+        ("network", NETWORK, "properties.subnets.1.properties.addressPrefix", "cidrSubnet(addressPrefix, 25, 1)"),
         ("monitoring", "Microsoft.Insights/components", "properties.WorkspaceResourceId", "workspace.id"),
         ("monitoring", "Microsoft.Insights/actionGroups", "properties.enabled", "true"),
         ("functions", "Microsoft.Web/serverfarms", "kind", "'functionapp'"),
@@ -169,6 +181,28 @@ def test_the_busy_containers_can_be_given_what_they_need() -> None:
     assert {each.name for each in CONTAINERS} == {*given, "leases"}
     container = body("cosmos", f"{ACCOUNT}/sqlDatabases/containers")
     assert at(container, "properties.options.autoscaleSettings") == "{ maxThroughput: throughput[?each.id] ?? 1000 }"
+
+
+def test_each_key_is_put_under_its_own_name() -> None:
+    """And only when it is given."""
+    vault = File.read(INFRA / "modules/vault.bicep")
+    secrets = {name: body for name, kind, body in vault.resources() if kind == "Microsoft.KeyVault/vaults/secrets"}
+    assert {at(body, "name"): at(body, "properties") for body in secrets.values()} == {
+        "'secret-key'": "{ value: secretKey }",
+        "'subject-key'": "{ value: subjectKey }",
+        "'pdp-subscription-key'": "{ value: pdpSubscriptionKey }",
+    }
+    for name, body in secrets.items():
+        value = (at(body, "properties.value") or "").strip()
+        assert f"= if (!empty({value})) " + "{" in text(vault.declared("resource")[name])
+
+
+def test_alerts_are_mailed_to_whom_they_are_for() -> None:
+    """Each address, by the common schema."""
+    receivers = at(body("monitoring", "Microsoft.Insights/actionGroups"), "properties.emailReceivers") or ""
+    assert "for (address, index) in alertAddresses" in receivers
+    for member in ("name: 'mail-${index}'", "emailAddress: address", "useCommonAlertSchema: true"):
+        assert member in receivers
 
 
 def test_nobody_deploys_with_a_password() -> None:
