@@ -18,11 +18,15 @@ class Answers(Generic[K, V]):
     """Keeps answers for `ttl_seconds`, the most recently used `size` of them; failures are never kept.
 
     A question that is being asked is not asked again: whoever comes meanwhile shares the answer, or the failure.
-    An asker who gives up takes nothing from the others.
+    An asker who gives up takes nothing from the others. `key` makes what an answer is kept under, where questions are
+    large.
     """
 
-    def __init__(self, *, clock: Callable[[], float], ttl_seconds: float, size: int) -> None:
-        self._kept: TTLCache[K, V] = TTLCache(size, ttl_seconds, timer=clock)
+    def __init__(
+        self, *, clock: Callable[[], float], ttl_seconds: float, size: int, key: Callable[[K], Hashable] | None = None
+    ) -> None:
+        self._kept: TTLCache[Hashable, V] = TTLCache(size, ttl_seconds, timer=clock)
+        self._key: Callable[[K], Hashable] = key or (lambda question: question)
         self._asked: dict[K, asyncio.Task[Mapping[K, V]]] = {}
 
     async def get(self, questions: Iterable[K], ask: Ask[K, V]) -> dict[K, V]:
@@ -35,7 +39,7 @@ class Answers(Generic[K, V]):
         open_questions: list[K] = []
         for question in questions:
             try:
-                found[question] = self._kept[question]
+                found[question] = self._kept[self._key(question)]
             except KeyError:
                 open_questions.append(question)
         if open_questions:
@@ -56,7 +60,7 @@ class Answers(Generic[K, V]):
         for question in questions:
             del self._asked[question]
         if not done.cancelled() and done.exception() is None:
-            self._kept.update(done.result())
+            self._kept.update({self._key(question): answer for question, answer in done.result().items()})
 
 
 async def _call(ask: Ask[K, V], questions: Sequence[K]) -> Mapping[K, V]:

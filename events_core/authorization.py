@@ -40,7 +40,8 @@ class Asked:
 class Authorization:
     """Asks the decision point as seldom as the contract allows, and Register who a person is.
 
-    A decision is kept for `ttl_seconds` under the whole question; the most recently used `size` are kept.
+    A decision is kept for `ttl_seconds` under a digest of the whole question, however large that is; the most recently
+    used `size` are kept.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Authorization:
     ) -> None:
         self._decision_point = decision_point
         self._register = register
-        self._decisions: Answers[Question, Decision] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
+        self._decisions: Answers[Question, Decision] = Answers(
+            clock=clock, ttl_seconds=ttl_seconds, size=size, key=lambda question: question.digest
+        )
 
     async def permitted(self, caller: Caller, action: str, events: Sequence[EventLike]) -> list[bool]:
         """Whether the caller may do `action` on each event, in their order; one decision request at most.

@@ -24,6 +24,8 @@ VALIDATION_TYPE = "platform.events.validatesubscription"
 
 _SLACK = "hooks.slack.com"
 _ORIGIN, _RATE = "webhook-allowed-origin", "webhook-allowed-rate"
+_RATE_DIGITS = 9
+"""A rate with more digits is no limit."""
 
 
 def new_secret() -> str:
@@ -85,7 +87,8 @@ def allowed_rate(status: int | None, headers: Mapping[str, str]) -> int | None:
     """The deliveries a minute that an endpoint which speaks the handshake asks for; None when it sets no limit."""
     rate = headers.get(_RATE, "")
     is_spoken = status is not None and status < 300 and _ORIGIN in headers
-    return int(rate) if is_spoken and rate.isascii() and rate.isdecimal() and int(rate) > 0 else None
+    is_number = rate.isascii() and rate.isdecimal() and len(rate) <= _RATE_DIGITS
+    return int(rate) or None if is_spoken and is_number else None
 
 
 def seconds_of(retry_after: str | None, now: datetime) -> float | None:
@@ -97,7 +100,7 @@ def seconds_of(retry_after: str | None, now: datetime) -> float | None:
         return float(text[:9])
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())

@@ -5,6 +5,7 @@ The answers are read in events_core.xacml_response.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,11 @@ class Question:
     action: str
     resource: Attributes
     event_id: str | None = field(default=None, compare=False)
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for the question: as many bytes for any, and others for each."""
+        return hashlib.blake2b(repr((self.subject, self.action, self.resource)).encode(), digest_size=32).digest()
 
 
 @dataclass(frozen=True, slots=True)

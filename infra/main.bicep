@@ -245,6 +245,8 @@ var settings = {
   EVENTS_RETENTION_DAYS: string(retentionDays)
   EVENTS_SECRET_KEY: '${secrets}/secret-key)'
   EVENTS_SUBJECT_KEY: '${secrets}/subject-key)'
+  // Nothing larger is taken by any route, and the host reads a body before anybody asks for a token.
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
   EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)
 }
 var pdpKey = pdpNeedsSubscriptionKey ? { EVENTS_PDP_SUBSCRIPTION_KEY: '${secrets}/pdp-subscription-key)' } : {}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from events_core.adapters.cosmos.containers import CONTAINERS
+from events_core.cloudevent.reading import MAX_BATCH_BYTES
 from local.host import ROOT
 from tests.infra.bicep import File, at, properties, text, unquoted
 
@@ -203,6 +204,12 @@ def test_alerts_are_mailed_to_whom_they_are_for() -> None:
     assert "for (address, index) in alertAddresses" in receivers
     for member in ("name: 'mail-${index}'", "emailAddress: address", "useCommonAlertSchema: true"):
         assert member in receivers
+
+
+def test_the_host_reads_no_larger_bodies_than_a_route_takes() -> None:
+    """It reads them before anybody asks for a token."""
+    settings = properties(MAIN.declared("variable")["settings"].named_children[1])
+    assert int(unquoted(settings["FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"])) == 2 * MAX_BATCH_BYTES
 
 
 def test_nobody_deploys_with_a_password() -> None:

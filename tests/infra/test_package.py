@@ -68,6 +68,14 @@ def test_the_same_content_is_the_same_archive(built: Path, tmp_path: Path) -> No
         assert {"function_app.py", "host.json", "requirements.txt"} <= set(archive.namelist())
 
 
+def test_every_dependency_is_pinned() -> None:
+    """Those of dependencies too: what is deployed is what was tested."""
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+( ; python_version .*)?", line) for line in lines)
+    pinned = {re.split(r"[=\[]", line)[0].lower().replace("_", "-") for line in lines}
+    assert {each.name.lower().replace("_", "-") for each in closure(lines)} == pinned
+
+
 def test_nothing_the_service_imports_is_left_out_of_its_requirements(built: Path) -> None:
     """A package of the tools of this machine may be there by chance; the requirements are what is deployed."""
     wanted = closure([each for each in (built / "requirements.txt").read_text().splitlines() if "==" in each])

@@ -150,6 +150,13 @@ def test_nothing_is_deployed_that_was_not_tested() -> None:
     assert deploy["dev"]["needs"] == "package"
 
 
+def test_what_is_packaged_is_or_was_on_main() -> None:
+    """Whatever commit is asked for by hand."""
+    checkout, check, *_ = WORKFLOWS["deploy"]["jobs"]["package"]["steps"]
+    assert (checkout["with"]["ref"], checkout["with"]["fetch-depth"]) == ("${{ inputs.ref }}", 0)
+    assert check["run"] == "git merge-base --is-ancestor HEAD origin/main"
+
+
 def test_every_job_ends() -> None:
     """Within the hour, on an image with a name."""
     for name, job, body in jobs():

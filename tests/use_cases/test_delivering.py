@@ -74,6 +74,17 @@ async def test_the_endpoint_may_ask_for_more_time(place: Place) -> None:
     assert delivery.next_attempt - place.clock() > 590 * SECOND
 
 
+@pytest.mark.parametrize("value", [f"Mon, 01 Jan 2024 00:00:00 +{'9' * 40}", "9" * 5_000])
+async def test_an_absurd_answer_is_an_attempt_like_any_other(place: Place, value: str) -> None:
+    """It is counted, and the schedule goes on: an endpoint cannot have itself called for ever."""
+    subscription = await place.subscribe()
+    place.receiver.answer = lambda _: web.Response(status=500, headers={"Retry-After": value})
+    await place.publish(event("a"))
+    await place.deliver()
+    (delivery,) = await place.deliveries(subscription)
+    assert (delivery.tries, delivery.state.value) == (1, "failing")
+
+
 async def test_410_disables_the_subscription(place: Place) -> None:
     """Nothing is sent until it is validated anew; then everything is."""
     subscription = await place.subscribe()

@@ -112,3 +112,37 @@ def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | N
     """Seconds or a date; anything else says nothing."""
     assert webhook.seconds_of(value, NOW) == seconds
     assert webhook.seconds_of("1", NOW + timedelta(days=1)) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"Mon, 01 Jan 2024 00:00:00 +{'9' * 40}",
+        f"Mon, 01 Jan {'9' * 40} 00:00:00 +0000",
+        "Mon, 01 Jan 9999 23:59:59 -2359",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+        "9" * 10_000,
+        "-1",
+        "\u0664",
+        "",
+    ],
+)
+def test_no_retry_after_is_too_absurd(value: str) -> None:
+    """It is a number of seconds or nothing: an endpoint must not make us fail."""
+    seconds = webhook.seconds_of(value, datetime(2026, 1, 1, tzinfo=UTC))
+    assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "9" * 20, "1e5", "0", "-5", "\u0664", "", "1" * 10])
+def test_a_rate_that_is_none_is_no_limit(value: str) -> None:
+    """However many digits it has."""
+    headers = {"webhook-allowed-origin": "*", "webhook-allowed-rate": value}
+    assert webhook.allowed_rate(200, headers) is None
+    assert webhook.allowed_rate(200, {**headers, "webhook-allowed-rate": "9" * 9}) == 999_999_999
+
+
+@given(st.text(max_size=60))
+def test_whatever_an_endpoint_answers_can_be_read(value: str) -> None:
+    """Any text in either header."""
+    webhook.seconds_of(value, datetime(2026, 1, 1, tzinfo=UTC))
+    webhook.allowed_rate(200, {"webhook-allowed-origin": value, "webhook-allowed-rate": value})

@@ -288,3 +288,18 @@ def test_instances_of_one_app_are_different_questions() -> None:
 def test_a_number_like_a_persons_is_no_attribute_under_any_name(subject: str) -> None:
     """Eleven digits never go to the decision point, whatever they are called."""
     assert "01899699552" not in str(resource_of(other_event(subject=subject)))
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=3), st.text(max_size=5))
+def test_questions_that_differ_are_kept_apart(attributes: list[tuple[str, str]], action: str) -> None:
+    """By a digest of the same size for any; the event's id is no part of it."""
+    some = tuple(attributes)
+    question = Question(some, action, some, "a")
+    assert len(question.digest) == 32
+    assert question.digest == Question(some, action, some, "b").digest
+    others = [
+        Question((*some, ("x", "y")), action, some),
+        Question(some, f"{action}x", some),
+        Question(some, action, (*some, ("x", "y"))),
+    ]
+    assert len({each.digest for each in (question, *others)}) == 4
