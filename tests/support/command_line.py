@@ -38,7 +38,13 @@ def started(*arguments: str | Path, **settings: str) -> Iterator[subprocess.Pope
     """A command that goes on; it is killed when the context ends before it, and after a minute."""
     command = [sys.executable, "-m", "local", *map(str, arguments)]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment(**settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_interruptible,  # noqa: PLW1509 - one call, and no lock
     ) as process:
         watchdog = threading.Timer(60, process.kill)
         watchdog.start()
@@ -47,6 +53,11 @@ def started(*arguments: str | Path, **settings: str) -> Iterator[subprocess.Pope
         finally:
             watchdog.cancel()
             process.kill()
+
+
+def _interruptible() -> None:
+    """Let Ctrl-C through, also where the tests themselves run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
