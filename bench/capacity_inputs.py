@@ -1,4 +1,4 @@
-"""All that the simulation of capacity rests on, each number with where it comes from."""
+"""All that the simulation of capacity rests on, each number with where it comes from; and what it simulates."""
 
 from __future__ import annotations
 
@@ -52,3 +52,31 @@ class Inputs:
     follow_cpu_ms: float = given(2.7, MEASURED, "processor of following up an event (bench.follow_up: 365 a second)")
     wakeup_ms: float = given(500, ASSUMED, "from a delivery recorded to a worker on its lane")
     endpoint_ms: float = given(100, ASSUMED, "an endpoint's answer, median")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A load and what it runs on: `units` is maxThroughput, `progress` is progressThroughput.
+
+    `full`: all that is retained is stored already, or nothing. `ready` instances serve from the start.
+    """
+
+    title: str
+    hourly: float
+    units: float
+    progress: float
+    ready: int = 2
+    full: bool = True
+    inputs: Inputs = field(default_factory=Inputs)
+
+
+SCENARIOS = (
+    Scenario("100,000", 100_000, 20_000, 4_000),
+    Scenario("250,000", 250_000, 40_000, 10_000),
+    Scenario("new", 1_000_000, 100_000, 20_000, full=False),
+    Scenario("too little", 1_000_000, 100_000, 4_000, full=False),
+    Scenario("40 writers", 1_000_000, 100_000, 20_000, 40, full=False),
+    Scenario("30 days", 1_000_000, 250_000, 50_000, inputs=Inputs(retention_days=30)),
+    Scenario("90 days", 1_000_000, 500_000, 100_000),
+)
+ALONE = Inputs(peak=1, peak_seconds=5, resources=1, hot_share=1, followers=0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 from random import Random
 
-from bench.capacity_inputs import Inputs
+from bench.capacity_inputs import ALONE, SCENARIOS, Inputs, Scenario
 from bench.virtual import Container, Loop, Signal, Task
 from events_core import attempt, deliver, follow_up
 from events_core.adapters.cosmos import appender
@@ -25,32 +25,6 @@ PATIENCE, TURN = appender._PATIENCE, appender._TURN  # noqa: SLF001 - the policy
 LIMIT = 2.0
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A load and what it runs on: `units` is maxThroughput, `progress` is progressThroughput.
-
-    `full`: all that is retained is stored already, or nothing. `ready` instances serve from the start.
-    """
-
-    title: str
-    hourly: float
-    units: float
-    progress: float
-    ready: int = 2
-    full: bool = True
-    inputs: Inputs = field(default_factory=Inputs)
-
-
-SCENARIOS = (
-    Scenario("100,000", 100_000, 20_000, 4_000),
-    Scenario("250,000", 250_000, 40_000, 10_000),
-    Scenario("new", 1_000_000, 100_000, 20_000, full=False),
-    Scenario("too little", 1_000_000, 100_000, 4_000, full=False),
-    Scenario("40 writers", 1_000_000, 100_000, 20_000, 40, full=False),
-    Scenario("30 days", 1_000_000, 250_000, 50_000, inputs=Inputs(retention_days=30)),
-    Scenario("90 days", 1_000_000, 500_000, 100_000),
-)
-ALONE = Inputs(peak=1, peak_seconds=5, resources=1, hot_share=1, followers=0)
 WIDTHS = (4, 9, 10, 13, 7, 10, 10, 13, 7, 9, 10)
 RATES = (100, 200, 300, 400, 600, 800, 1_000, 1_250)
 

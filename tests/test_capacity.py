@@ -6,8 +6,8 @@ import re
 from dataclasses import fields
 from statistics import mean
 
-from bench.capacity_inputs import Inputs
-from bench.simulate_capacity import SCENARIOS, Scenario, Service, inputs_as_printed
+from bench.capacity_inputs import SCENARIOS, Inputs, Scenario
+from bench.simulate_capacity import Service, inputs_as_printed
 from tests.infra.bicep import INFRA
 from tests.support import documents
 

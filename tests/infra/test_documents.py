@@ -39,6 +39,15 @@ def test_every_command_can_be_pasted(script: str) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def test_no_value_has_to_be_guessed() -> None:
+    """Whatever a command uses is set in the same block, or in the block before where it was made."""
+    blocks = documents.blocks(DEPLOYING, "sh")
+    known = {"SECRET_KEY", "SUBJECT_KEY"}  # made under "Keys", and given by the reader
+    for script in blocks:
+        known |= set(re.findall(r"^(?:export )?([A-Z_]+)=", script, re.MULTILINE))
+        assert set(re.findall(r"\$\{?([A-Z_]+)\b", script)) <= known, script
+
+
 def test_every_file_that_commands_name_is_there() -> None:
     """Scripts and templates."""
     named = {

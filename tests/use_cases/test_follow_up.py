@@ -174,18 +174,23 @@ async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
 # -- What is owed -----------------------------------------------------------------------------------------------------
 
 
+def slowed(stepped: SteppedLedger, wakeups: Wakeups, seconds: float) -> FollowUp:
+    """The use case on a ledger that takes so long for each page."""
+    clock = Clock()
+
+    async def slow(name: str, _: tuple[Any, ...]) -> None:
+        clock.now += seconds if name == "read_after" else 0
+
+    stepped.before = slow
+    return FollowUp(stepped, wakeups, clock=clock)
+
+
 async def test_after_half_a_minute_the_rest_is_owed_and_the_sweep_goes_on(
     ledger: MemoryLedger, stepped: SteppedLedger, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call does not keep others waiting for longer."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
-    clock = Clock()
-
-    async def slow(name: str, _: tuple[Any, ...]) -> None:
-        clock.now += 16 if name == "read_after" else 0
-
-    stepped.before = slow
-    following = FollowUp(stepped, wakeups, clock=clock)
+    following = slowed(stepped, wakeups, 16)
     some = events(7)
     await ledger.append(some)
     await following.follow(APPS)
@@ -202,13 +207,7 @@ async def test_the_change_feed_is_not_kept_waiting_by_one_stream(
 ) -> None:
     """After five seconds the rest is owed: until the call returns, the feed tells of no other stream."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
-    clock = Clock()
-
-    async def slow(name: str, _: tuple[Any, ...]) -> None:
-        clock.now += 3 if name == "read_after" else 0
-
-    stepped.before = slow
-    following = FollowUp(stepped, wakeups, clock=clock)
+    following = slowed(stepped, wakeups, 3)
     some = events(15)
     await ledger.append(some)
     await following.follow_all([APPS], follow_up.FEED_ROUND_SECONDS)

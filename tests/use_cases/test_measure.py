@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,6 @@ from tests.support.delivering import Place, answering, place_on
 
 APPS = Stream.of_resource(APP)
 NOTHING = Gauges(0, 0, 0, 0, 0)
-FIRST_WAIT = 12
-"""More than the schedule's first wait, in seconds."""
-
-
-@pytest.fixture(params=["sqlite", "cosmos"])
-async def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
-    """The service on an empty store."""
-    async with place_on(request.param, tmp_path, monkeypatch) as place:
-        yield place
 
 
 async def test_of_a_service_with_nothing_to_do_everything_is_zero(place: Place) -> None:

@@ -122,7 +122,7 @@ class StreamQueries:
         return await self._ask("copies", _COPIES, None, None, ukey=ukey)
 
     async def begun(self, names: Sequence[str]) -> set[str]:
-        """Those of the streams whose very first document stands; asks every physical partition."""
+        """Those of the streams whose very first document stands; asks their partitions, as `standing_in` does."""
         first = {f"p{n}": partition(name, 0) for n, name in enumerate(names)}
         sql = f"SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.partition IN ({', '.join(f'@{p}' for p in first)})"
         return {str(each) for each in await self._ask("begun", sql, None, None, **first)}
