@@ -4,10 +4,13 @@ from typing import List  # noqa: UP035 - the worker does not take the built-in t
 
 import azure.functions as func
 
-from events_core import background
+from events_core.app import current
 from events_core.http import deliveries, feeds, instance_feed, operations, publishing, subscriptions
-from events_core.http.edge import serve
+from events_core.http.edge import Edge
+from events_core.operations.background import Background
+from events_core.operations.health import HealthChecks
 
+serve, background, checks = Edge(current), Background(current), HealthChecks(current)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers authenticate with their own tokens
 
 # The host tries the functions in the order of their names, and the first whose route and method match answers.
@@ -199,14 +202,14 @@ async def legacy_publish(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("health", methods=["GET"])
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     """Whether the store and the settings are right."""
-    return await operations.health(req)
+    return operations.health_response(await checks.alive())
 
 
 @app.function_name("health_ready")
 @app.route("health/ready", methods=["GET"])
 async def health_ready(req: func.HttpRequest) -> func.HttpResponse:
     """Whether everything that the service depends on answers."""
-    return await operations.ready(req)
+    return operations.health_response(await checks.ready())
 
 
 @app.function_name("openapi")
@@ -265,7 +268,7 @@ async def follow_up(documents: func.DocumentList, wakeups: func.Out[Messages]) -
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every ten seconds: follow the streams that are marked as owed."""
-    wakeups.set(await background.sweep(timer))
+    wakeups.set(await background.sweep())
 
 
 @app.function_name("compare")
@@ -273,7 +276,7 @@ async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 async def compare(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every night: find and follow the streams that nobody was told of."""
-    wakeups.set(await background.compare(timer))
+    wakeups.set(await background.compare())
 
 
 @app.function_name("deliver")
@@ -289,18 +292,18 @@ async def deliver(message: func.QueueMessage, wakeups: func.Out[Messages]) -> No
 @app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
 async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Every five seconds: find the subscriptions that have something due and that nobody was told of."""
-    wakeups.set(await background.sweep_deliveries(timer))
+    wakeups.set(await background.sweep_deliveries())
 
 
 @app.function_name("measure")
 @app.timer_trigger(arg_name="timer", schedule="30 * * * * *")
 async def measure(timer: func.TimerRequest) -> None:
     """Every minute: report what alerts read."""
-    await background.measure(timer)
+    await background.measure()
 
 
 @app.function_name("retention")
 @app.timer_trigger(arg_name="timer", schedule="0 30 2 * * *")
 async def retention(timer: func.TimerRequest) -> None:
     """Every night: remove the events and deliveries that are older than they are kept."""
-    await background.retention(timer)
+    await background.retention()

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from bench.store import BATCH, PAGE, RESOURCE, STREAM, event
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
-from events_core.adapters.cosmos.names import SEGMENT_SIZE
-from events_core.feed import START, Cursor, Filters
-from events_core.ports import ReadRequest, StoredEvent
+from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE
+from events_core.feeds.ports import ReadRequest, StoredEvent
+from events_core.feeds.stream import START, Cursor, Filters
 from tests.support.cosmos import CosmosServer, cosmos_server
 
 SMALL, SEGMENTS, ROWS = 100, 16, 1_590

@@ -19,9 +19,9 @@ from aiohttp import web
 
 from bench.cosmos import row
 from events_core.cloudevent import CloudEvent
-from events_core.delivery import Lane
-from events_core.feed import Stream
-from events_core.subscription import SubscriptionIndex
+from events_core.delivery.delivery import Lane
+from events_core.delivery.subscription import SubscriptionIndex
+from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, OTHER_APP, event, events
 from tests.local.test_delivering import Host, hosts
 from tests.support.deliveries import subscription

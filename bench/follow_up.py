@@ -16,9 +16,9 @@ from statistics import median
 from bench.cosmos import LATENCY_MS, row
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.cloudevent import CloudEvent
-from events_core.feed import Stream
-from events_core.follow_up import FollowUp
-from events_core.wakeups import Wakeups
+from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.stream import Stream
+from events_core.feeds.wait import Wakeups
 from tests.contract.event_store import APP, event
 from tests.support.cosmos import CosmosServer, cosmos_server
 

@@ -16,12 +16,13 @@ from random import Random
 
 from bench.capacity_inputs import ALONE, SCENARIOS, Inputs, Scenario
 from bench.virtual import Container, Loop, Signal, Task
-from events_core import attempt, deliver, follow_up
-from events_core.adapters.cosmos import appender
-from events_core.adapters.cosmos.names import SEGMENT_SIZE
-from events_core.delivery import SECOND
+from events_core.adapters.cosmos.streams import append
+from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE
+from events_core.delivery import attempt, worker
+from events_core.delivery.delivery import SECOND
+from events_core.feeds import follow_up
 
-PATIENCE, TURN = appender._PATIENCE, appender._TURN  # noqa: SLF001 - the policy itself
+PATIENCE, TURN = append._PATIENCE, append._TURN  # noqa: SLF001 - the policy itself
 LIMIT = 2.0
 
 
@@ -59,7 +60,7 @@ class Process:
 
 
 class Writer:
-    """The writer of a stream in one process, as events_core/adapters/cosmos/appender.py has it."""
+    """The writer of a stream in one process, as events_core/adapters/cosmos/append.py has it."""
 
     def __init__(self, cosmos: Container, stream: Stream, fed: deque[Stream]) -> None:
         self.loop, self.cosmos, self.stream, self._fed = cosmos.loop, cosmos, stream, fed
@@ -78,12 +79,12 @@ class Writer:
     def _run(self) -> Task:
         closed = self.stream.hourly / SEGMENT_SIZE  # segments an hour: with two, duplicates are sought everywhere
         while self._queue:
-            group = [self._queue.popleft() for _ in range(min(len(self._queue), appender.GROUP_OPERATIONS))]
+            group = [self._queue.popleft() for _ in range(min(len(self._queue), append.GROUP_OPERATIONS))]
             if closed >= 1:
                 yield from self.cosmos.everywhere(0 if self.cosmos.inputs.asks_all else math.ceil(closed))
             yield from self._commit(len(group))
             self.loop.fire(group)
-            if self.loop.now - self._lost_at < appender.RACE_SECONDS:
+            if self.loop.now - self._lost_at < append.RACE_SECONDS:
                 yield self._average * TURN
         self._runs = False
 
@@ -94,7 +95,7 @@ class Writer:
         while not (yield from self.cosmos.ask(stream.number, lost_units, ms, lambda: self._store(events), write_units)):
             losses, self._lost_at, stream.lost = losses + 1, self.loop.now, stream.lost + 1
             if losses > PATIENCE:
-                longest = min(appender.LONGEST_WAIT, appender.FIRST_WAIT * 2.0 ** (losses - PATIENCE))
+                longest = min(append.LONGEST_WAIT, append.FIRST_WAIT * 2.0 ** (losses - PATIENCE))
                 yield self.cosmos.rng.uniform(0, longest)
             self._head = yield from self.cosmos.query(stream.number, act=lambda: len(stream.times))
             began = self.loop.now
@@ -247,10 +248,10 @@ class Service:
     def _serve(self, stream: Stream, lane: deque[float]) -> Task:
         """Turns on a lane: taken, what is ready sent, given back."""
         while lane:
-            ends = self.loop.now + deliver.TURN / SECOND
+            ends = self.loop.now + worker.TURN / SECOND
             yield from self.due.change(stream.number)
             while lane and self.loop.now < ends:
-                some = [lane.popleft() for _ in range(min(len(lane), deliver.FIRSTS))]
+                some = [lane.popleft() for _ in range(min(len(lane), worker.FIRSTS))]
                 yield from self.deliveries.query(stream.number, len(some))
                 yield from self.streams.query(stream.number, len(some))
                 yield from self.loop.together([self._send(stream, each) for each in some], attempt.AT_ONCE)

@@ -21,8 +21,8 @@ from uuid import UUID, uuid4
 
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
-from events_core.feed import START, Cursor, Filters, Stream
-from events_core.ports import ReadRequest
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import START, Cursor, Filters, Stream
 
 RESOURCE = "urn:altinn:resource:app_ttd_apps-test"
 STREAM = Stream.of_resource(RESOURCE)

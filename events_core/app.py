@@ -1,381 +1,40 @@
-"""The composition root: settings -> adapters -> use cases. The only module that imports adapters."""
+"""The application of this process, composed when it is first needed."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from events_core import trace
-from events_core.altinn import AppId
-from events_core.attempt import Attempts
-from events_core.authorization import Authorization
-from events_core.bell import Bell
-from events_core.deliver import Deliverer
-from events_core.delivery import SECOND, RetrySchedule, microseconds_now
-from events_core.delivery_ports import DeliveryStore, SubscriptionStore
-from events_core.directory import Directory
-from events_core.endpoint import EndpointPolicy
-from events_core.errors import EventsError, Problem
-from events_core.fan_out import FanOut
-from events_core.feed import CursorCodec
-from events_core.follow_up import FollowUp
-from events_core.gauges import Gauges
-from events_core.measure import Measure
-from events_core.ports import DecisionPoint, EventStore, PartyRegister, StreamLedger, TokenVerifier
-from events_core.publish import Publisher
-from events_core.subscribe import Subscriber
-from events_core.trace_event import Tracer
-from events_core.validate_endpoint import EndpointValidation, Signing
-from events_core.wakeups import Wakeups
+from events_core.common.errors import MisconfiguredError
+from events_core.operations.application import Application
 
-if TYPE_CHECKING:
-    from events_core.adapters.cosmos import CosmosConnection
-    from events_core.adapters.credentials import EntraCredential
-    from events_core.adapters.http_client import HttpClient
-    from events_core.adapters.secrets import KeyRing
-    from events_core.adapters.webhooks import HttpWebhookSender
-    from events_core.settings import Settings
-
-T = TypeVar("T")
+_application: Application | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """The composed application: its settings, its ports, and what the use cases keep between requests."""
-
-    settings: Settings
-    store: EventStore
-    decision_point: DecisionPoint
-    register: PartyRegister
-    tokens: TokenVerifier
-    authorization: Authorization
-    cursors: CursorCodec
-    wakeups: Wakeups
-    publisher: Publisher
-    anonymous_apps: tuple[AppId, ...]
-    client: HttpClient
-    ledger: StreamLedger
-    follow_up: FollowUp
-    subscriber: Subscriber
-    deliverer: Deliverer
-    tracer: Tracer
-    measure: Measure
-    report: Callable[[Gauges], None]
-    bell: Bell
-    webhooks: HttpWebhookSender
-
-    async def close(self) -> None:
-        """Wake who waits, stop what nobody waits for, then release connections, threads and files."""
-        self.wakeups.close()
-        await self.deliverer.close()
-        await self.webhooks.close()
-        await self.client.close()
-        await self.store.close()
-
-
-class MisconfiguredError(EventsError):
-    """503: a setting is missing or bad; `line` names it, for /health alone."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(Problem.UNAVAILABLE, "The service is not configured; /health names the setting.", (), {})
-        self.headers = {"Retry-After": "60"}
-        self.line = line
-
-
-_DEVELOPMENT_KEY = bytes(32)
-"""Names streams and seals cursors on a developer's Cosmos DB; a deployment has to bring its own."""
-
-LOCAL_URL = "http://localhost:7071"
-"""What events of the service's own name as their source where no public URL is configured."""
-
-_events: Events | None = None
-
-
-async def current() -> Events:
-    """The application of this process, composed at the first request.
+async def current() -> Application:
+    """The application of this process.
 
     Raises:
         MisconfiguredError: when a setting is missing or bad.
         EventsError: UNAVAILABLE when the store cannot be opened.
     """
-    global _events  # noqa: PLW0603 - one application a process is what a composition root is for
-    if _events is None:
-        from events_core.adapters.telemetry import configure_logging  # noqa: PLC0415 - no work at import
+    global _application  # noqa: PLW0603 - there is one application in a process
+    if _application is None:
+        # A worker that indexes the functions must not load SDKs, nor fail because of a setting.
+        from events_core.adapters.telemetry import configure_logging  # noqa: PLC0415
+        from events_core.compose import compose  # noqa: PLC0415
         from events_core.settings import SettingsError, load_settings  # noqa: PLC0415
 
         configure_logging()
-
         try:
-            _events = compose(load_settings(os.environ))
+            _application = compose(load_settings(os.environ))
         except SettingsError as error:
             raise MisconfiguredError(str(error)) from None
-    return _events
+    return _application
 
 
 async def close() -> None:
-    """Close the application of this process; the next request composes it anew."""
-    global _events
-    events, _events = _events, None
-    if events is not None:
-        await events.close()
-
-
-def compose(settings: Settings) -> Events:
-    """Build the application that the settings describe; connections are made when they are first needed.
-
-    Raises:
-        SettingsError: when a file that a setting names cannot be used.
-        EventsError: UNAVAILABLE when the store cannot be opened.
-    """
-    from events_core.adapters.gauges import report  # noqa: PLC0415 - no work at import
-    from events_core.adapters.http_client import HttpClient  # noqa: PLC0415
-
-    client = HttpClient()
-    credential = _credential(settings, client)
-    decision_point = _decision_point(settings, client, credential)
-    register = _register(settings, client, credential)
-    opened = _open_cosmos(settings, client) if settings.on_cosmos else _open_file(settings)
-    authorization = Authorization(decision_point, register)
-    wakeups = Wakeups(opened.store, settings.max_waiters)
-    cursors = CursorCodec(_derived(opened.secret, b"cursor"))
-    delivering = _delivering(settings, opened, authorization, register)
-    return Events(
-        settings=settings,
-        store=opened.store,
-        decision_point=decision_point,
-        register=register,
-        tokens=_tokens(settings, client),
-        authorization=authorization,
-        cursors=cursors,
-        wakeups=wakeups,
-        publisher=Publisher(opened.store, authorization, wakeups, settings.apps_domain, cursors),
-        anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
-        client=client,
-        ledger=opened.ledger,
-        follow_up=FollowUp(opened.ledger, wakeups, delivering.fan_out),
-        subscriber=_subscriber(settings, opened, authorization, register, delivering),
-        deliverer=delivering.deliverer,
-        tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
-        measure=Measure(opened.ledger, opened.deliveries, delivering.directory, microseconds_now),
-        report=partial(report, quietly=settings.development),
-        bell=delivering.bell,
-        webhooks=delivering.webhooks,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What a database holds, and the secret that cursors are sealed under and keys made from."""
-
-    store: EventStore
-    secret: bytes
-    ledger: StreamLedger
-    subscriptions: SubscriptionStore
-    deliveries: DeliveryStore
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivering:
-    """What brings events to endpoints."""
-
-    bell: Bell
-    directory: Directory
-    fan_out: FanOut
-    deliverer: Deliverer
-    webhooks: HttpWebhookSender
-    policy: EndpointPolicy
-    secrets: KeyRing
-
-
-def _open_file(settings: Settings) -> _Opened:
-    from events_core.adapters.sqlite import SqliteEventStore  # noqa: PLC0415 - development only
-    from events_core.adapters.sqlite.deliveries import SqliteDeliveries  # noqa: PLC0415
-    from events_core.adapters.sqlite.ledger import SqliteLedger  # noqa: PLC0415
-    from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions  # noqa: PLC0415
-
-    store = SqliteEventStore(settings.data_dir / "events.db")
-    secret = _subject_key(settings) or store.key()
-    return _Opened(store, secret, SqliteLedger(store), SqliteSubscriptions(store), SqliteDeliveries(store))
-
-
-def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
-    from events_core.adapters.cosmos import CosmosEventStore  # noqa: PLC0415 - no work at import
-    from events_core.adapters.cosmos.deliveries import CosmosDeliveries  # noqa: PLC0415
-    from events_core.adapters.cosmos.lanes import CosmosLanes  # noqa: PLC0415
-    from events_core.adapters.cosmos.subscriptions import CosmosSubscriptions  # noqa: PLC0415
-
-    key = _subject_key(settings) or _DEVELOPMENT_KEY
-    store = CosmosEventStore(_cosmos_connection(settings, client), settings.cosmos_database, key=key)
-    database = store.database
-    deliveries = CosmosDeliveries(database, CosmosLanes(database), settings.retention_days)
-    return _Opened(store, key, store.ledger, CosmosSubscriptions(database), deliveries)
-
-
-def _delivering(
-    settings: Settings, opened: _Opened, authorization: Authorization, register: PartyRegister
-) -> _Delivering:
-    from events_core.adapters.secrets import KeyRing  # noqa: PLC0415 - no work at import
-    from events_core.adapters.webhooks import HttpWebhookSender  # noqa: PLC0415
-
-    keys = [base64.b64decode(key.get_secret_value()) for key in settings.secret_key]
-    secrets = KeyRing(keys or [_derived(opened.secret, b"secrets")])
-    policy = EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
-    clock = microseconds_now
-    webhooks = HttpWebhookSender(policy, timeout_seconds=settings.webhook_timeout_seconds, clock=clock)
-    directory, bell = Directory(opened.subscriptions), Bell()
-    order_key = _derived(opened.secret, b"order")
-    fan_out = FanOut(directory, opened.deliveries, authorization, register, bell, key=order_key, clock=clock)
-    signing = Signing(secrets, settings.base_url or LOCAL_URL)
-    schedule = RetrySchedule(settings.webhook_retry_seconds)
-    attempts = Attempts(
-        directory=directory,
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        events=opened.store,
-        fan_out=fan_out,
-        authorization=authorization,
-        sender=webhooks,
-        signing=signing,
-        schedule=schedule,
-        timeout=settings.webhook_timeout_seconds * SECOND,
-        clock=clock,
-    )
-    deliverer = Deliverer(
-        directory=directory,
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        ledger=opened.ledger,
-        fan_out=fan_out,
-        validation=EndpointValidation(opened.subscriptions, webhooks, signing, schedule, clock),
-        attempts=attempts,
-        bell=bell,
-    )
-    return _Delivering(bell, directory, fan_out, deliverer, webhooks, policy, secrets)
-
-
-def _subscriber(
-    settings: Settings,
-    opened: _Opened,
-    authorization: Authorization,
-    register: PartyRegister,
-    delivering: _Delivering,
-) -> Subscriber:
-    return Subscriber(
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        events=opened.store,
-        ledger=opened.ledger,
-        authorization=authorization,
-        register=register,
-        secrets=delivering.secrets,
-        policy=delivering.policy,
-        directory=delivering.directory,
-        fan_out=delivering.fan_out,
-        deliverer=delivering.deliverer,
-        apps_domain=settings.apps_domain,
-        clock=microseconds_now,
-    )
-
-
-def _derived(secret: bytes, purpose: bytes) -> bytes:
-    """A key of its own for each purpose, 32 bytes."""
-    return hashlib.blake2b(secret, digest_size=32, person=purpose).digest()
-
-
-def _cosmos_connection(settings: Settings, client: HttpClient) -> CosmosConnection:
-    from events_core.adapters.cosmos import CosmosConnection  # noqa: PLC0415 - no work at import
-    from events_core.adapters.credentials import EntraCredential  # noqa: PLC0415
-    from events_core.settings import SettingsError  # noqa: PLC0415
-
-    if settings.cosmos is None:
-        assert settings.cosmos_account_endpoint is not None  # one of the two is what on_cosmos means
-        identity = EntraCredential(lambda: client.session, client_id=settings.cosmos_client_id)
-        return CosmosConnection(settings.cosmos_account_endpoint, identity)  # type: ignore[arg-type] # its own tuple
-    try:
-        return CosmosConnection.of_string(settings.cosmos.get_secret_value())
-    except ValueError as error:
-        raise SettingsError(f"EVENTS_COSMOS: {error}") from None
-
-
-def _subject_key(settings: Settings) -> bytes | None:
-    return base64.b64decode(settings.subject_key.get_secret_value()) if settings.subject_key else None
-
-
-def _credential(settings: Settings, client: HttpClient) -> EntraCredential:
-    from events_core.adapters.credentials import EntraCredential  # noqa: PLC0415 - no work at import
-
-    secret = settings.client_secret
-    return EntraCredential(
-        lambda: client.session,
-        client_id=settings.client_id,
-        client_secret=secret.get_secret_value() if secret else None,
-        authority=settings.authority,
-    )
-
-
-def _bearer(credential: EntraCredential, scope: str | None) -> Callable[[], Awaitable[str]] | None:
-    return partial(credential.token, scope) if scope else None
-
-
-def _from_file(setting: str, path: Path, make: Callable[[Path], T]) -> T:
-    """Make what stands in for a service; the path is the setting's value, which an error does not show."""
-    from events_core.adapters.local_files import LocalFileError  # noqa: PLC0415 - development only
-    from events_core.settings import SettingsError  # noqa: PLC0415
-
-    try:
-        return make(path)
-    except LocalFileError as error:
-        raise SettingsError(f"{setting}: {str(error).removeprefix(f'{path}: ')}") from None
-
-
-def _decision_point(settings: Settings, client: HttpClient, credential: EntraCredential) -> DecisionPoint:
-    if settings.pdp_url is None:
-        from events_core.adapters.local_policy import LocalPolicy  # noqa: PLC0415 - development only
-
-        return _from_file("EVENTS_POLICY_FILE", settings.policy_file, LocalPolicy)
-    from events_core.adapters.http_client import JsonService  # noqa: PLC0415 - no work at import
-    from events_core.adapters.pdp import PdpDecisionPoint  # noqa: PLC0415
-
-    key = settings.pdp_subscription_key
-    service = JsonService(
-        client,
-        "The policy decision point",
-        settings.pdp_url,
-        subscription_key=key.get_secret_value() if key else None,
-        bearer=_bearer(credential, settings.pdp_scope),
-        traceparent=_traceparent,
-    )
-    return PdpDecisionPoint(service)
-
-
-def _register(settings: Settings, client: HttpClient, credential: EntraCredential) -> PartyRegister:
-    if settings.register_url is None:
-        from events_core.adapters.local_register import LocalRegister  # noqa: PLC0415 - development only
-
-        return _from_file("EVENTS_REGISTER_FILE", settings.register_file, LocalRegister)
-    from events_core.adapters.http_client import JsonService  # noqa: PLC0415 - no work at import
-    from events_core.adapters.register import RegisterClient  # noqa: PLC0415
-
-    bearer = _bearer(credential, settings.register_scope)
-    return RegisterClient(
-        JsonService(client, "Register", settings.register_url, bearer=bearer, traceparent=_traceparent)
-    )
-
-
-def _tokens(settings: Settings, client: HttpClient) -> TokenVerifier:
-    from events_core.adapters.tokens import Issuer, JwtVerifier  # noqa: PLC0415 - no work at import
-
-    issuers = [Issuer(issuer.issuer, issuer.jwks_uri, issuer.audience) for issuer in settings.token_issuers]
-    platform = {name: issuer.jwks_uri for name, issuer in settings.platform_token_issuers.items()}
-    return JwtVerifier(issuers, platform, lambda: client.session)
-
-
-def _traceparent() -> str | None:
-    context = trace.current()
-    return context.traceparent if context else None
+    """Close the application of this process; the next request composes it again."""
+    global _application
+    application, _application = _application, None
+    if application is not None:
+        await application.close()

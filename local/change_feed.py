@@ -10,9 +10,9 @@ from functools import partial
 import azure.functions as func
 
 from events_core import app
-from events_core.app import Events
-from events_core.errors import EventsError
-from events_core.feed import Stream
+from events_core.common.errors import EventsError
+from events_core.feeds.stream import Stream
+from events_core.operations.application import Application
 from local.host import Function
 
 SWEEP_SECONDS, POLL_SECONDS = 5.0, 0.5
@@ -32,7 +32,7 @@ async def change_feed(function: Function) -> None:
         group.create_task(_look(function, events))
 
 
-async def _tell(function: Function, events: Events) -> None:
+async def _tell(function: Function, events: Application) -> None:
     appended: set[Stream] = set()
     more = asyncio.Event()
 
@@ -52,7 +52,7 @@ async def _tell(function: Function, events: Events) -> None:
                 more.set()
 
 
-async def _look(function: Function, events: Events) -> None:
+async def _look(function: Function, events: Application) -> None:
     every = SWEEP_SECONDS if events.settings.on_cosmos else POLL_SECONDS
     find = events.ledger.behind
     while True:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from events_core.altinn import RESOURCE_PREFIX
+from events_core.access.names import RESOURCE_PREFIX
 from local.errors import LocalError
 from local.issuer import DevelopmentIssuer
 from local.persona import USER

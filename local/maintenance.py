@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from events_core import app
-from events_core.app import Events
-from events_core.errors import EventsError
+from events_core.common.errors import EventsError, MisconfiguredError
+from events_core.operations.application import Application
 from local.errors import LocalError
 
-Work = Callable[[Events], Awaitable[int | None]]
+Work = Callable[[Application], Awaitable[int | None]]
 
 
 def replay_parked() -> int:
@@ -33,11 +33,11 @@ def restored() -> int | None:
     return asyncio.run(_session(_restored))
 
 
-async def _replay(events: Events) -> int:
+async def _replay(events: Application) -> int:
     return await events.follow_up.replay()
 
 
-async def _restored(events: Events) -> int | None:
+async def _restored(events: Application) -> int | None:
     return await events.follow_up.restored() if events.settings.on_cosmos else None
 
 
@@ -53,7 +53,7 @@ async def done(work: Work) -> int | None:
     try:
         events = await app.current()
         return await work(events)
-    except app.MisconfiguredError as error:
+    except MisconfiguredError as error:
         raise LocalError(error.line, 2) from None
     except EventsError as error:
         raise LocalError(error.detail) from None

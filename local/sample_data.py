@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from events_core.cloudevent import CloudEvent, read_structured, validate
-from events_core.feed import Stream
-from events_core.ports import EventStore
-from events_core.publish import streams_of
+from events_core.feeds.ports import EventStore
+from events_core.feeds.publish import streams_of
+from events_core.feeds.stream import Stream
 from local.persona import PARTY
 
 RESOURCE = "urn:altinn:resource:ttd-altinn-events-automated-tests"

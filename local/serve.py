@@ -15,8 +15,8 @@ import uvicorn
 import uvloop
 
 from events_core import app
-from events_core.app import Events
-from events_core.errors import EventsError
+from events_core.common.errors import EventsError, MisconfiguredError
+from events_core.operations.application import Application
 from events_core.settings import SettingsError, load_settings
 from local.asgi import HttpHost
 from local.background import background
@@ -71,12 +71,12 @@ async def _serve(listener: socket.socket, ready: Callable[[], None], *, sample_d
         await app.close()
 
 
-async def _composed(*, sample_data: bool) -> Events:
+async def _composed(*, sample_data: bool) -> Application:
     try:
         events = await app.current()
         if sample_data:
             await insert_sample_data(events.store, progress=sys.stderr.isatty())
-    except app.MisconfiguredError as error:
+    except MisconfiguredError as error:
         raise LocalError(error.line, 2) from None
     except EventsError as error:
         raise LocalError(error.detail) from None
@@ -86,7 +86,7 @@ async def _composed(*, sample_data: bool) -> Events:
 class _Server(uvicorn.Server):
     """uvicorn, which tells when it listens, and ends long polls when it is told to stop."""
 
-    def __init__(self, http: HttpHost, events: Events, ready: Callable[[], None]) -> None:
+    def __init__(self, http: HttpHost, events: Application, ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 http,

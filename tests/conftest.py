@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from events_core.adapters.webhooks import HttpWebhookSender
+from events_core.adapters.neighbours.webhooks import HttpWebhookSender
 from tests.support.service import Service, running
 
 # Deadlines of property tests only measure how busy the machine is.

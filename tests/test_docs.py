@@ -10,21 +10,24 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from events_core import attempt, background, deliver, directory, fan_out, follow_up, read_feed
-from events_core.adapters import jwks
-from events_core.adapters.cosmos import appender, heads, names, reader
+from events_core.access.authorization import DECISION_SECONDS, DECISIONS_KEPT
 from events_core.adapters.cosmos.containers import CONTAINERS, THIRTY_DAYS, Container
+from events_core.adapters.cosmos.streams import append, heads, names, read
 from events_core.adapters.sqlite.schema import SAMPLED
-from events_core.authorization import DECISION_SECONDS, DECISIONS_KEPT
+from events_core.adapters.tokens import jwks
 from events_core.cloudevent import reading
 from events_core.cloudevent.json_text import MAX_DEPTH
-from events_core.delivery import SECOND, Breaker, RetrySchedule
-from events_core.errors import Problem
-from events_core.http import operations, parameters
+from events_core.common.errors import Problem
+from events_core.delivery import attempt, cache, fan_out, worker
+from events_core.delivery.delivery import SECOND, Breaker, RetrySchedule
+from events_core.feeds import follow_up
+from events_core.feeds import read as read_feed
+from events_core.feeds.wait import POLL_SECONDS
+from events_core.http import query
 from events_core.http.instance_feed import REQUESTS_A_MINUTE
 from events_core.http.request import MAX_QUERY_FIELDS
+from events_core.operations import background, health
 from events_core.settings import VARIABLES, Settings
-from events_core.wakeups import POLL_SECONDS
 from local.__main__ import cli
 from local.change_feed import SWEEP_SECONDS
 from local.host import load_functions
@@ -160,9 +163,9 @@ FIGURES = {
         f"when the change feed asks, for {follow_up.FEED_ROUND_SECONDS:.0f} seconds",
         f"more than {follow_up.MOST_PARKED} targets",
         f"segments of {names.SEGMENT_SIZE:,}",
-        f"a turn of {deliver.TURN // SECOND} seconds",
+        f"a turn of {worker.TURN // SECOND} seconds",
         f"an answer within {fan_out.ANSWER_SECONDS:.0f} seconds",
-        f"as known at most {directory.KEPT_SECONDS:.0f} seconds ago",
+        f"as known at most {cache.KEPT_SECONDS:.0f} seconds ago",
         f"as read at most {attempt.EVENT_KEPT // SECOND} seconds ago",
         f"noted at most {attempt.DECISION_KEPT // SECOND} seconds ago",
     ],
@@ -174,9 +177,9 @@ FIGURES = {
         f"up to {RetrySchedule(()).longest_retry_after / 3600:.0f} hours",
     ],
     "consumers": [
-        f"{parameters.DEFAULT_SIZE} unless given",
-        f"{parameters.MAX_LENGTH:,} characters",
-        f"{parameters.MAX_VALUES} values",
+        f"{query.DEFAULT_SIZE} unless given",
+        f"{query.MAX_LENGTH:,} characters",
+        f"{query.MAX_VALUES} values",
         f"{MAX_QUERY_FIELDS} parameters",
         f"{read_feed.MAX_PAGE_BYTES // 2**20} MiB",
         f"{REQUESTS_A_MINUTE} times a minute",
@@ -190,22 +193,22 @@ FIGURES = {
     "storage": [
         f"of {names.SEGMENT_SIZE:,} documents",
         f"newest {names.SEGMENT_SIZE:,} of its resource",
-        f"{appender.GROUP_OPERATIONS} events or {appender.GROUP_BYTES / 1e6:g} MB",
-        f"silence for {appender.ATTEMPT_SECONDS:.0f} seconds",
-        f"up to {appender.LONGEST_WAIT} seconds",
+        f"{append.GROUP_OPERATIONS} events or {append.GROUP_BYTES / 1e6:g} MB",
+        f"silence for {append.ATTEMPT_SECONDS:.0f} seconds",
+        f"up to {append.LONGEST_WAIT} seconds",
         f"more than {heads.WARM_SECONDS:.0f} seconds ago",
-        f"at {reader.SEGMENTS_AT_ONCE} segments at most",
+        f"at {read.SEGMENTS_AT_ONCE} segments at most",
         f"each stream and {POLL_SECONDS * 1000:.0f} ms",
         f"sweeps every {SWEEP_SECONDS:.0f} seconds",
     ],
     "operations": [
-        f"every {operations.KEPT_SECONDS:.0f} seconds",
+        f"every {health.KEPT_SECONDS:.0f} seconds",
         f"{jwks.KEEP_SECONDS // 3600} hours",
         f"valid for {TOKEN_SECONDS // 3600} hours",
-        f"up to {deliver.TURN // SECOND} seconds, under a lease",
+        f"up to {worker.TURN // SECOND} seconds, under a lease",
         f"after {Breaker.THRESHOLD} failures in a row",
         f"after at most {Breaker.LONGEST_SECONDS:.0f} seconds",
-        f"serves {deliver.LANES_OF_ENDPOINT} lanes of one endpoint at once",
+        f"serves {worker.LANES_OF_ENDPOINT} lanes of one endpoint at once",
         f"look again every {attempt.PAUSE // SECOND} seconds",
     ],
 }

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.feed import Stream
-from events_core.ports import ReadRequest
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import Stream
 from local.client import Service
 from local.data_dir import open_issuer
 from tests.support import documents

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from events_core.webhook import new_secret, validation_event
+from events_core.delivery.webhook import new_secret, validation_event
 from local.client import Service
 from local.data_dir import open_issuer
 from tests.support import documents

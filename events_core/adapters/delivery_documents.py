@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from events_core.delivery import Attempt, Delivery, Lane, State
-from events_core.feed import Stream
-from events_core.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from events_core.delivery.delivery import Attempt, Delivery, Lane, State
+from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from events_core.feeds.stream import Stream
 
 Document = dict[str, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING
 
-from events_core.gauges import Gauges
+from events_core.operations.gauges import Gauges
 
 if TYPE_CHECKING:
     from opentelemetry import metrics

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from events_core import errors
+from events_core.common import errors
 
 _NONCE_BYTES = 12
 _ID_DIGITS = 8

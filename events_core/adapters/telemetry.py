@@ -11,7 +11,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
-from events_core import trace
+from events_core.common import trace
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NEVER = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?<![0-9A-Za-z-])\d{11}(?![0-9A-Za-z-])")

@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
-from events_core import rfc
-from events_core.cloudevent import json_text
+from events_core.cloudevent import json_text, syntax
 from events_core.cloudevent.event import ATTRIBUTE_NAME, RawEvent
 from events_core.cloudevent.reading import check_event_size
-from events_core.errors import EventsError, FieldError, bad_request, unsupported_media_type
+from events_core.common.errors import EventsError, FieldError, bad_request, unsupported_media_type
 
 _PREFIX = "ce-"
 _HEADER_VALUE = re.compile(r'(?:[\t !#-~]|"(?:[\t !#-\[\]-~]|\\[\t -~])*+")*+')
@@ -89,10 +88,10 @@ def _bad_header(name: str, detail: str) -> EventsError:
 
 
 def _data(content_type: str, body: bytes) -> dict[str, str]:
-    essence = rfc.media_type_essence(content_type)
+    essence = syntax.media_type_essence(content_type)
     if essence.endswith(("/json", "+json")):
         return {"data": _json_text(body)}
-    if _is_text(essence) and rfc.media_type_charset(content_type) in _UTF8_CHARSETS:
+    if _is_text(essence) and syntax.media_type_charset(content_type) in _UTF8_CHARSETS:
         try:
             return {"data": json_text.as_json(body.decode())}
         except UnicodeDecodeError:

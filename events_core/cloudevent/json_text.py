@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from events_core.errors import EventsError, FieldError, bad_request
+from events_core.common.errors import EventsError, FieldError, bad_request
 
 MAX_DEPTH = 62
 """Levels of nesting in one event, itself included; with a page around it, readers that stop at 64 still cope."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from events_core.cloudevent import json_text
 from events_core.cloudevent.event import RawEvent
-from events_core.errors import EventsError, FieldError, bad_request, too_large
+from events_core.common.errors import EventsError, FieldError, bad_request, too_large
 
 MAX_EVENT_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 1024 * 1024

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import cast
 
-from events_core import rfc
+from events_core.cloudevent import syntax
 from events_core.cloudevent.event import ATTRIBUTE_NAME, CloudEvent, RawEvent
 from events_core.cloudevent.json_text import shown
-from events_core.errors import FieldError, bad_request
+from events_core.common.errors import FieldError, bad_request
 
 _MAX_FAULTS = 20
 _REQUIRED = ("specversion", "id", "source", "type", "resource")
@@ -38,15 +38,15 @@ class _Rule:
 _RULES: Mapping[str, _Rule] = {
     "specversion": _Rule(None, "1.0".__eq__, "must be '1.0'"),
     "id": _Rule(256),
-    "source": _Rule(2048, rfc.is_uri_reference, "must be a URI-reference (RFC 3986)"),
+    "source": _Rule(2048, syntax.is_uri_reference, "must be a URI-reference (RFC 3986)"),
     "type": _Rule(256),
-    "resource": _Rule(2048, rfc.is_urn, "must be a URN (RFC 8141)"),
+    "resource": _Rule(2048, syntax.is_urn, "must be a URN (RFC 8141)"),
     "subject": _Rule(512),
     "alternativesubject": _Rule(512),
     "resourceinstance": _Rule(2048),
-    "time": _Rule(None, rfc.is_timestamp, "must be an RFC 3339 timestamp with a zone"),
-    "dataschema": _Rule(None, rfc.is_absolute_uri, "must be an absolute URI (RFC 3986, section 4.3)"),
-    "datacontenttype": _Rule(None, rfc.is_media_type, "must be a media type (RFC 2046)"),
+    "time": _Rule(None, syntax.is_timestamp, "must be an RFC 3339 timestamp with a zone"),
+    "dataschema": _Rule(None, syntax.is_absolute_uri, "must be an absolute URI (RFC 3986, section 4.3)"),
+    "datacontenttype": _Rule(None, syntax.is_media_type, "must be a media type (RFC 2046)"),
 }
 
 
@@ -106,6 +106,6 @@ def _string_fault(value: str, rule: _Rule | None) -> str | None:
 
 
 def _base64_fault(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and rfc.is_base64(value)):
+    if value is None or (isinstance(value, str) and syntax.is_base64(value)):
         return None
     return "must be a string of padded base64 (RFC 4648, section 4)"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cachetools import LRUCache
 
-from events_core import errors
+from events_core.access.identity import Caller, caller_from_claims, caller_from_platform_claims
+from events_core.access.ports import TokenVerifier
+from events_core.common import errors
 from events_core.http.request import Request
-from events_core.identity import Caller, caller_from_claims, caller_from_platform_claims
-from events_core.ports import TokenVerifier
 
 PLATFORM_HEADER = "PlatformAccessToken"
 _callers: LRUCache[str, Caller] = LRUCache(1_000)  # what a token says of its caller never changes; its validity does

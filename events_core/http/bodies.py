@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from events_core import errors
+from events_core.common import errors
 from events_core.http.request import Request
 
 MOST_BYTES = 64 * 1024

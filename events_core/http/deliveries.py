@@ -7,57 +7,57 @@ from urllib.parse import unquote, urlencode
 
 import azure.functions as func
 
-from events_core import replay
-from events_core.app import Events
-from events_core.attempt import message_id_of
-from events_core.delivery import Attempt, Delivery, Lane, State
-from events_core.feed import Stream
-from events_core.http import authentication, bodies, parameters
-from events_core.http.parameters import Parameters, bad_parameter
+from events_core.delivery import replay
+from events_core.delivery.attempt import message_id_of
+from events_core.delivery.delivery import Attempt, Delivery, Lane, State
+from events_core.delivery.rules import bad_field
+from events_core.delivery.subscribe import delivery_id
+from events_core.delivery.trace_event import Entry
+from events_core.delivery.validate import PATH
+from events_core.feeds.stream import Stream
+from events_core.http import authentication, bodies, query
+from events_core.http.query import Parameters, bad_parameter
 from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.http.subscriptions import id_of, moment, next_page
-from events_core.subscribe import delivery_id
-from events_core.subscription_rules import bad_field
-from events_core.trace_event import Entry
-from events_core.validate_endpoint import PATH
+from events_core.operations.application import Application
 
 MOST = 1_000
 
 
-async def list_of_subscription(request: Request, events: Events) -> func.HttpResponse:
+async def list_of_subscription(request: Request, application: Application) -> func.HttpResponse:
     """A page of a subscription's deliveries, in the order of their events; `next` continues it."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
-    asked = parameters.from_query(request)
-    size, state = parameters.size(asked, MOST), _state(asked)
+    asked = query.from_query(request)
+    size, state = query.size(asked, MOST), _state(asked)
     after = _after(asked, number)
-    found = await events.subscriber.deliveries_of(caller, number, after, size, state)
+    found = await application.subscriber.deliveries_of(caller, number, after, size, state)
     document = {"count": len(found), "deliveries": [_document(each) for each in found]}
     last = message_id_of(found[-1]) if found else asked.one("after")
-    query = {"after": last, "size": size, "state": state.value if state else None}
-    pairs = urlencode({name: value for name, value in query.items() if value is not None})
+    following = {"after": last, "size": size, "state": state.value if state else None}
+    pairs = urlencode({name: value for name, value in following.items() if value is not None})
     return json_response(document, headers=next_page(f"{request.base_url}{PATH}/{number}/deliveries?{pairs}"))
 
 
-async def replay_events(request: Request, events: Events) -> func.HttpResponse:
+async def replay_events(request: Request, application: Application) -> func.HttpResponse:
     """Begin to send again; 202, for it takes its time."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
-    subscription = await events.subscriber.get(caller, number)
-    wanted = _wanted(bodies.json_object(request), events, subscription.filter.stream)
-    revived = await replay.replay(events.subscriber, caller, number, wanted)
+    subscription = await application.subscriber.get(caller, number)
+    wanted = _wanted(bodies.json_object(request), application, subscription.filter.stream)
+    revived = await replay.replay(application.subscriber, caller, number, wanted)
     return json_response({} if revived is None else {"revived": revived}, status=202)
 
 
-async def trace(request: Request, events: Events) -> func.HttpResponse:
+async def trace(request: Request, application: Application) -> func.HttpResponse:
     """What happened to an event, as far as the caller may know."""
-    caller = await authentication.bearer_or_platform_app(request, events.tokens)
-    source = parameters.from_query(request).one("source")
+    caller = await authentication.bearer_or_platform_app(request, application.tokens)
+    source = query.from_query(request).one("source")
     if source is None:
         raise bad_parameter("source", "The 'source' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2])
-    entries = await events.tracer.trace(caller, source, event_id)
+    entries = await application.tracer.trace(caller, source, event_id)
     return json_response({"entries": [_entry(each) for each in entries]})
 
 
@@ -82,7 +82,7 @@ def _after(asked: Parameters, subscription_id: int) -> tuple[int, int]:
     return position, lane.job
 
 
-def _wanted(document: dict[str, Any], events: Events, stream: Stream) -> replay.Wanted:
+def _wanted(document: dict[str, Any], application: Application, stream: Stream) -> replay.Wanted:
     """What a body asks to replay: exactly one of `from`, `after`, `dead` and `delivery`; `to` bounds the first two."""
     given = [name for name in ("from", "after", "dead", "delivery") if document.get(name) not in (None, False, "")]
     if len(given) != 1:
@@ -97,9 +97,9 @@ def _wanted(document: dict[str, Any], events: Events, stream: Stream) -> replay.
     if "delivery" in texts:
         return replay.Wanted(delivery=_delivery(texts["delivery"]))
     asked = Parameters(texts.items())
-    first, last = parameters.bounds(asked)
+    first, last = query.bounds(asked)
     after = asked.one("after")
-    cursor = None if after is None else events.cursors.decode(after, stream)
+    cursor = None if after is None else application.cursors.decode(after, stream)
     return replay.Wanted(start=first, cursor=cursor, event_id=after if cursor is None else None, end=last)
 
 

@@ -5,40 +5,49 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import azure.functions as func
 
-from events_core import app, trace
-from events_core.app import Events
-from events_core.errors import EventsError, Problem
+from events_core.common import trace
+from events_core.common.errors import EventsError, Problem
 from events_core.http.request import Request
 from events_core.http.response import problem
+from events_core.operations.application import Application
 
-Handler = Callable[[Request, Events], Awaitable[func.HttpResponse]]
+Handler = Callable[[Request, Application], Awaitable[func.HttpResponse]]
 LEGACY_SINCE = "@1688169600"
 
 _log = logging.getLogger(__name__)
 _INTERNAL = EventsError(Problem.INTERNAL, "Something went wrong here; the trace id finds it in our logs.")
 
 
-async def serve(handler: Handler, raw: func.HttpRequest, *, successor: str | None = None) -> func.HttpResponse:
-    """Answer a request by `handler`, which gets the request and the composed application.
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Answers requests by handlers. `application` gives the application of this process."""
 
-    `successor` is the route that takes the place of an older one; the answer says so (RFC 9745, RFC 8288).
-    """
-    started = time.perf_counter()
-    context = trace.begin(raw.headers.get("traceparent"))
-    try:
-        events = await app.current()
-        request = Request(raw, events.settings.base_url)
-        response = await _answered(handler, request, events, context.trace_id)
-        if successor:
-            _deprecate(response, request, successor)
-    except EventsError as error:
-        response = problem(error, context.trace_id)
-    _record(handler, response, started)
-    return response
+    application: Callable[[], Awaitable[Application]]
+
+    async def __call__(
+        self, handler: Handler, raw: func.HttpRequest, *, successor: str | None = None
+    ) -> func.HttpResponse:
+        """Answer a request by `handler`.
+
+        `successor` is the route that takes the place of an older one; the answer says so (RFC 9745, RFC 8288).
+        """
+        started = time.perf_counter()
+        context = trace.begin(raw.headers.get("traceparent"))
+        try:
+            application = await self.application()
+            request = Request(raw, application.settings.base_url)
+            response = await _answered(handler, request, application, context.trace_id)
+            if successor:
+                _deprecate(response, request, successor)
+        except EventsError as error:
+            response = problem(error, context.trace_id)
+        _record(handler, response, started)
+        return response
 
 
 def _record(handler: Handler, response: func.HttpResponse, started: float) -> None:
@@ -50,9 +59,9 @@ def _record(handler: Handler, response: func.HttpResponse, started: float) -> No
         _log.log(level, "request", extra=details)
 
 
-async def _answered(handler: Handler, request: Request, events: Events, trace_id: str) -> func.HttpResponse:
+async def _answered(handler: Handler, request: Request, application: Application, trace_id: str) -> func.HttpResponse:
     try:
-        return await handler(request, events)
+        return await handler(request, application)
     except EventsError as error:
         return problem(error, trace_id)
     except Exception:  # noqa: BLE001 - the last edge: a 500 is a bug, and still a problem document

@@ -8,113 +8,113 @@ from functools import partial
 
 import azure.functions as func
 
-from events_core import errors
-from events_core.altinn import RESOURCE_PREFIX, app_of
-from events_core.app import Events
-from events_core.feed import Filters, Stream
-from events_core.http import authentication, parameters
+from events_core.access.identity import Caller, Kind
+from events_core.access.names import RESOURCE_PREFIX, app_of
+from events_core.common import errors
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.read import Permitted, read_or_wait
+from events_core.feeds.stream import Filters, Stream
+from events_core.http import authentication, query
 from events_core.http.page import Feed, Link, negotiated, page_response
-from events_core.http.parameters import Parameters, bad_parameter
+from events_core.http.query import Parameters, bad_parameter
 from events_core.http.request import Request
-from events_core.identity import Caller, Kind
-from events_core.ports import ReadRequest
-from events_core.read_feed import Permitted, read_or_wait
+from events_core.operations.application import Application
 
 SUBSCRIBE_SCOPE = "altinn:events.subscribe"
 REPORTEES_SCOPE = "altinn:events.reportees/"
 
 
-async def app_feed(request: Request, events: Events) -> func.HttpResponse:
+async def app_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of one app, for its owner."""
-    caller = await _owner(request, events)
-    app = parameters.app_id(request.route("org"), request.route("app"))
+    caller = await _owner(request, application)
+    app = query.app_id(request.route("org"), request.route("app"))
     scopes = (f"altinn:events/{app}", f"altinn:events/{app.org}")
-    return await _owner_feed(request, events, caller, Stream.of_resource(app.resource), scopes)
+    return await _owner_feed(request, application, caller, Stream.of_resource(app.resource), scopes)
 
 
-async def org_feed(request: Request, events: Events) -> func.HttpResponse:
+async def org_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of all apps of an org, for their owner."""
-    caller = await _owner(request, events)
-    org = parameters.app_id(request.route("org"), "any").org
-    return await _owner_feed(request, events, caller, Stream.of_org(org), (f"altinn:events/{org}",))
+    caller = await _owner(request, application)
+    org = query.app_id(request.route("org"), "any").org
+    return await _owner_feed(request, application, caller, Stream.of_org(org), (f"altinn:events/{org}",))
 
 
-async def _owner(request: Request, events: Events) -> Caller:
-    caller = await authentication.bearer(request, events.tokens)
+async def _owner(request: Request, application: Application) -> Caller:
+    caller = await authentication.bearer(request, application.tokens)
     if caller.kind not in (Kind.SERVICE_OWNER, Kind.ORGANISATION):
         raise errors.forbidden("This feed is for service owners and organisations.")
     return caller
 
 
 async def _owner_feed(
-    request: Request, events: Events, caller: Caller, stream: Stream, scopes: tuple[str, ...]
+    request: Request, application: Application, caller: Caller, stream: Stream, scopes: tuple[str, ...]
 ) -> func.HttpResponse:
     asked = _in_url(request)
-    window = parameters.window(asked, events.settings.max_page_size)
-    subject = await _subject(events, caller, asked)
+    window = query.window(asked, application.settings.max_page_size)
+    subject = await _subject(application, caller, asked)
     filters = Filters(_types(asked), asked.many("source"), subject)
-    permitted = None if caller.has_scope(*scopes) else _permission(events, caller)
-    return await answer(request, events, Feed(window, stream, filters, permitted, caller, Link.of_query(request)))
+    permitted = None if caller.has_scope(*scopes) else _permission(application, caller)
+    return await answer(request, application, Feed(window, stream, filters, permitted, caller, Link.of_query(request)))
 
 
-async def party_feed(request: Request, events: Events) -> func.HttpResponse:
+async def party_feed(request: Request, application: Application) -> func.HttpResponse:
     """The app events about one party, for end users and their systems."""
-    caller = await authentication.bearer(request, events.tokens)
-    return await _party_feed(request, events, caller, _in_url(request), Link.of_query(request))
+    caller = await authentication.bearer(request, application.tokens)
+    return await _party_feed(request, application, caller, _in_url(request), Link.of_query(request))
 
 
-async def party_feed_by_post(request: Request, events: Events) -> func.HttpResponse:
+async def party_feed_by_post(request: Request, application: Application) -> func.HttpResponse:
     """The same, with the parameters in the body, so that a person's number is in no URL."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     asked = _with_person_of_header(request, posted(request))
-    return await _party_feed(request, events, caller, asked, Link.of_post(request))
+    return await _party_feed(request, application, caller, asked, Link.of_post(request))
 
 
 async def _party_feed(
-    request: Request, events: Events, caller: Caller, asked: Parameters, link: Link
+    request: Request, application: Application, caller: Caller, asked: Parameters, link: Link
 ) -> func.HttpResponse:
     if caller.kind is Kind.NONE:
         raise errors.forbidden("The token names nobody.")
-    window = parameters.window(asked, events.settings.max_page_size)
-    subject = await _subject(events, caller, asked)
+    window = query.window(asked, application.settings.max_page_size)
+    subject = await _subject(application, caller, asked)
     if subject is None:
         detail = "Subject must be specified using either query params party or unit or header value person."
         raise bad_parameter("party", detail)
-    org, app = parameters.app(asked)
+    org, app = query.app(asked)
     filters = Filters(_types(asked), asked.many("source"), org=org, resource=app.resource if app else None)
-    feed = Feed(window, Stream.of_subject(subject), filters, _permission(events, caller), caller, link)
-    return await answer(request, events, replace(feed, sealed_for=_seal_of_person(asked)))
+    feed = Feed(window, Stream.of_subject(subject), filters, _permission(application, caller), caller, link)
+    return await answer(request, application, replace(feed, sealed_for=_seal_of_person(asked)))
 
 
 def _seal_of_person(asked: Parameters) -> Stream | None:
     """A seal of the person's own: equal cursors would tell which party has which person's number."""
-    person = parameters.person(asked)
+    person = query.person(asked)
     return Stream(f"person:{person}") if person else None
 
 
-async def resource_feed(request: Request, events: Events) -> func.HttpResponse:
+async def resource_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of any resource."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     if not caller.has_scope(SUBSCRIBE_SCOPE) and not any(s.startswith(REPORTEES_SCOPE) for s in caller.scopes):
         raise errors.forbidden(f"The scope {SUBSCRIBE_SCOPE} is required.")
-    asked = parameters.from_query(request)
-    window = parameters.window(asked, events.settings.max_page_size, below_one_is_default=True)
-    resource = parameters.resource(asked)
+    asked = query.from_query(request)
+    window = query.window(asked, application.settings.max_page_size, below_one_is_default=True)
+    resource = query.resource(asked)
     sees_all = caller.has_scope(f"{REPORTEES_SCOPE}{resource.removeprefix(RESOURCE_PREFIX)}")
     if not sees_all and not caller.has_scope(SUBSCRIBE_SCOPE):
         raise errors.forbidden("The scope does not cover this resource.")
     subject, alternative = _subject_of_resource_feed(request, asked)
     filters = Filters(_types(asked), asked.many("source"), subject, alternative)
     action = "read" if app_of(resource) else "subscribe"
-    permitted = None if sees_all else _permission(events, caller, action)
+    permitted = None if sees_all else _permission(application, caller, action)
     stream, link = Stream.of_resource(resource), Link.of_query(request)
-    return await answer(request, events, Feed(window, stream, filters, permitted, caller, link))
+    return await answer(request, application, Feed(window, stream, filters, permitted, caller, link))
 
 
 def _subject_of_resource_feed(request: Request, asked: Parameters) -> tuple[str | None, str | None]:
     in_url, in_header = asked.one("subject"), request.header("altinn-subject")
     alternative = request.header("altinn-alternativesubject")
-    if in_url and parameters.names_a_person(in_url):
+    if in_url and query.names_a_person(in_url):
         raise bad_parameter("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
     if in_url and in_header and in_url != in_header:
         raise bad_parameter("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
@@ -126,7 +126,7 @@ def _subject_of_resource_feed(request: Request, asked: Parameters) -> tuple[str 
 
 def posted(request: Request) -> Parameters:
     """The parameters of the body; `after` and `at` of the URL take the place of the body's `after` and `from`."""
-    asked, url = parameters.from_body(request), parameters.from_query(request)
+    asked, url = query.from_body(request), query.from_query(request)
     place = Parameters((name, value) for name in ("after", "at") if (value := url.one(name)) is not None)
     if place.one("after") is None and place.one("at") is None:
         return asked
@@ -135,7 +135,7 @@ def posted(request: Request) -> Parameters:
 
 def _in_url(request: Request) -> Parameters:
     """The parameters of the URL, with the person of the header."""
-    asked = parameters.from_query(request)
+    asked = query.from_query(request)
     if asked.one("person"):
         raise bad_parameter("person", "The person is taken in the header 'person' only, never in a URL.")
     return _with_person_of_header(request, asked)
@@ -148,19 +148,19 @@ def _with_person_of_header(request: Request, asked: Parameters) -> Parameters:
     return Parameters([("person", person)]) | asked if person else asked
 
 
-async def _subject(events: Events, caller: Caller, asked: Parameters) -> str | None:
+async def _subject(application: Application, caller: Caller, asked: Parameters) -> str | None:
     """The subject `/party/{id}` that `party`, `unit` or `person` name, None without any of them."""
-    party, unit, person = parameters.party(asked), parameters.unit(asked), parameters.person(asked)
+    party, unit, person = query.party(asked), query.unit(asked), query.person(asked)
     _exclusive(("Party", party), ("Person", person))
     _exclusive(("Party", party), ("Unit", unit))
     _exclusive(("Unit", unit), ("Person", person))
     if unit:
-        found = await events.register.party_of_unit(unit, caller)
+        found = await application.register.party_of_unit(unit, caller)
         if found is None:
             raise errors.not_found("The unit is not known.")
         return f"/party/{found}"
     if person:
-        known = await events.register.party_of_person(person, caller)
+        known = await application.register.party_of_person(person, caller)
         # no event has a subject with a control character, so the answer is that of a person without events
         return f"/party/{known}" if known is not None else f"/party/unknown\x1f{person}"
     return f"/party/{party}" if party else None
@@ -175,37 +175,37 @@ def _types(asked: Parameters) -> tuple[str, ...]:
     return asked.many("type", "eventType")
 
 
-def _permission(events: Events, caller: Caller, action: str = "read") -> Permitted:
-    return partial(events.authorization.permitted, caller, action)
+def _permission(application: Application, caller: Caller, action: str = "read") -> Permitted:
+    return partial(application.authorization.permitted, caller, action)
 
 
-async def answer(request: Request, events: Events, feed: Feed) -> func.HttpResponse:
+async def answer(request: Request, application: Application, feed: Feed) -> func.HttpResponse:
     """Read the page and answer with it, waiting for it where the request prefers that."""
     negotiated(request.header("accept"))
-    wanted = _read_request(events, feed)
-    seconds = 0 if _takes_others_place(events, feed) else _seconds(request, wanted)
-    page, met = await read_or_wait(events.store, events.wakeups, wanted, feed.permitted, seconds)
+    wanted = _read_request(application, feed)
+    seconds = 0 if _takes_others_place(application, feed) else _seconds(request, wanted)
+    page, met = await read_or_wait(application.store, application.wakeups, wanted, feed.permitted, seconds)
     if feed.shown:
         page = replace(page, events=[feed.shown(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}
-    return page_response(request, feed, page, events.cursors.encode(page.end, feed.seal), applied)
+    return page_response(request, feed, page, application.cursors.encode(page.end, feed.seal), applied)
 
 
-def _takes_others_place(events: Events, feed: Feed) -> bool:
+def _takes_others_place(application: Application, feed: Feed) -> bool:
     """Whether who has not logged in would wait where only half of the places are left, which are for callers."""
-    return not feed.caller.consumer and events.wakeups.half_full
+    return not feed.caller.consumer and application.wakeups.half_full
 
 
 def _seconds(request: Request, wanted: ReadRequest) -> int:
     """How long to wait when nothing is there; not at all once `to` has passed."""
     if wanted.registered_to is not None and wanted.registered_to < time.time_ns() // 1000:
         return 0
-    return parameters.wait_seconds(request)
+    return query.wait_seconds(request)
 
 
-def _read_request(events: Events, feed: Feed) -> ReadRequest:
+def _read_request(application: Application, feed: Feed) -> ReadRequest:
     window = feed.window
-    cursor = events.cursors.decode(window.at, feed.seal) if window.at else None
+    cursor = application.cursors.decode(window.at, feed.seal) if window.at else None
     if cursor is None and window.after:
-        cursor = events.cursors.decode(window.after, feed.seal)
+        cursor = application.cursors.decode(window.after, feed.seal)
     return ReadRequest(feed.stream, cursor, window.after, window.first, window.last, feed.filters, window.limit)

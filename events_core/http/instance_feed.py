@@ -12,15 +12,15 @@ import azure.functions as func
 import orjson
 from cachetools import TTLCache
 
-from events_core import errors
-from events_core.altinn import AppId
-from events_core.app import Events
-from events_core.feed import Filters, Stream
-from events_core.http import feeds, parameters
+from events_core.access.identity import Caller, Kind
+from events_core.access.names import AppId
+from events_core.common import errors
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import Filters, Stream
+from events_core.http import feeds, query
 from events_core.http.page import Feed, Link
 from events_core.http.request import Request
-from events_core.identity import Caller, Kind
-from events_core.ports import ReadRequest
+from events_core.operations.application import Application
 
 REQUESTS_A_MINUTE = 60
 MINUTE = 60.0
@@ -29,20 +29,20 @@ _NOBODY = Caller(Kind.NONE, "")
 _answered: TTLCache[str, deque[float]] = TTLCache(maxsize=100_000, ttl=MINUTE)
 
 
-async def instance_feed(request: Request, events: Events) -> func.HttpResponse:
+async def instance_feed(request: Request, application: Application) -> func.HttpResponse:
     """What happened to one instance: of each event only what says that it happened."""
     party, guid = _instance(request)
     _count(f"{party}/{guid}")
-    app = await _app_of_instance(events, party, guid)
+    app = await _app_of_instance(application, party, guid)
     asked = feeds.posted(request)
-    window = parameters.window(asked, events.settings.max_page_size)
-    org, named = parameters.app(asked)
+    window = query.window(asked, application.settings.max_page_size)
+    org, named = query.app(asked)
     if org not in (None, app.org) or named not in (None, app):
         raise errors.not_found()
     filters = Filters(asked.many("type", "eventType"), (_source(app, party, guid),), org=app.org, resource=app.resource)
     stream = Stream.of_subject(f"/party/{party}")
     feed = Feed(window, stream, filters, None, _NOBODY, Link.of_post(request), shown=_shown)
-    return await feeds.answer(request, events, feed)
+    return await feeds.answer(request, application, feed)
 
 
 def _instance(request: Request) -> tuple[str, str]:
@@ -67,12 +67,12 @@ def _count(instance: str) -> None:
     _answered[instance] = answered
 
 
-async def _app_of_instance(events: Events, party: str, guid: str) -> AppId:
+async def _app_of_instance(application: Application, party: str, guid: str) -> AppId:
     """The app without login that the instance is of; the same 404 for every other instance, existing or not."""
-    for app in events.anonymous_apps:
+    for app in application.anonymous_apps:
         filters = Filters(sources=(_source(app, party, guid),), org=app.org, resource=app.resource)
         request = ReadRequest(Stream.of_subject(f"/party/{party}"), filters=filters, limit=1, scan=100_000)
-        if (await events.store.read(request)).rows:
+        if (await application.store.read(request)).rows:
             return app
     raise errors.not_found()
 

@@ -10,13 +10,13 @@ from urllib.parse import quote_plus, urlencode
 
 import azure.functions as func
 
-from events_core import errors
-from events_core.feed import Filters, Stream
-from events_core.http.parameters import Window, names_a_person
+from events_core.access.identity import Caller
+from events_core.common import errors
+from events_core.feeds.read import FeedPage, Permitted
+from events_core.feeds.stream import Filters, Stream
+from events_core.http.query import Window, names_a_person
 from events_core.http.request import Request
 from events_core.http.response import respond
-from events_core.identity import Caller
-from events_core.read_feed import FeedPage, Permitted
 
 MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json", "application/json")
 _COMMON = {

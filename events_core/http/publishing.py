@@ -7,44 +7,48 @@ from urllib.parse import unquote, urlencode
 
 import azure.functions as func
 
-from events_core import errors
-from events_core.altinn import app_of, modern
-from events_core.app import Events
+from events_core.access.names import app_of, modern
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
-from events_core.feed import Cursor, Stream
-from events_core.http import authentication, parameters
-from events_core.http.parameters import bad_parameter
+from events_core.common import errors
+from events_core.feeds.publish import Published, app_feed_path, publish, publish_app_event
+from events_core.feeds.stream import Cursor, Stream
+from events_core.http import authentication, query
+from events_core.http.query import bad_parameter
 from events_core.http.request import Request
 from events_core.http.response import json_response
-from events_core.publish import Published, app_feed_path, publish, publish_app_event
+from events_core.operations.application import Application
 
 ERASE_SCOPE = "altinn:events.erase"
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
-async def publish_app(request: Request, events: Events) -> func.HttpResponse:
+async def publish_app(request: Request, application: Application) -> func.HttpResponse:
     """An app publishes an event of one of its instances."""
-    caller = await authentication.platform_app(request, events.tokens)
+    caller = await authentication.platform_app(request, application.tokens)
     if request.media_type not in ("application/json", STRUCTURED):
         raise errors.unsupported_media_type(f"An app's event is application/json or {STRUCTURED}.")
-    published = await publish_app_event(events.publisher, caller, read_structured(request.body))
+    published = await publish_app_event(application.publisher, caller, read_structured(request.body))
     status = 200 if published.outcome.duplicate else 201
-    return json_response(published.event.id, status=status, headers={"Location": _location(request, events, published)})
+    return json_response(
+        published.event.id, status=status, headers={"Location": _location(request, application, published)}
+    )
 
 
-def _location(request: Request, events: Events, published: Published) -> str:
+def _location(request: Request, application: Application, published: Published) -> str:
     """The owner feed's page that holds the event alone."""
     app = app_of(published.event.resource)
     assert app is not None  # an app's event has its app's resource
     place = published.outcome.cursor
-    before = events.cursors.encode(Cursor(place.position, place.mark, before=True), Stream.of_resource(app.resource))
+    before = application.cursors.encode(
+        Cursor(place.position, place.mark, before=True), Stream.of_resource(app.resource)
+    )
     return f"{request.base_url}{app_feed_path(app)}?{urlencode({'after': before, 'size': 1})}"
 
 
-async def publish_events(request: Request, events: Events) -> func.HttpResponse:
+async def publish_events(request: Request, application: Application) -> func.HttpResponse:
     """Anyone who may publishes events of any resource: structured, batch or binary."""
-    caller = await authentication.bearer_or_platform_app(request, events.tokens)
-    published = await publish(events.publisher, caller, _events_in(request))
+    caller = await authentication.bearer_or_platform_app(request, application.tokens)
+    published = await publish(application.publisher, caller, _events_in(request))
     outcomes = [
         {"id": one.event.id, "source": one.event.source, "duplicate": one.outcome.duplicate} for one in published
     ]
@@ -65,17 +69,17 @@ def _events_in(request: Request) -> Sequence[RawEvent]:
     return [read_binary(request.headers, request.body)]
 
 
-async def erase_event(request: Request, events: Events) -> func.HttpResponse:
+async def erase_event(request: Request, application: Application) -> func.HttpResponse:
     """Replace an event by a tombstone in every stream."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     if not caller.has_scope(ERASE_SCOPE):
         raise errors.forbidden(f"The scope {ERASE_SCOPE} is required.")
-    asked = parameters.from_query(request)
+    asked = query.from_query(request)
     source, resource = asked.one("source"), asked.one("resource")
     if source is None or resource is None:
         name = "source" if source is None else "resource"
         raise bad_parameter(name, f"The '{name}' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").rpartition("/")[2])
-    if not await events.store.erase(modern(resource), source, event_id):
+    if not await application.store.erase(modern(resource), source, event_id):
         raise errors.not_found("There is no such event.")
     return func.HttpResponse(b"", status_code=204)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
 
-from events_core import errors
+from events_core.common import errors
 
 MAX_QUERY_FIELDS = 200
 

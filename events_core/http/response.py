@@ -8,7 +8,7 @@ from typing import Any
 import azure.functions as func
 import orjson
 
-from events_core.errors import EventsError
+from events_core.common.errors import EventsError
 
 PROBLEM_TYPE = "/events/api/v1/docs#"
 

@@ -9,16 +9,16 @@ from urllib.parse import urlencode
 
 import azure.functions as func
 
-from events_core import errors
-from events_core.app import Events
-from events_core.delivery import SECOND
-from events_core.http import authentication, bodies, parameters
+from events_core.common import errors
+from events_core.delivery.delivery import SECOND
+from events_core.delivery.rules import Wanted, bad_field
+from events_core.delivery.subscription import Subscription
+from events_core.delivery.validate import PATH
+from events_core.feeds.publish import PLATFORM
+from events_core.http import authentication, bodies, query
 from events_core.http.request import Request
 from events_core.http.response import json_response
-from events_core.publish import PLATFORM
-from events_core.subscription import Subscription
-from events_core.subscription_rules import Wanted, bad_field
-from events_core.validate_endpoint import PATH
+from events_core.operations.application import Application
 
 LONGEST = 2_048
 DEFAULT_SIZE = 1_000
@@ -32,11 +32,11 @@ _FIELDS = {
 }
 
 
-async def create(request: Request, events: Events) -> func.HttpResponse:
+async def create(request: Request, application: Application) -> func.HttpResponse:
     """Make a subscription: 201 with its secret, or 200 when it stands already."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     wanted = _wanted(bodies.json_object(request))
-    subscribed = await events.subscriber.subscribe(caller, wanted)
+    subscribed = await application.subscriber.subscribe(caller, wanted)
     subscription = subscribed.subscription
     document = document_of(subscription)
     if subscribed.secret is None:
@@ -46,55 +46,55 @@ async def create(request: Request, events: Events) -> func.HttpResponse:
     return json_response(document | {"secret": subscribed.secret}, status=201, headers=headers)
 
 
-async def list_own(request: Request, events: Events) -> func.HttpResponse:
+async def list_own(request: Request, application: Application) -> func.HttpResponse:
     """The caller's subscriptions, by id; `next` is there when there are more."""
-    caller = await authentication.bearer(request, events.tokens)
-    asked = parameters.from_query(request)
-    size = DEFAULT_SIZE if asked.one("size") is None else parameters.size(asked, DEFAULT_SIZE)
-    after = parameters.number(asked, "after") or 0
-    found = await events.subscriber.list(caller, after, size)
+    caller = await authentication.bearer(request, application.tokens)
+    asked = query.from_query(request)
+    size = DEFAULT_SIZE if asked.one("size") is None else query.size(asked, DEFAULT_SIZE)
+    after = query.number(asked, "after") or 0
+    found = await application.subscriber.list(caller, after, size)
     document = {"count": len(found), "subscriptions": [document_of(each) for each in found]}
     if len(found) < size:
         return json_response(document)
-    query = urlencode({"after": found[-1].id, "size": size})
-    return json_response(document, headers=next_page(f"{request.base_url}{PATH}?{query}"))
+    following = urlencode({"after": found[-1].id, "size": size})
+    return json_response(document, headers=next_page(f"{request.base_url}{PATH}?{following}"))
 
 
-async def get(request: Request, events: Events) -> func.HttpResponse:
+async def get(request: Request, application: Application) -> func.HttpResponse:
     """One of the caller's subscriptions."""
-    caller = await authentication.bearer(request, events.tokens)
-    return json_response(document_of(await events.subscriber.get(caller, id_of(request))))
+    caller = await authentication.bearer(request, application.tokens)
+    return json_response(document_of(await application.subscriber.get(caller, id_of(request))))
 
 
-async def change(request: Request, events: Events) -> func.HttpResponse:
+async def change(request: Request, application: Application) -> func.HttpResponse:
     """Pause a subscription, or resume it."""
-    caller = await authentication.bearer(request, events.tokens)
+    caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
     paused = bodies.json_object(request).get("paused")
     if not isinstance(paused, bool):
         raise bad_field("paused", "The field 'paused' must be true or false.")
-    return json_response(document_of(await events.subscriber.pause(caller, number, paused=paused)))
+    return json_response(document_of(await application.subscriber.pause(caller, number, paused=paused)))
 
 
-async def delete(request: Request, events: Events) -> func.HttpResponse:
+async def delete(request: Request, application: Application) -> func.HttpResponse:
     """End a subscription."""
-    caller = await authentication.bearer(request, events.tokens)
-    await events.subscriber.delete(caller, id_of(request))
+    caller = await authentication.bearer(request, application.tokens)
+    await application.subscriber.delete(caller, id_of(request))
     return func.HttpResponse(b"", status_code=200)
 
 
-async def validate(request: Request, events: Events) -> func.HttpResponse:
+async def validate(request: Request, application: Application) -> func.HttpResponse:
     """Count an endpoint as validated; the platform alone may say so."""
-    caller = await authentication.platform_app(request, events.tokens)
+    caller = await authentication.platform_app(request, application.tokens)
     if not caller.consumer.startswith(f"/app/{PLATFORM}/"):
         raise errors.forbidden("Only the platform may validate a subscription.")
-    return json_response(document_of(await events.subscriber.confirm(id_of(request))))
+    return json_response(document_of(await application.subscriber.confirm(id_of(request))))
 
 
-async def rotate_secret(request: Request, events: Events) -> func.HttpResponse:
+async def rotate_secret(request: Request, application: Application) -> func.HttpResponse:
     """A new secret, shown once."""
-    caller = await authentication.bearer(request, events.tokens)
-    secret = await events.subscriber.rotate_secret(caller, id_of(request))
+    caller = await authentication.bearer(request, application.tokens)
+    secret = await application.subscriber.rotate_secret(caller, id_of(request))
     return json_response({"secret": secret}, headers={"Cache-Control": "no-store"})
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from events_core.adapters.secrets import KeyRing
-from events_core.errors import EventsError, Problem
+from events_core.common.errors import EventsError, Problem
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from events_core import trace
 from events_core.adapters.telemetry import JsonLines, configure_logging
+from events_core.common import trace
 from local.host import ROOT
 from tests.support.issuer import SigningKey
 

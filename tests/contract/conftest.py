@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from events_core.ports import EventStore
+from events_core.feeds.ports import EventStore
 from tests.contract.event_store import Harness
 from tests.contract.harnesses import HARNESSES, harnesses_for
 from tests.support.deliveries import STORES, Stores

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from events_core.access.names import app_of
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
-from events_core.altinn import app_of
 from events_core.cloudevent import CloudEvent
-from events_core.errors import EventsError
-from events_core.feed import Stream
-from events_core.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.common.errors import EventsError
+from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.feeds.stream import Stream
 from tests.contract.event_store import Clock
 from tests.support.cosmos import CosmosServer, started_server
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
-from events_core.feed import Cursor, Stream
-from events_core.ports import EventStore, ReadRequest, StoredEvent
+from events_core.feeds.ports import EventStore, ReadRequest, StoredEvent
+from events_core.feeds.stream import Cursor, Stream
 
 APP = "urn:altinn:resource:app_ttd_apps-test"
 OTHER_APP = "urn:altinn:resource:app_ttd_other_app"

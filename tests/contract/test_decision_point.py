@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from events_core.adapters.http_client import HttpClient, JsonService
-from events_core.adapters.local_policy import LocalPolicy
-from events_core.adapters.pdp import PdpDecisionPoint
-from events_core.ports import DecisionPoint
-from events_core.xacml import DENY, Decision
+from events_core.access.ports import DecisionPoint
+from events_core.access.xacml_request import DENY, Decision
+from events_core.adapters.development.policy import LocalPolicy
+from events_core.adapters.neighbours.http_client import HttpClient, JsonService
+from events_core.adapters.neighbours.pdp import PdpDecisionPoint
 from tests.support import pdp_server
 from tests.support.askers import question
 from tests.support.pdp_server import Asked, PdpServer, Ruling

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from events_core.delivery import SECOND, Attempt, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery_ports import DeliveryStore, Lease
-from events_core.feed import Stream
+from events_core.delivery.delivery import SECOND, Attempt, Breaker, Delivery, Lane, Replay, State
+from events_core.delivery.ports import DeliveryStore, Lease
+from events_core.feeds.stream import Stream
 from tests.support.deliveries import NOW, STORES, STREAM, Stores, delivery
 
 LANE = Lane(1)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.errors import EventsError, Problem
-from events_core.feed import START, Stream
-from events_core.ports import EventStore, ReadRequest
+from events_core.common.errors import EventsError, Problem
+from events_core.feeds.ports import EventStore, ReadRequest
+from events_core.feeds.stream import START, Stream
 from tests.contract.event_store import (
     ANY,
     APP,

@@ -14,21 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from events_core.cloudevent import CloudEvent
-from events_core.feed import START, Cursor, Filters, Stream, matches
-from events_core.ports import EventStore, ReadRequest, StoredEvent
-from tests.contract.event_store import (
-    ANY,
-    APP,
-    OTHER_APP,
-    PARTY,
-    PERSON,
-    SECOND,
-    Harness,
-    event,
-    everything,
-    ids,
-    walk,
-)
+from events_core.feeds.ports import EventStore, ReadRequest, StoredEvent
+from events_core.feeds.stream import START, Cursor, Filters, Stream, matches
+from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, SECOND, Harness, event, everything, ids, walk
 from tests.contract.harnesses import HARNESSES
 
 SUBJECTS = [None, PARTY, "/party/1", PERSON]

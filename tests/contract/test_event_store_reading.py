@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.feed import START, Cursor, Filters, Stream
-from events_core.ports import EventStore, ReadRequest
+from events_core.feeds.ports import EventStore, ReadRequest
+from events_core.feeds.stream import START, Cursor, Filters, Stream
 from tests.contract.event_store import (
     ANY,
     APP,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from events_core.adapters.http_client import HttpClient, JsonService
-from events_core.adapters.local_register import LocalRegister
-from events_core.adapters.register import RegisterClient
-from events_core.ports import PartyRegister
+from events_core.access.ports import PartyRegister
+from events_core.adapters.development.register import LocalRegister
+from events_core.adapters.neighbours.http_client import HttpClient, JsonService
+from events_core.adapters.neighbours.register import RegisterClient
 from tests.support.askers import PERSON, PERSON_UUID, STRANGER, USER
 from tests.support.register_server import Person, RegisterServer
 

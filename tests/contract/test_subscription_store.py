@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.delivery_ports import SubscriptionStore
-from events_core.subscription import SealedSecrets, Subscription, SubscriptionIndex, Validation
+from events_core.delivery.ports import SubscriptionStore
+from events_core.delivery.subscription import SealedSecrets, Subscription, SubscriptionIndex, Validation
 from tests.support.deliveries import Stores, subscription
 
 

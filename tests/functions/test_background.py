@@ -12,13 +12,15 @@ from azure.cosmos.aio import CosmosClient
 from azure.functions.queue import QueueMessage
 
 import function_app
-from events_core import app, background
-from events_core.adapters.cosmos.documents import placeholder
-from events_core.app import Events, compose
-from events_core.background import streams_of
-from events_core.delivery import SECOND
-from events_core.feed import Stream
-from events_core.follow_up import FEED_ROUND_SECONDS, ROUND_SECONDS, FollowUp
+from events_core import app
+from events_core.adapters.cosmos.streams.documents import placeholder
+from events_core.compose import compose
+from events_core.delivery.delivery import SECOND
+from events_core.feeds.follow_up import FEED_ROUND_SECONDS, ROUND_SECONDS, FollowUp
+from events_core.feeds.stream import Stream
+from events_core.operations import background
+from events_core.operations.application import Application
+from events_core.operations.background import streams_of
 from events_core.settings import Settings
 from local.host import functions_of
 from local.queues import LocalQueue
@@ -34,7 +36,7 @@ TICK: Any = None
 
 
 @pytest.fixture
-async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application on Cosmos DB."""
     async with application_on_cosmos(tmp_path, monkeypatch) as events:
         yield events
@@ -60,7 +62,7 @@ async def test_the_documents_of_the_container_name_the_streams_to_follow() -> No
     assert {*streams_of(documents)} == {APPS, Stream.of_resource(OTHER_APP), Stream.of_resource(long)}
 
 
-async def test_what_names_no_resource_holds_up_nobody(events: Events) -> None:
+async def test_what_names_no_resource_holds_up_nobody(events: Application) -> None:
     """A batch comes again until its function returns: what retention leaves of an event does not keep it from that."""
     await events.store.append([event("a"), event("b")])
     left = placeholder({"id": "2", "partition": "p", "stream": APPS.name, "seq": 2, "registered": 1})
@@ -73,14 +75,14 @@ async def _all_of(client: CosmosClient, database: str) -> list[dict[str, Any]]:
     return [dict(document) async for document in container.query_items("SELECT * FROM c")]
 
 
-async def test_the_change_feed_brings_events_to_their_subjects(events: Events) -> None:
+async def test_the_change_feed_brings_events_to_their_subjects(events: Application) -> None:
     """The trigger's batch says where, and the store says what."""
     await events.store.append([event("a"), event("b")])
     await FUNCTIONS["follow_up"](change(APP))
     assert ids(await everything(events.store, SUBJECT)) == ["a", "b"]
 
 
-async def test_the_change_feed_is_given_short_rounds(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_change_feed_is_given_short_rounds(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have longer ones: they keep nobody waiting."""
     given: list[float] = []
 
@@ -94,14 +96,14 @@ async def test_the_change_feed_is_given_short_rounds(events: Events, monkeypatch
     assert given == [FEED_ROUND_SECONDS, ROUND_SECONDS]
 
 
-async def test_the_nightly_comparison_finds_what_was_missed(events: Events) -> None:
+async def test_the_nightly_comparison_finds_what_was_missed(events: Application) -> None:
     """Whoever lost the wake-up."""
     await events.store.append([event("a")])
     await FUNCTIONS["compare"](TICK)
     assert ids(await everything(events.store, SUBJECT)) == ["a"]
 
 
-async def test_the_sweep_follows_what_is_owed(events: Events) -> None:
+async def test_the_sweep_follows_what_is_owed(events: Application) -> None:
     """And nothing else."""
     ledger = events.ledger
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
@@ -117,7 +119,7 @@ async def test_on_the_embedded_store_nothing_is_left_to_do(
     """Its rows serve every stream."""
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
     embedded = compose(Settings(data_dir=tmp_path, development=True, **files))
-    monkeypatch.setattr(app, "_events", embedded)
+    monkeypatch.setattr(app, "_application", embedded)
     await embedded.store.append([event("a")])
     await FUNCTIONS[name](change(APP) if name == "follow_up" else TICK)
     assert ids(await everything(embedded.store, SUBJECT)) == ["a"]
@@ -146,7 +148,7 @@ async def told(place: Place, name: str, argument: Any) -> list[str]:
 async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     """The application on the embedded store, with an endpoint."""
     async with place_on("sqlite", tmp_path, monkeypatch) as place:
-        monkeypatch.setattr(app, "_events", place.events)
+        monkeypatch.setattr(app, "_application", place.events)
         yield place
 
 

@@ -16,10 +16,10 @@ import azure.functions as func
 import pytest
 
 import function_app
-from events_core.attempt import lease_length
-from events_core.deliver import TURN
-from events_core.delivery import SECOND, Lane
-from events_core.follow_up import ROUND_SECONDS
+from events_core.delivery.attempt import lease_length
+from events_core.delivery.delivery import SECOND, Lane
+from events_core.delivery.worker import TURN
+from events_core.feeds.follow_up import ROUND_SECONDS
 from events_core.http.request import Request
 from events_core.settings import Settings
 from local.host import ROOT, functions_of

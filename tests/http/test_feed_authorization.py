@@ -12,16 +12,7 @@ from events_core import app
 from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
 from tests.support.reading import app_events, hidden_events, hide
-from tests.support.service import (
-    ANCIENT,
-    APP_FEED,
-    APP_TOKEN_SCOPES,
-    PARTY,
-    PARTY_FEED,
-    Service,
-    ids,
-    instance_source,
-)
+from tests.support.service import ANCIENT, APP_FEED, APP_TOKEN_SCOPES, PARTY, PARTY_FEED, Service, ids, instance_source
 
 
 async def owner(service: Service, token: str | None = None, **query: Any) -> Answer:

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+import function_app
 from events_core import app
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.http import operations
+from events_core.operations import health
+from events_core.operations.health import HealthChecks
 from tests.support.asgi import Answer
 from tests.support.clock import Clock
 from tests.support.publishing import ADMIN_SCOPE, structured
@@ -39,7 +41,7 @@ def down(answer: Answer) -> set[str]:
 def clock(service: Service, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the health report."""
     clock = Clock()
-    monkeypatch.setattr(operations, "_health", operations._Health(clock))
+    monkeypatch.setattr(function_app, "checks", HealthChecks(app.current, clock=clock))
     return clock
 
 
@@ -210,7 +212,7 @@ async def test_all_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 async def test_who_does_not_answer_in_time_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A neighbour that never answers does not keep the report waiting."""
-    monkeypatch.setattr(operations, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(health, "PING_SECONDS", 0.2)
     async with serving(200, asyncio.Barrier(99)) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
         assert down(await service.get("/health/ready")) == {"decisionPoint", "register", "issuers"}
 

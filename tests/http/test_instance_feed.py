@@ -12,17 +12,7 @@ import pytest
 
 from tests.support.asgi import Answer
 from tests.support.reading import app_events, next_query, until_waiting
-from tests.support.service import (
-    ANCIENT,
-    APP_FEED,
-    APP_RESOURCE,
-    PARTY,
-    Service,
-    event,
-    ids,
-    instance_source,
-    running,
-)
+from tests.support.service import ANCIENT, APP_FEED, APP_RESOURCE, PARTY, Service, event, ids, instance_source, running
 
 FUTURE = "2999-01-01T00:00:00Z"
 OPEN_APPS = "ttd/apps-test,ttd/second"

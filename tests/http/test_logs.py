@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from events_core import app, publish
+from events_core import app
 from events_core.adapters.telemetry import JsonLines
+from events_core.feeds import publish
 from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY
 from tests.support.publishing import BATCH, STRUCTURED, batch, binary, publisher, structured

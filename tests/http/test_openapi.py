@@ -15,7 +15,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 import function_app
-from events_core.errors import Problem
+from events_core.common.errors import Problem
 from events_core.http.operations import _PAGE_POLICY
 from local.host import functions_of
 from tests.support.openapi import assert_documented, document, resolved

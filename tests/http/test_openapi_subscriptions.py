@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from events_core.delivery import State
-from events_core.webhook import body_for, headers_for, new_secret
+from events_core.delivery.delivery import State
+from events_core.delivery.webhook import body_for, headers_for, new_secret
 from tests.support.asgi import Answer
 from tests.support.openapi import assert_documented, assert_webhook, document
 from tests.support.service import ANCIENT, APP_RESOURCE, PUBLISH, RESOURCE, Service, instance_source, running

@@ -10,16 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.pdp_server import DENY
-from tests.support.reading import (
-    FEEDS,
-    HIDDEN_PARTY,
-    app_events,
-    hidden_events,
-    hide,
-    next_query,
-    place,
-    publish_all,
-)
+from tests.support.reading import FEEDS, HIDDEN_PARTY, app_events, hidden_events, hide, next_query, place, publish_all
 from tests.support.service import (
     ANCIENT,
     APP_FEED,

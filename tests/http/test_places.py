@@ -12,16 +12,7 @@ import pytest
 
 from tests.support.asgi import Answer
 from tests.support.reading import FEEDS, app_events, expire, place, store_clock
-from tests.support.service import (
-    ANCIENT,
-    APP_FEED,
-    APP_RESOURCE,
-    RESOURCE_FEED,
-    Service,
-    event,
-    ids,
-    running,
-)
+from tests.support.service import ANCIENT, APP_FEED, APP_RESOURCE, RESOURCE_FEED, Service, event, ids, running
 
 
 async def second_page(service: Service, path: str = APP_FEED, **query: Any) -> Answer:

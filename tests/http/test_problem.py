@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from events_core.errors import EventsError, Problem
+from events_core.common.errors import EventsError, Problem
 from events_core.http import publishing
 from events_core.http.response import problem
 from tests.support.asgi import Answer

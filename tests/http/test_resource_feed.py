@@ -8,17 +8,7 @@ import pytest
 
 from tests.support.pdp_server import DENY, PERMIT
 from tests.support.reading import app_events, next_query
-from tests.support.service import (
-    ANCIENT,
-    APP_RESOURCE,
-    PARTY,
-    PERSON,
-    RESOURCE,
-    RESOURCE_FEED,
-    Service,
-    event,
-    ids,
-)
+from tests.support.service import ANCIENT, APP_RESOURCE, PARTY, PERSON, RESOURCE, RESOURCE_FEED, Service, event, ids
 
 SUBSCRIBE, REPORTEES = "altinn:events.subscribe", "altinn:events.reportees/ttd-mail"
 PERSON_URN = f"urn:altinn:person:identifier-no:{PERSON}"

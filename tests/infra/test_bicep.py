@@ -14,7 +14,7 @@ import pytest
 import function_app
 from events_core.adapters.cosmos.containers import CONTAINERS, Container
 from events_core.adapters.gauges import MESSAGE
-from events_core.gauges import Gauges
+from events_core.operations.gauges import Gauges
 from events_core.settings import _REQUIRED_WHEN_DEPLOYED, VARIABLES
 from local.host import ROOT, functions_of
 from tests.infra.bicep import File, faults, nodes, properties, text, unquoted, wrong_values

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 import function_app
-from events_core import app, errors
+from events_core import app
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.app import Events, compose
-from events_core.feed import Stream
+from events_core.common import errors
+from events_core.compose import compose
+from events_core.feeds.stream import Stream
+from events_core.operations.application import Application
 from events_core.settings import Settings
 from local import change_feed as module
 from local.background import background
@@ -26,13 +28,13 @@ FOLLOW_UP = [function for function in functions_of(function_app.app) if function
 
 
 @pytest.fixture
-async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application on Cosmos DB."""
     async with application_on_cosmos(tmp_path, monkeypatch) as events:
         yield events
 
 
-async def until_there(events: Events, count: int) -> list[str]:
+async def until_there(events: Application, count: int) -> list[str]:
     """The ids in the subject's stream, once there are so many."""
     async with asyncio.timeout(20), events.wakeups.watching(SUBJECT) as watch:
         while True:
@@ -43,7 +45,7 @@ async def until_there(events: Events, count: int) -> list[str]:
             await changed.wait()
 
 
-async def test_what_this_process_publishes_is_followed_up(events: Events) -> None:
+async def test_what_this_process_publishes_is_followed_up(events: Application) -> None:
     """Without a change feed."""
     async with background(FOLLOW_UP):
         for name in ("a", "b"):
@@ -53,14 +55,14 @@ async def test_what_this_process_publishes_is_followed_up(events: Events) -> Non
         assert await until_there(events, 2) == ["a", "b"]
 
 
-async def test_what_was_published_before_is_followed_up_at_the_start(events: Events) -> None:
+async def test_what_was_published_before_is_followed_up_at_the_start(events: Application) -> None:
     """By whichever process."""
     await events.store.append([event("a")])
     async with background(FOLLOW_UP):
         assert await until_there(events, 1) == ["a"]
 
 
-async def test_what_is_owed_is_swept(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_owed_is_swept(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every few seconds."""
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
     ledger = events.ledger
@@ -76,7 +78,7 @@ async def test_what_is_owed_is_swept(events: Events, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_call_that_fails_is_made_again(
-    events: Events, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    events: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the same streams, as the trigger's retry policy has it."""
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
@@ -107,7 +109,7 @@ async def test_what_another_process_appends_to_the_same_file_is_found(
     """On the embedded store, where nobody tells of it."""
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
     events = compose(Settings(data_dir=tmp_path, development=True, **files))
-    monkeypatch.setattr(app, "_events", events)
+    monkeypatch.setattr(app, "_application", events)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
     followed: asyncio.Queue[str] = asyncio.Queue()
 

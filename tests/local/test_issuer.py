@@ -14,9 +14,9 @@ import jwt
 import orjson
 import pytest
 
-from events_core.adapters.tokens import Issuer, JwtVerifier
-from events_core.errors import EventsError
-from events_core.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
+from events_core.access.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
+from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
+from events_core.common.errors import EventsError
 from local.issuer import DEFAULT_ISSUER, DevelopmentIssuer, serve_issuer
 from tests.support.issuer import base64url
 

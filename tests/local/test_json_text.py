@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from local.json_text import elements, one_line
-from tests.values.samples import blanks, json_values
+from tests.cloudevent.samples import blanks, json_values
 
 
 @pytest.mark.parametrize(

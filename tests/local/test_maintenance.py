@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events_core.app import Events
-from events_core.feed import Stream
-from events_core.ports import Parked, ReadRequest, StreamLedger
+from events_core.feeds.ports import Parked, ReadRequest, StreamLedger
+from events_core.feeds.stream import Stream
+from events_core.operations.application import Application
 from local import maintenance
 from local.__main__ import cli
 from local.errors import LocalError
@@ -22,18 +22,18 @@ APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
 
 
 @pytest.fixture
-async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application on Cosmos DB."""
     async with application_on_cosmos(tmp_path, monkeypatch) as events:
         yield events
 
 
-def ledger_of(events: Events) -> StreamLedger:
+def ledger_of(events: Application) -> StreamLedger:
     """What the application follows up with."""
     return events.ledger
 
 
-async def test_what_is_parked_is_brought_to_its_stream(events: Events) -> None:
+async def test_what_is_parked_is_brought_to_its_stream(events: Application) -> None:
     """From the first event that was held back on."""
     await events.store.append([event(name) for name in ("a", "b", "c")])
     ledger = ledger_of(events)
@@ -44,7 +44,7 @@ async def test_what_is_parked_is_brought_to_its_stream(events: Events) -> None:
     assert await ledger.parked() == []
 
 
-async def test_a_store_that_does_not_answer_is_one_line(events: Events) -> None:
+async def test_a_store_that_does_not_answer_is_one_line(events: Application) -> None:
     """And no traceback."""
     await events.store.close()
     with pytest.raises(LocalError, match="event store"):
@@ -75,7 +75,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert ended.stderr.startswith("EVENTS_")
 
 
-async def test_a_restored_database_is_gone_on_from(events: Events) -> None:
+async def test_a_restored_database_is_gone_on_from(events: Application) -> None:
     """Checkpoints that are beyond their streams are set back, so that what comes is followed up; and once only."""
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
     ledger = ledger_of(events)
@@ -89,7 +89,7 @@ async def test_a_restored_database_is_gone_on_from(events: Events) -> None:
     assert "c" in ids(await everything(events.store, SUBJECT))
 
 
-async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(events: Events) -> None:
+async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(events: Application) -> None:
     """Not to its beginning: what was followed up long ago would come again."""
     await events.store.append([event(f"{n}") for n in range(40)])
     ledger = ledger_of(events)

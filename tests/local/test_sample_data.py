@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from events_core.access.names import app_of
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.altinn import app_of
 from events_core.cloudevent import read_structured, validate
-from events_core.feed import Stream
-from events_core.ports import ReadRequest
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import Stream
 from local.persona import PARTY
 from local.sample_data import RESOURCE, insert_sample_data, sample_events
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from events_core.access.identity import Caller, Kind
+from events_core.access.xacml_request import Question
 from events_core.cloudevent import CloudEvent
-from events_core.identity import Caller, Kind
-from events_core.xacml import Question
 
 APP_RESOURCE = "urn:altinn:resource:app_ttd_apps-test"
 OTHER_RESOURCE = "urn:altinn:resource:ttd-letters"

@@ -10,16 +10,16 @@ from typing import Any
 
 from events_core.adapters.cosmos import CosmosConnection
 from events_core.adapters.cosmos.client import CosmosDatabase
-from events_core.adapters.cosmos.deliveries import CosmosDeliveries
-from events_core.adapters.cosmos.lanes import CosmosLanes
-from events_core.adapters.cosmos.subscriptions import CosmosSubscriptions
+from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
+from events_core.adapters.cosmos.delivery.lanes import CosmosLanes
+from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
-from events_core.delivery import SECOND, Delivery, Lane
-from events_core.delivery_ports import DeliveryStore, SubscriptionStore
-from events_core.feed import Stream
-from events_core.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from events_core.delivery.delivery import SECOND, Delivery, Lane
+from events_core.delivery.ports import DeliveryStore, SubscriptionStore
+from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP
 from tests.support.cosmos import cosmos_server
 

@@ -14,14 +14,15 @@ import pytest
 from aiohttp import web
 
 from events_core import app
-from events_core.app import Events, compose
+from events_core.access.identity import caller_of_consumer
 from events_core.cloudevent import CloudEvent
-from events_core.delivery import SECOND, Delivery, microseconds_now
-from events_core.feed import Stream
-from events_core.identity import caller_of_consumer
+from events_core.compose import compose
+from events_core.delivery.delivery import SECOND, Delivery, microseconds_now
+from events_core.delivery.rules import SCOPE, Wanted
+from events_core.delivery.subscription import Subscription
+from events_core.feeds.stream import Stream
+from events_core.operations.application import Application
 from events_core.settings import Settings
-from events_core.subscription import Subscription
-from events_core.subscription_rules import SCOPE, Wanted
 from tests.contract.event_store import APP
 from tests.support.cosmos import cosmos_server
 from tests.support.pdp_server import PdpServer
@@ -51,12 +52,12 @@ class Clock:
 class Place:
     """One process of the service, and its neighbours."""
 
-    events: Events
+    events: Application
     receiver: WebhookServer
     pdp: PdpServer
     register: RegisterServer
     clock: Clock
-    start: Callable[[], Events]
+    start: Callable[[], Application]
     """Another process on the same store."""
 
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
@@ -73,14 +74,14 @@ class Place:
         assert found is not None
         return found
 
-    async def publish(self, *some: CloudEvent, events: Events | None = None) -> None:
+    async def publish(self, *some: CloudEvent, events: Application | None = None) -> None:
         """Append events and follow them up."""
         events = events or self.events
         await events.store.append(some)
         for resource in {each.resource for each in some}:
             await events.follow_up.follow(Stream.of_resource(resource))
 
-    async def deliver(self, events: Events | None = None) -> None:
+    async def deliver(self, events: Application | None = None) -> None:
         """Serve what is due, until nothing is."""
         events = events or self.events
         events.bell.rung()
@@ -132,9 +133,9 @@ async def place_on(
             server = await stack.enter_async_context(cosmos_server())
             database = await stack.enter_async_context(server.database())
             values |= {"cosmos": server.connection_string, "cosmos_database": database}
-        started: list[Events] = []
+        started: list[Application] = []
 
-        def start() -> Events:
+        def start() -> Application:
             started.append(compose(Settings(**values)))
             return started[-1]
 

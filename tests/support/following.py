@@ -11,11 +11,12 @@ import pytest
 
 from events_core import app
 from events_core.adapters.cosmos.client import CosmosConnection
-from events_core.adapters.cosmos.store import CosmosEventStore
-from events_core.app import Events, compose
-from events_core.follow_up import FollowUp
+from events_core.adapters.cosmos.streams.store import CosmosEventStore
+from events_core.compose import compose
+from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.wait import Wakeups
+from events_core.operations.application import Application
 from events_core.settings import Settings
-from events_core.wakeups import Wakeups
 from tests.support.cosmos import CosmosServer, cosmos_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ async def store_on(server: CosmosServer, database: str) -> AsyncIterator[CosmosE
 
 
 @asynccontextmanager
-async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Events]:
+async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application of this process, on a database of its own."""
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
     embedded = compose(Settings(data_dir=directory, development=True, **files))
@@ -44,6 +45,6 @@ async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch
         events = replace(
             embedded, store=store, ledger=store.ledger, wakeups=wakeups, publisher=publisher, follow_up=follow_up
         )
-        monkeypatch.setattr(app, "_events", events)
+        monkeypatch.setattr(app, "_application", events)
         yield events
     await embedded.close()

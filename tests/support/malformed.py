@@ -8,16 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.support.publishing import BATCH, BINARY, STRUCTURED, of_size
-from tests.support.service import (
-    APP_FEED,
-    APP_RESOURCE,
-    PARTY_FEED,
-    PERSON,
-    PUBLISH,
-    RESOURCE_FEED,
-    app_event,
-    event,
-)
+from tests.support.service import APP_FEED, APP_RESOURCE, PARTY_FEED, PERSON, PUBLISH, RESOURCE_FEED, app_event, event
 
 CANARY = "canary"
 """Stands in values that are wrong, and must not stand in the answer."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from events_core.xacml import ACTION_ID
+from events_core.access.xacml_request import ACTION_ID
 
 _CATEGORY_IDS = {
     "AccessSubject": "urn:oasis:names:tc:xacml:1.0:subject-category:access-subject",

@@ -14,10 +14,11 @@ from urllib.parse import urlencode
 import pytest
 
 from events_core import app
-from events_core.app import Events
-from events_core.delivery import Lane
-from events_core.http import operations
-from tests.support.asgi import Answer, Application, call
+from events_core.delivery.delivery import Lane
+from events_core.operations.application import Application
+from events_core.operations.health import HealthChecks
+from tests.support import asgi
+from tests.support.asgi import Answer, call
 from tests.support.cosmos import started_server
 from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
@@ -55,7 +56,7 @@ async def _followed_up() -> None:
     serve_rung(events)
 
 
-def serve_rung(events: Events) -> None:
+def serve_rung(events: Application) -> None:
     """Begin to serve the lanes that a queue would tell of."""
     for message in events.bell.rung():
         lane = Lane.parse(message)
@@ -67,7 +68,7 @@ class Service:
     """The running service: send it requests, as any caller, and change what its neighbours answer."""
 
     def __init__(
-        self, application: Application, issuer: IssuerServer, pdp: PdpServer, register: RegisterServer
+        self, application: asgi.Application, issuer: IssuerServer, pdp: PdpServer, register: RegisterServer
     ) -> None:
         self._application = application
         self.issuer, self.pdp, self.register = issuer, pdp, register
@@ -201,7 +202,7 @@ def ids(events: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 @cache
-def _application() -> Application:
+def _application() -> asgi.Application:
     """function_app.py behind the local host; the library hands out an app's functions once."""
     import function_app  # noqa: PLC0415 - only where the whole service is wanted
     from local.asgi import HttpHost  # noqa: PLC0415
@@ -247,9 +248,11 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
             "EVENTS_REGISTER_URL": register.url,
             **settings,
         }
+        import function_app  # noqa: PLC0415 - only where the whole service is wanted
+
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(operations, "_health", operations._Health())
+        monkeypatch.setattr(function_app, "checks", HealthChecks(app.current))
         if Running.store == COSMOS and "EVENTS_COSMOS" not in settings:
             await _on_cosmos(data_dir, monkeypatch)
         try:

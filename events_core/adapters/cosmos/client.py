@@ -16,10 +16,10 @@ from azure.cosmos.exceptions import (
     CosmosResourceNotFoundError,
 )
 
-from events_core import errors
-from events_core.adapters.cosmos.charges import Charges, operation
-from events_core.adapters.cosmos.documents import Document
 from events_core.adapters.cosmos.failures import failures_as_unavailable
+from events_core.adapters.cosmos.request_units import Charges, operation
+from events_core.adapters.cosmos.streams.documents import Document
+from events_core.common import errors
 
 REQUEST_SECONDS = 10.0
 """A read takes no longer, however often the SDK tries."""

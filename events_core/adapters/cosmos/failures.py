@@ -13,8 +13,8 @@ import aiohttp
 from azure.core.exceptions import AzureError
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
-from events_core import errors
-from events_core.errors import EventsError
+from events_core.common import errors
+from events_core.common.errors import EventsError
 
 _log = getLogger(__name__)
 _RETRY_AFTER = "x-ms-retry-after-ms"

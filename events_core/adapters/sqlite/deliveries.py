@@ -15,9 +15,9 @@ import orjson
 
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.adapters.sqlite.store import SqliteEventStore
-from events_core.delivery import Breaker, Delivery, Lane, Replay, State
-from events_core.delivery_ports import Lease, Overdue
-from events_core.feed import Stream
+from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay, State
+from events_core.delivery.ports import Lease, Overdue
+from events_core.feeds.stream import Stream
 
 _COLUMNS = "version, document"
 _RECORD = """INSERT OR IGNORE INTO deliveries

@@ -10,7 +10,7 @@ from json import dumps, loads
 
 from events_core.adapters.sqlite.hashes import Hashes, storable
 from events_core.adapters.sqlite.rows import text_sql
-from events_core.feed import Filters, Stream, matches
+from events_core.feeds.stream import Filters, Stream, matches
 
 NAMED = "(SELECT id FROM names WHERE text = ?)"
 """The id of an interned text, NULL when nothing has it."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from events_core.feed import MARK_BYTES, Cursor
+from events_core.feeds.stream import MARK_BYTES, Cursor
 
 _LENGTH_BITS = 14
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1

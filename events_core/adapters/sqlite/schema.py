@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
-from events_core import errors
 from events_core.adapters.sqlite.hashes import Digest, Hashes
+from events_core.common import errors
 
 _log = getLogger(__name__)
 

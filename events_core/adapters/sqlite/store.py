@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from events_core import errors
-from events_core.adapters.sqlite import pages
+from events_core.adapters.sqlite import read
 from events_core.adapters.sqlite.filters import add_functions
 from events_core.adapters.sqlite.hashes import Digest, keyed_digest
 from events_core.adapters.sqlite.rows import Names
 from events_core.adapters.sqlite.schema import KEY, Session, connect, failures_as_unavailable
+from events_core.adapters.sqlite.write import Ledger
 from events_core.adapters.sqlite.writer import Writer
-from events_core.adapters.sqlite.writes import Ledger
 from events_core.cloudevent import CloudEvent
-from events_core.feed import Stream
-from events_core.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.common import errors
+from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.feeds.stream import Stream
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -98,23 +98,23 @@ class SqliteEventStore:
 
     async def read(self, request: ReadRequest) -> Chunk:
         """Read a chunk of a stream; see `EventStore.read`."""
-        return await self._in_reader(pages.read, self._names, request)
+        return await self._in_reader(read.read, self._names, request)
 
     async def head(self, stream: Stream) -> int:
         """The newest position of a stream, 0 when it holds nothing."""
-        return await self._in_reader(pages.head, stream)
+        return await self._in_reader(read.head, stream)
 
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
         """The rows at positions of a stream; see `EventStore.at`."""
-        return await self._in_reader(pages.at, self._names, stream, positions)
+        return await self._in_reader(read.at, self._names, stream, positions)
 
     async def after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
         """The next rows of a stream, tombstones among them; see `StreamLedger.read_after`."""
-        return await self._in_reader(pages.after, self._names, stream, position, limit)
+        return await self._in_reader(read.after, self._names, stream, position, limit)
 
     async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
         """The rows of events with this source and id; see `EventStore.find`."""
-        return await self._in_reader(pages.find, self._names, source, event_id)
+        return await self._in_reader(read.find, self._names, source, event_id)
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone, also one that is a tombstone already; False when there is none."""

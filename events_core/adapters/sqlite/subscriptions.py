@@ -11,8 +11,8 @@ import orjson
 
 from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.adapters.sqlite.store import SqliteEventStore
-from events_core.delivery_ports import Changes
-from events_core.subscription import Subscription
+from events_core.delivery.ports import Changes
+from events_core.delivery.subscription import Subscription
 
 _VERSION = "(SELECT coalesce(max(version), 0) + 1 FROM subscriptions)"
 _COLUMNS = "id, version, document"

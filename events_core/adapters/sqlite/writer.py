@@ -13,9 +13,9 @@ from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from events_core import errors
 from events_core.adapters.sqlite.schema import failures_as_unavailable, retry_while_busy
-from events_core.adapters.sqlite.writes import Ledger
+from events_core.adapters.sqlite.write import Ledger
+from events_core.common import errors
 
 _log = getLogger(__name__)
 

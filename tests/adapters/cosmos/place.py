@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
+from events_core.access.names import app_of
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
-from events_core.adapters.cosmos.names import SEGMENT_SIZE, Names, partition, position_id
-from events_core.altinn import app_of
-from events_core.feed import START, Cursor, Stream
-from events_core.ports import Chunk, ReadRequest
+from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, Names, partition, position_id
+from events_core.feeds.ports import Chunk, ReadRequest
+from events_core.feeds.stream import START, Cursor, Stream
 from tests.contract.event_store import APP, Clock
 from tests.support.cosmos import CosmosServer, Fault
 

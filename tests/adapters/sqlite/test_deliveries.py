@@ -12,7 +12,7 @@ import pytest
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite import deliveries as module
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
-from events_core.delivery import SECOND, Lane
+from events_core.delivery.delivery import SECOND, Lane
 from tests.support.deliveries import NOW, delivery
 
 LATER = NOW + 3_600 * SECOND

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.errors import EventsError, Problem
-from events_core.feed import START, Stream
-from events_core.ports import ReadRequest
+from events_core.common.errors import EventsError, Problem
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import START, Stream
 from tests.adapters.sqlite.publisher import BATCH
 from tests.contract.event_store import ANY, APP, OTHER_APP, event, events, everything, ids
 

@@ -12,23 +12,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from events_core.adapters.sqlite import SqliteEventStore, pages
+from events_core.adapters.sqlite import SqliteEventStore, read
 from events_core.adapters.sqlite.rows import Names
-from events_core.feed import Cursor, Filters, Stream
-from events_core.ports import ReadRequest
-from tests.contract.event_store import (
-    ANY,
-    APP,
-    OTHER_APP,
-    PARTY,
-    PERSON,
-    Clock,
-    event,
-    events,
-    everything,
-    ids,
-    walk,
-)
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import Cursor, Filters, Stream
+from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, Clock, event, events, everything, ids, walk
 
 RESOURCE = Stream.of_resource(APP)
 
@@ -126,7 +114,7 @@ async def test_each_moment_is_found(open_store: Callable[..., SqliteEventStore])
 def _plans(connection: sqlite3.Connection, request: ReadRequest, store: SqliteEventStore) -> str:
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
-    pages.read(store._session(), Names(), request)
+    read.read(store._session(), Names(), request)
     connection.set_trace_callback(None)
     selects = [each for each in statements if each.lstrip().startswith("SELECT")]
     return "\n".join(row[3] for each in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {each}"))

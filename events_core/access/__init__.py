@@ -1,0 +1,1 @@
+"""Who asks, what they may read, and the platform's names."""

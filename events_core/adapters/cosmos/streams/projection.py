@@ -1,0 +1,34 @@
+"""Projecting: events of a resource stream, appended to a subject or org stream in their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from events_core.adapters.cosmos.streams.append import Appender
+from events_core.adapters.cosmos.streams.documents import Draft, rows_of
+from events_core.adapters.cosmos.streams.names import Names
+from events_core.common.errors import EventsError
+from events_core.feeds.ports import StoredEvent
+from events_core.feeds.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Appends rows that were read from one stream to another."""
+
+    appender: Appender
+    names: Names
+
+    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
+        """Answer `StreamLedger.project`."""
+        if not events:
+            return
+        drafts = [Draft.of_row(row) for row in rows_of(events)]
+        futures = self.appender.submit(target, self.names.of(target), drafts, in_order=True)
+        await asyncio.wait(futures)
+        for future in futures:
+            outcome = future.result()
+            if isinstance(outcome, EventsError):
+                raise outcome

@@ -1,0 +1,1 @@
+"""Stand-ins for neighbours, read from files. Never used when deployed."""

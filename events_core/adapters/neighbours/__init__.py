@@ -1,0 +1,1 @@
+"""Services over HTTP: decision point, Register, and subscribers' endpoints."""

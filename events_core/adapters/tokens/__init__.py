@@ -1,0 +1,1 @@
+"""Verification of tokens, and the keys of their issuers."""

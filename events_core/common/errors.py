@@ -1,0 +1,130 @@
+"""Every error of the API in one table, and the one exception that carries a row of it (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Problem(Enum):
+    """A kind of problem: anchor of its documentation, title, HTTP status."""
+
+    BAD_REQUEST = ("bad-request", "Bad request", 400)
+    UNAUTHORIZED = ("unauthorized", "Unauthorized", 401)
+    FORBIDDEN = ("forbidden", "Forbidden", 403)
+    NOT_FOUND = ("not-found", "Not found", 404)
+    METHOD_NOT_ALLOWED = ("method-not-allowed", "Method not allowed", 405)
+    NOT_ACCEPTABLE = ("not-acceptable", "Not acceptable", 406)
+    CONFLICT = ("conflict", "Conflict", 409)
+    CONTENT_TOO_LARGE = ("content-too-large", "Content too large", 413)
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "Unsupported media type", 415)
+    TOO_MANY_REQUESTS = ("too-many-requests", "Too many requests", 429)
+    INTERNAL = ("internal", "Internal server error", 500)
+    UNAVAILABLE = ("unavailable", "Service unavailable", 503)
+
+    @property
+    def slug(self) -> str:
+        """The anchor of this problem in the documentation page."""
+        return self.value[0]
+
+    @property
+    def title(self) -> str:
+        """The short summary, the same for every occurrence."""
+        return self.value[1]
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return self.value[2]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One of several faults: the field (a parameter, header or attribute name) and what is wrong with it."""
+
+    field: str
+    detail: str
+
+
+@dataclass(eq=False)
+class EventsError(Exception):
+    """A failure that the API answers with a problem document.
+
+    `detail` is shown to the caller: it names no other caller's data and repeats no person number.
+    """
+
+    problem: Problem
+    detail: str
+    errors: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.problem.status} {self.detail}"
+
+
+def bad_request(detail: str, *errors: FieldError) -> EventsError:
+    """400: the request is malformed; nothing was changed."""
+    return EventsError(Problem.BAD_REQUEST, detail, errors)
+
+
+def unauthorized(detail: str = "A valid token is required.") -> EventsError:
+    """401: no token, or one that is not trusted; says nothing beyond the class of failure."""
+    return EventsError(Problem.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def forbidden(detail: str) -> EventsError:
+    """403: the caller is known and may not do this."""
+    return EventsError(Problem.FORBIDDEN, detail)
+
+
+def not_found(detail: str = "There is nothing here.") -> EventsError:
+    """404: no such thing."""
+    return EventsError(Problem.NOT_FOUND, detail)
+
+
+def method_not_allowed(allow: Sequence[str]) -> EventsError:
+    """405: the route exists for the methods in `allow` only."""
+    methods = ", ".join(allow)
+    return EventsError(Problem.METHOD_NOT_ALLOWED, f"This route answers {methods}.", headers={"Allow": methods})
+
+
+def not_acceptable(detail: str) -> EventsError:
+    """406: none of the media types in Accept can be produced."""
+    return EventsError(Problem.NOT_ACCEPTABLE, detail)
+
+
+def too_large(detail: str) -> EventsError:
+    """413: the content is beyond a limit."""
+    return EventsError(Problem.CONTENT_TOO_LARGE, detail)
+
+
+def unsupported_media_type(detail: str) -> EventsError:
+    """415: the request's Content-Type is not one that the route takes."""
+    return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def too_many_requests(detail: str, retry_after: int) -> EventsError:
+    """429: ask again in `retry_after` seconds."""
+    return EventsError(Problem.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after)})
+
+
+class StreamHoleError(EventsError):
+    """503: a row of a stream is missing though rows after it stand; readers stop before it."""
+
+    def __init__(self) -> None:
+        super().__init__(Problem.UNAVAILABLE, "A part of the stream is missing.", (), {"Retry-After": "60"})
+
+
+def unavailable(detail: str, retry_after: int = 5) -> EventsError:
+    """503: a dependency is down or slow, nothing was lost; ask again in `retry_after` seconds."""
+    return EventsError(Problem.UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})
+
+
+class MisconfiguredError(EventsError):
+    """503: a setting is missing or bad. `line` names the setting; only /health shows it."""
+
+    def __init__(self, line: str) -> None:
+        headers = {"Retry-After": "60"}
+        super().__init__(Problem.UNAVAILABLE, "The service is not configured; /health names the setting.", (), headers)
+        self.line = line

@@ -1,0 +1,122 @@
+"""What may be subscribed to: the two kinds of subscriptions, what each asks for, and the API's words for what is wrong.
+
+An app subscription names an app, by its resource or its URL; any other names a resource.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from events_core.access.identity import Caller, Kind
+from events_core.access.names import APP_PREFIX, AppId, app_of, ends_in_person_number, modern
+from events_core.cloudevent.syntax import is_urn
+from events_core.common import errors
+from events_core.common.errors import EventsError, FieldError
+from events_core.delivery.subscription import EventFilter
+
+SCOPE = "altinn:events.subscribe"
+NO_SUBJECT = "A valid subject to the authenticated identity is required"
+NO_APP = "A valid app id is required in source filter {environment}/{org}/{app}"
+_SLASHES = re.compile(r"/{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A subscription as it is asked for: filters as the subscriber wrote them, None for those that are absent."""
+
+    endpoint: str | None = None
+    source: str | None = None
+    subject: str | None = None
+    alternative_subject: str | None = None
+    resource: str | None = None
+    type: str | None = None
+    include_subunits: bool = False
+
+
+def bad_field(name: str, detail: str) -> EventsError:
+    """400 that names a field of the subscription; `detail` repeats no value."""
+    return errors.bad_request(detail, FieldError(name, detail))
+
+
+def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> EventFilter:
+    """What the caller asks for, its kind's rules held; the subject of an `alternative_subject` is still to be found.
+
+    Raises:
+        EventsError: BAD_REQUEST naming the field, FORBIDDEN without the scope for other resources than apps.
+    """
+    if not caller.consumer:
+        raise errors.bad_request("Missing event consumer")
+    resource = modern(wanted.resource) if wanted.resource else None
+    is_app = _is_app(resource, wanted.source, apps_domain)
+    made = _app_filter(wanted, resource, apps_domain) if is_app else _other_filter(caller, wanted, resource)
+    if wanted.include_subunits and wanted.subject is None and wanted.alternative_subject is None:
+        raise bad_field("includeSubunits", "IncludeSubunits requires a subject filter.")
+    if is_app and made.subject is None and wanted.alternative_subject is None and caller.kind is not Kind.SERVICE_OWNER:
+        raise bad_field("subjectFilter", NO_SUBJECT)
+    return made
+
+
+def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -> bool:
+    if resource is not None and resource.startswith(APP_PREFIX):
+        return True
+    if source is None:
+        return False
+    return resource is None if apps_domain is None else _is_under(source, apps_domain)
+
+
+def _is_under(source: str, domain: str) -> bool:
+    try:
+        host = urlsplit(source).netloc.lower()
+    except ValueError:
+        return False
+    return host == domain.lower() or host.endswith(f".{domain.lower()}")
+
+
+def _app_filter(wanted: Wanted, resource: str | None, apps_domain: str | None) -> EventFilter:
+    app = None if wanted.source is None else _app_of_source(wanted.source, apps_domain)
+    if resource is not None and app_of(resource) is None:
+        raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
+    if app is not None and resource is not None and app.resource != resource:
+        raise bad_field("resourceFilter", "Provided resource filter and source filter are not compatible")
+    resource = resource or (app.resource if app else "")
+    return replace(_common(wanted, resource), source=wanted.source, alternative_subject=wanted.alternative_subject)
+
+
+def _app_of_source(source: str, apps_domain: str | None) -> AppId:
+    """The app whose URL a source filter is: an environment's host, which may hold wildcards, and `/{org}/{app}`."""
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        raise bad_field("sourceFilter", NO_APP) from None
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise bad_field("sourceFilter", NO_APP)
+    if apps_domain is not None and not _is_under(source, apps_domain):
+        raise bad_field("sourceFilter", f"The source must be under https://{apps_domain}.")
+    path = parts.path.rstrip("/").removesuffix("/%")
+    app = None if _SLASHES.search(path) else AppId.parse(path.lstrip("/"))
+    if app is None:
+        raise bad_field("sourceFilter", NO_APP)
+    return app
+
+
+def _other_filter(caller: Caller, wanted: Wanted, resource: str | None) -> EventFilter:
+    if not caller.has_scope(SCOPE):
+        raise errors.forbidden(f"The scope {SCOPE} is required.")
+    if resource is None:
+        raise bad_field("resourceFilter", "Resource filter is required.")
+    if wanted.source is not None:
+        raise bad_field("sourceFilter", "Source filter is not supported for subscriptions on this resource.")
+    if wanted.alternative_subject is not None:
+        detail = "AlternativeSubject filter is not supported for subscriptions on this resource."
+        raise bad_field("alternativeSubjectFilter", detail)
+    return _common(wanted, resource)
+
+
+def _common(wanted: Wanted, resource: str) -> EventFilter:
+    if not is_urn(resource):
+        raise bad_field("resourceFilter", "The resource must be one URN, without wildcards.")
+    if ends_in_person_number(resource):
+        raise bad_field("resourceFilter", "The resource must not be a person.")
+    return EventFilter(resource, subject=wanted.subject, type=wanted.type, include_subunits=wanted.include_subunits)

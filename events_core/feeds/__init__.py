@@ -1,0 +1,1 @@
+"""Streams of events: publish, read, wait, and follow up."""

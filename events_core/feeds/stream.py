@@ -1,0 +1,157 @@
+"""Feeds as values: streams, cursors, filters (docs/architecture.md, "Streams and positions"). Pure."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from events_core.access.names import app_of
+
+MARK_BYTES = 8
+_CURSOR = struct.Struct(f">BQ{MARK_BYTES}s")
+_CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the seal, and what is sealed, in base64
+_BEFORE, _AFTER = 0x12, 0x11  # version 1 in the high half, the side of the row in the low half
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One ordered log, by its name: `resource:urn:…`, `subject:/party/…` (app events only) or `org:ttd`.
+
+    `subscription:7` names what a subscription is to get, where following up treats it like the others.
+    """
+
+    name: str
+
+    @classmethod
+    def of_resource(cls, resource: str) -> Stream:
+        """The stream in which the events of a resource are first stored."""
+        return cls(f"resource:{resource}")
+
+    @classmethod
+    def of_subject(cls, subject: str) -> Stream:
+        """The stream of the app events about a subject."""
+        return cls(f"subject:{subject}")
+
+    @classmethod
+    def of_org(cls, org: str) -> Stream:
+        """The stream of the app events of all apps of an org."""
+        return cls(f"org:{org}")
+
+    @classmethod
+    def of_subscription(cls, subscription_id: int) -> Stream:
+        """The deliveries of a subscription."""
+        return cls(f"subscription:{subscription_id}")
+
+    @property
+    def kind(self) -> str:
+        """`resource`, `subject`, `org` or `subscription`."""
+        return self.name.partition(":")[0]
+
+    @property
+    def key(self) -> str:
+        """The name without its kind."""
+        return self.name.partition(":")[2]
+
+
+def projections_of(resource: str, subject: str | None) -> list[Stream]:
+    """The streams besides its resource's that hold an event: for an app's event its org's and its subject's."""
+    app = app_of(resource)
+    if app is None:
+        return []
+    return [Stream.of_org(app.org), *([Stream.of_subject(subject)] if subject else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a stream: just after the row at `position`, or just before it.
+
+    `mark` is 8 bytes of that row's identity as its store knows it, so that a cursor of a wiped, restored or other
+    store is found out by reading the row.
+    """
+
+    position: int
+    mark: bytes
+    before: bool = False
+
+
+class CursorCodec:
+    """Cursors as opaque text, bound to their stream and to this service.
+
+    Deterministic authenticated encryption (AES-SIV, RFC 5297): a cursor says nothing about positions or parties,
+    cannot be forged, does not verify for another stream, and equal places give equal text, so that ETags hold.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESSIV(key)
+
+    def encode(self, cursor: Cursor, stream: Stream) -> str:
+        """The cursor as text that is safe in a URL."""
+        side = _BEFORE if cursor.before else _AFTER
+        plain = _CURSOR.pack(side, cursor.position, cursor.mark)
+        return base64.urlsafe_b64encode(self._cipher.encrypt(plain, [stream.name.encode()])).rstrip(b"=").decode()
+
+    @staticmethod
+    def may_be(text: str) -> bool:
+        """Whether the text is as long as a cursor, at next to no cost."""
+        return len(text) == _CHARACTERS
+
+    def decode(self, text: str, stream: Stream) -> Cursor | None:
+        """The cursor that `text` is, or None when it is no cursor of this stream and service."""
+        if not self.may_be(text):
+            return None
+        try:
+            sealed = base64.b64decode(text, b"-_", validate=True)
+            side, position, mark = _CURSOR.unpack(self._cipher.decrypt(sealed, [stream.name.encode()]))
+        except (ValueError, InvalidTag, struct.error):
+            return None
+        return Cursor(position, mark, before=side == _BEFORE)
+
+
+START = Cursor(0, bytes(MARK_BYTES))
+"""Before the first row of any stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a feed asks for besides its stream; an empty filter lets everything through.
+
+    `types` and `sources` match without regard to case, any of them; `%` stands for any run of characters and
+    every other character for itself. The other filters match exactly.
+    """
+
+    types: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    subject: str | None = None
+    alternative_subject: str | None = None
+    org: str | None = None
+    resource: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether every row passes."""
+        return self == NO_FILTERS
+
+
+NO_FILTERS = Filters()
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` matches `pattern` as `Filters` defines it, in linear time; stores are tested against it."""
+    text = text.lower()
+    head, *middle = pattern.lower().split("%")
+    if not middle:
+        return text == head
+    tail = middle.pop()
+    at, end = len(head), len(text) - len(tail)
+    if at > end or not text.startswith(head) or not text.endswith(tail):
+        return False
+    for part in middle:
+        at = text.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True

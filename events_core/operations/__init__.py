@@ -1,0 +1,1 @@
+"""What an operator needs: measurements, health, and the work of timers and queues."""

@@ -1,0 +1,65 @@
+"""The composed application: what triggers call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from events_core.access.authorization import Authorization
+from events_core.access.names import AppId
+from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
+from events_core.delivery.ports import DeliveryStore
+from events_core.delivery.subscribe import Subscriber
+from events_core.delivery.trace_event import Tracer
+from events_core.delivery.wakeup_queue import Bell
+from events_core.delivery.worker import Deliverer
+from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.ports import EventStore, StreamLedger
+from events_core.feeds.publish import Publisher
+from events_core.feeds.stream import CursorCodec
+from events_core.feeds.wait import Wakeups
+from events_core.operations.gauges import Gauges
+from events_core.operations.measure import Measure
+from events_core.settings import Settings
+
+
+class Connections(Protocol):
+    """Network connections of an adapter."""
+
+    async def close(self) -> None:
+        """Close them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Settings, ports and use cases of one process."""
+
+    settings: Settings
+    store: EventStore
+    decision_point: DecisionPoint
+    register: PartyRegister
+    tokens: TokenVerifier
+    authorization: Authorization
+    cursors: CursorCodec
+    wakeups: Wakeups
+    publisher: Publisher
+    anonymous_apps: tuple[AppId, ...]
+    ledger: StreamLedger
+    follow_up: FollowUp
+    subscriber: Subscriber
+    deliveries: DeliveryStore
+    deliverer: Deliverer
+    tracer: Tracer
+    measure: Measure
+    report: Callable[[Gauges], None]
+    bell: Bell
+    connections: Sequence[Connections]
+
+    async def close(self) -> None:
+        """Answer waiting readers, stop deliveries, then release connections, threads and files."""
+        self.wakeups.close()
+        await self.deliverer.close()
+        for connections in self.connections:
+            await connections.close()
+        await self.store.close()

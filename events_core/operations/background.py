@@ -1,0 +1,98 @@
+"""What timers, the change feed and the queue run. Each verb belongs to one trigger of `function_app.py`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from events_core.common.errors import EventsError
+from events_core.delivery.delivery import Lane
+from events_core.feeds.follow_up import FEED_ROUND_SECONDS
+from events_core.feeds.stream import Stream
+from events_core.operations.application import Application
+
+KEPT_DAYS = 30
+"""Days to keep finished deliveries. Dead letters are kept as long as their event."""
+_DAY = 86_400 * 1_000_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Work without a request. `application` gives the application of this process.
+
+    Verbs that may make lanes due return them as messages for the queue. Each raises EventsError UNAVAILABLE when the
+    store does not answer, unless it says otherwise.
+    """
+
+    application: Callable[[], Awaitable[Application]]
+
+    async def follow_up(self, documents: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Follow the resource streams that documents of the container `streams` were appended to.
+
+        Raises:
+            EventsError: UNAVAILABLE when a stream could be neither followed nor marked: the batch must come again.
+        """
+        application = await self.application()
+        await application.follow_up.follow_all(streams_of(documents), FEED_ROUND_SECONDS)
+        return application.bell.rung()
+
+    async def sweep(self) -> list[str]:
+        """Follow the streams whose checkpoint says that more is known to follow."""
+        application = await self.application()
+        await application.follow_up.sweep()
+        return application.bell.rung()
+
+    async def compare(self) -> list[str]:
+        """Catch up on streams whose notification was missed."""
+        application = await self.application()
+        await application.follow_up.compare()
+        return application.bell.rung()
+
+    async def deliver(self, message: str) -> list[str]:
+        """Serve the lane that a message names; ignore a message that names none.
+
+        Never raises: the lane stays due in the store, and the sweep finds it. A message that failed would only become
+        a poison message.
+        """
+        try:
+            application = await self.application()
+            if (lane := Lane.parse(message.strip())) is not None:
+                await application.deliverer.serve(lane)
+        except EventsError as error:
+            _log.warning("A lane has to wait: %s", error.detail)
+            return []
+        return application.bell.rung()
+
+    async def sweep_deliveries(self) -> list[str]:
+        """Find lanes that are due and whose wake-up was lost."""
+        application = await self.application()
+        await application.deliverer.sweep()
+        return application.bell.rung()
+
+    async def measure(self) -> None:
+        """Report what alerts read."""
+        application = await self.application()
+        application.report(await application.measure())
+
+    async def retention(self) -> None:
+        """Remove events older than the retention, and deliveries that finished `KEPT_DAYS` ago."""
+        application = await self.application()
+        now = time.time_ns() // 1_000
+        oldest = now - application.settings.retention_days * _DAY
+        await application.store.expire(oldest)
+        await application.deliveries.expire(now - KEPT_DAYS * _DAY, oldest)
+
+
+def streams_of(documents: Iterable[Mapping[str, Any]]) -> list[Stream]:
+    """The distinct resource streams of documents.
+
+    Projected events are in the change feed too and are left out, and so are placeholders of retention, which name no
+    resource.
+    """
+    resources = (each.get("resource") for each in documents if str(each.get("stream")).startswith("resource:"))
+    return [Stream.of_resource(resource) for resource in dict.fromkeys(resources) if resource]

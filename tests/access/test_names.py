@@ -1,0 +1,83 @@
+"""The platform's own names."""
+
+import pytest
+
+from events_core.access.names import AppId, app_of, ends_in_person_number, instance_of, modern
+
+GUID = "1b2c3d4e-0000-4000-8000-000000000001"
+SOURCE = f"https://ttd.apps.altinn.no/ttd/apps-test/instances/50002108/{GUID}"
+
+
+def test_an_apps_resource_names_its_app() -> None:
+    """The org ends at the first underscore; the app may hold more of them."""
+    assert app_of("urn:altinn:resource:app_ttd_apps_test") == AppId("ttd", "apps_test")
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["urn:altinn:resource:ttd-service", "urn:altinn:resource:app_ttd", "urn:altinn:resource:app_ttd_a/b", "app_ttd_a"],
+)
+def test_any_other_resource_names_no_app(resource: str) -> None:
+    """What is not `app_{org}_{app}` is another kind of resource."""
+    assert app_of(resource) is None
+
+
+def test_a_source_names_its_instance() -> None:
+    """An instance URL tells app, party and guid."""
+    instance = instance_of(SOURCE)
+    assert instance is not None
+    assert (str(instance.app), instance.id, instance.host) == (
+        "ttd/apps-test",
+        f"50002108/{GUID}",
+        "ttd.apps.altinn.no",
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SOURCE + "/",
+        SOURCE + "?a=b",
+        SOURCE + "#x",
+        SOURCE.replace("https", "ftp"),
+        SOURCE.replace("50002108", "party"),
+        SOURCE.replace("50002108", "\u0665"),
+        SOURCE[:-1],
+        SOURCE.replace("/ttd/", "/x/ttd/"),
+        SOURCE.replace("ttd.apps", "user@ttd.apps"),
+        "urn:x",
+        "",
+    ],
+)
+def test_what_is_not_exactly_an_instance_url_names_none(source: str) -> None:
+    """Nothing may stand before, between or behind the parts of an instance URL."""
+    assert instance_of(source) is None
+
+
+@pytest.mark.parametrize(
+    ("older", "current"),
+    [
+        ("urn:altinn:resource:altinnapp.ttd.apps-test", "urn:altinn:resource:app_ttd_apps-test"),
+        ("urn:altinn:resource:altinnapp.ttd", "urn:altinn:resource:altinnapp.ttd"),
+        ("urn:altinn:resource:other", "urn:altinn:resource:other"),
+    ],
+)
+def test_the_older_notation_of_an_app_is_understood(older: str, current: str) -> None:
+    """`altinnapp.{org}.{app}` becomes `app_{org}_{app}`, anything else stays."""
+    assert modern(older) == current
+
+
+@pytest.mark.parametrize(
+    ("identifier", "expected"),
+    [
+        ("urn:altinn:person:identifier-no:01899699552", True),
+        ("urn:altinn:ssn:01899699552", True),
+        ("/user/01899699552", True),
+        ("/party/50002108", False),
+        (f"urn:altinn:party:uuid:{GUID}", False),
+        ("urn:altinn:resource:ttd-01899699552", False),
+    ],
+)
+def test_eleven_digits_at_the_end_are_a_persons(identifier: str, *, expected: bool) -> None:
+    """Whatever name a number of eleven digits comes under, it is taken for a person's."""
+    assert ends_in_person_number(identifier) is expected

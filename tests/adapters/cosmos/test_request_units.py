@@ -1,0 +1,122 @@
+"""What requests cost is counted, logged and measured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import pytest
+
+from events_core.adapters.cosmos import request_units
+from events_core.adapters.cosmos.request_units import Charges, operation
+from events_core.feeds.ports import ReadRequest
+from events_core.feeds.stream import Filters
+from tests.adapters.cosmos.place import RESOURCE, Place, page_after
+from tests.contract.event_store import event, events
+from tests.support.following import ROOT
+
+T = TypeVar("T")
+
+
+async def test_requests_and_charges_are_counted_by_operation(place: Place) -> None:
+    """Each request is counted under what it was for, with the request units that the server says."""
+    store = place.open()
+    await store.append([event()])
+    await page_after(store)
+    counted = store.charges
+    assert (counted.requests["append"], counted.requests["page"]) == (1, 1)
+    assert counted.units["append"] > 0
+    assert counted.requests.keys() >= {"metadata", "open", "cursor", "begin"}
+
+
+async def test_charges_are_logged_once_a_minute_and_in_the_end(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A line tells what was spent since the last one."""
+    store = place.open()
+    with caplog.at_level(logging.INFO, "events_core"):
+        await store.append([event()])
+        assert [record.message for record in caplog.records] == []
+        await store.close()
+    (record,) = caplog.records
+    assert record.message == "Request units spent in Cosmos DB"
+    assert vars(record)["requestUnits"]["append"] > 0
+
+
+async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The histogram `events.cosmos.request_charge` gets every answer's charge, under its operation."""
+    measured: list[tuple[float, str]] = []
+
+    class Histogram:
+        def record(self, charge: float, attributes: dict[str, str]) -> None:
+            measured.append((charge, attributes["operation"]))
+
+    monkeypatch.setattr(request_units, "_metric", Histogram())
+    store = place.open()
+    await store.append([event()])
+    await page_after(store)
+    units = store.charges.units
+    assert {name for _, name in measured} >= {"append", "page", "open"}
+    for name in ("append", "page"):
+        assert sum(charge for charge, operation in measured if operation == name) == units[name] > 0
+
+
+def test_the_operation_is_that_of_the_block() -> None:
+    """Blocks within blocks count under the inner name; documents elsewhere than in `docs` are metadata."""
+    counted = Charges()
+    with operation("outer"):
+        with operation("inner"):
+            counted.sending(_request("http://x/dbs/a/colls/b/docs"))
+        counted.sending(_request("http://x/dbs/a/colls/b/docs/1"))
+        counted.sending(_request("http://x/dbs/a/colls/b"))
+    assert counted.requests == {"inner": 1, "outer": 1, "metadata": 1}
+
+
+def _request(url: str) -> object:
+    return type("PipelineRequest", (), {"http_request": type("HttpRequest", (), {"url": url})})
+
+
+Costs = dict[str, float]
+
+
+async def _costs(place: Place) -> Costs:
+    """What each operation of docs/storage.md costs in request units, on whatever server the tests run against."""
+    store = place.open()
+    padding = "x" * 1_600
+    costs: Costs = {}
+
+    async def cost(name: str, work: Awaitable[T]) -> T:
+        before = sum(store.charges.units.values())
+        result = await work
+        costs[name] = sum(store.charges.units.values()) - before
+        return result
+
+    await store.append([event("first", data=padding)])
+    other = place.open()
+    await cost("append one event to one stream", store.append([event(data=padding)]))
+    await cost("append 100 in one request", store.append(events(100, data=padding)))
+    await other.append([event(data=padding)])
+    await other.append([event(data=padding)])
+    await cost("attempt that lost (409), the query after it, and the next attempt", store.append([event()]))
+    await cost("head of a stream", store.head(RESOURCE))
+    chunk = await cost("page of 50 events", page_after(store))
+    await cost("page of 50 events with filters", page_after(store, filters=Filters(types=("app.%",))))
+    end = (await page_after(store, limit=1_000)).end
+    await cost("empty page", page_after(store, end))
+    await cost("bare event id, one segment", store.read(ReadRequest(RESOURCE, event_id="first", limit=1)))
+    await cost("`from`, one segment", store.read(ReadRequest(RESOURCE, registered_from=place.clock.now, limit=1)))
+    seen = await cost("read a checkpoint", store.ledger.checkpoint(RESOURCE))
+    await cost("change a checkpoint", store.ledger.advance(RESOURCE, seen, 1, owed=False, parked=()))
+    assert len(chunk.rows) == 50
+    return costs
+
+
+async def test_the_request_units_of_each_operation(place: Place) -> None:
+    """They are printed as the table of docs/storage.md has them; the emulator charges 1 for each request."""
+    costs = await _costs(place)
+    print("\n| operation | request units |\n| --- | --- |")
+    for name, units in costs.items():
+        print(f"| {name} | {units:.1f} |")
+    documented = (ROOT / "docs" / "storage.md").read_text()
+    assert [name for name in costs if f"| {name} |" not in documented] == []
+    if place.server.emulator is not None:
+        assert set(costs.values()) <= {1, 2, 3, 4}

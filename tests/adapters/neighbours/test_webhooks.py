@@ -1,0 +1,190 @@
+"""The sender over real HTTP: no redirect, no inner network, no endless answer, and never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from events_core.adapters.neighbours.webhooks import HttpWebhookSender
+from events_core.delivery.endpoint import EndpointPolicy
+from events_core.delivery.ports import Outgoing, Response
+from tests.support.webhook_server import Received, WebhookServer
+
+LOOPBACK = EndpointPolicy.of(http=True, networks=["127.0.0.0/8"])
+ANYWHERE_PUBLIC = EndpointPolicy(http=True)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[WebhookServer]:
+    """A receiver that takes everything."""
+    async with WebhookServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[HttpWebhookSender]:
+    """A sender that may reach this machine, and gives up after a second."""
+    sender = HttpWebhookSender(LOOPBACK, timeout_seconds=1)
+    yield sender
+    await sender.close()
+
+
+async def post(sender: HttpWebhookSender, url: str, body: bytes | None = b"{}") -> Response:
+    """Send something."""
+    return await sender.send(Outgoing(url, {"X-Test": "1", "Content-Type": "application/json"}, body))
+
+
+async def test_what_is_sent_arrives(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
+    """Method, path with its query, headers and body, and the attempt says so; OPTIONS has no body."""
+    response = await post(sender, f"{receiver.url}/hook?key=1")
+    assert (response.attempt.status, response.attempt.error, response.attempt.succeeded) == (200, None, True)
+    assert response.attempt.at > 0
+    await post(sender, receiver.url, None)
+    first, second = receiver.received
+    assert (first.method, first.path, first.headers["x-test"], first.body) == ("POST", "/hook?key=1", "1", b"{}")
+    assert (second.method, second.body) == ("OPTIONS", b"")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_failures_and_not_followed(
+    sender: HttpWebhookSender, receiver: WebhookServer, status: int
+) -> None:
+    """Whatever they lead to is not asked."""
+    receiver.answer = lambda _: web.Response(status=status, headers={"Location": f"{receiver.url}/inner"})
+    attempt = (await post(sender, receiver.url)).attempt
+    assert (attempt.status, attempt.error, attempt.succeeded) == (status, "redirect", False)
+    assert [each.path for each in receiver.received] == ["/"]
+
+
+async def test_a_refusal_carries_what_the_endpoint_asks_for(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
+    """Its status and `Retry-After`, and of the other headers those that mean something."""
+    headers = {"Retry-After": "7", "WebHook-Allowed-Origin": "*", "X-Other": "secret"}
+    receiver.answer = lambda _: web.Response(status=503, headers=headers)
+    response = await post(sender, receiver.url)
+    assert (response.attempt.status, response.attempt.error, response.retry_after) == (503, "refused", 7)
+    assert response.headers == {"webhook-allowed-origin": "*"}
+
+
+async def test_who_does_not_answer_in_time_is_given_up(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
+    """Within the timeout, whether it hangs before its answer or within it."""
+
+    async def hang(_: Received) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    receiver.answer = hang
+    attempt = (await post(sender, receiver.url)).attempt
+    assert (attempt.status, attempt.error) == (None, "timeout")
+    assert 900 <= attempt.duration_ms < 5_000
+
+
+async def test_who_sends_without_end_is_cut_off() -> None:
+    """After 16 KiB; its status counts."""
+    sent = 0
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")
+        try:
+            while sent < 104_857_600:
+                writer.write(b"x" * 65_536)
+                await writer.drain()
+                sent += 65_536
+        except (ConnectionError, asyncio.CancelledError):
+            return
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(pour, "127.0.0.1", 0)
+    sender = HttpWebhookSender(LOOPBACK, timeout_seconds=10)
+    attempt = (await post(sender, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")).attempt
+    await sender.close()
+    server.close()
+    await server.wait_closed()
+    assert attempt.status == 200
+    assert sent < 104_857_600 / 4  # what the sockets of both sides hold
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [(b"", "connection closed"), (b"nonsense\r\n\r\n", "no HTTP answer"), (b"\x00" * 100, None)]
+)
+async def test_nonsense_is_a_failed_attempt(sender: HttpWebhookSender, answer: bytes, error: str | None) -> None:
+    """A connection that is closed, or an answer that is no HTTP."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    attempt = (await post(sender, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")).attempt
+    server.close()
+    assert attempt.status is None
+    assert attempt.error is not None
+    assert error in (None, attempt.error)
+
+
+async def test_nobody_there_is_a_failed_attempt(sender: HttpWebhookSender) -> None:
+    """A port that nobody listens at, and a name that DNS does not know."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert (await post(sender, f"http://127.0.0.1:{port}/")).attempt.error == "no connection"
+    assert (await post(sender, "http://nobody.invalid/")).attempt.error in ("unknown host", "timeout", "no connection")
+
+
+INNER = [
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.1",
+    "0177.0.0.1",
+    "localhost",
+    "[::ffff:127.0.0.1]",
+    "[::1]",
+    "169.254.169.254",
+    "10.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", INNER)
+async def test_no_connection_is_made_into_an_inner_network(receiver: WebhookServer, host: str) -> None:
+    """However the address is written: nothing is dialled."""
+    sender = HttpWebhookSender(ANYWHERE_PUBLIC, timeout_seconds=2)
+    attempt = (await post(sender, f"http://{host}:{receiver.port}/")).attempt
+    await sender.close()
+    assert (attempt.status, attempt.error) == (None, "forbidden address")
+    assert receiver.connections == 0
+
+
+async def test_what_dns_says_when_it_is_dialled_counts(
+    receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that was public a moment ago and leads to this machine now is not reached: the address is what counts."""
+    asked: list[str] = []
+    real = asyncio.get_running_loop().getaddrinfo
+
+    async def rebinding(host: str, port: Any, **options: Any) -> Any:
+        asked.append(host)
+        return await real("127.0.0.1", port, **options)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
+    sender = HttpWebhookSender(ANYWHERE_PUBLIC, timeout_seconds=2)
+    attempt = (await post(sender, f"http://rebinding.example:{receiver.port}/")).attempt
+    await sender.close()
+    assert asked == ["rebinding.example"]
+    assert (attempt.error, receiver.connections) == ("forbidden address", 0)
+
+
+async def test_no_test_dials_another_machine() -> None:
+    """Though a public address is one that the service would reach."""
+    sender = HttpWebhookSender(EndpointPolicy(http=True), timeout_seconds=5)
+    response = await sender.send(Outgoing("http://192.0.46.8/", {}, b""))
+    await sender.close()
+    assert (response.attempt.status, response.attempt.error) == (None, "no connection")

@@ -1,0 +1,221 @@
+"""Structured and batch mode: what is JSON enough to be read, and that its text survives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events_core.cloudevent import read_batch, read_binary, read_structured, validate
+from events_core.common.errors import EventsError, Problem
+from tests.cloudevent.samples import (
+    EVENT,
+    blanks,
+    body,
+    event,
+    events,
+    is_bad_request,
+    json_values,
+    names,
+    problem_of,
+    without,
+)
+
+MEMBERS = body(EVENT)[1:-1]
+DATA = r"""
+100.00 1E400 -0 -1e-999 "\u00e6\/\ud83d\ude00" "\u0000" null "\\ud83d" {"a":{"a":[{"a":1},{"a":2}]}} "" {"":0}
+"""
+NO_EVENT = r"""
+{ [] 1 null "a" {,} {"a":1,} {"a":} {'a':1} {a:1} {"a":1}} {}// /**/{} {"a":" {"a":"\ {"a":"\" {"a"}
+{"a":01} {"a":1.} {"a":.5} {"a":+1} {"a":-} {"a":1e} {"a":0x1} {"a":1_000} {"a":--1} {"a":[1,]} {"a":[,1]}
+{"a":NaN} {"a":Infinity} {"a":-Infinity} {"a":nan} {"a":True} {"a":nul} {"a":"\x41"} {"a":"\u12"} {"a":"\u+123"}
+"""
+SPACED = ["", " ", "{} {}", '{"a" 1}', '{"a":"\t"}', '{"a":"\n"}', "{\f}", "\ufeff{}", "\xa0{}", "{}\0", '{"a":\u0661}']
+DEEP = ["[" * 200_000, '{"a":' * 40_000]
+NO_BATCH = "{} [] [ [{} [{},] [,{}] [{}{}] [{}]] [{}]x [1] [null] [[{}]] {}[{}] []]"
+HALF_PAIRS = r"\ud83d \uDE00 \ude00\ud83d \ud83d\\ude00 \ud83d_\ude00 x\uDBFF"
+
+
+def with_data(text: str) -> bytes:
+    """The sample event with a piece of JSON text as its data."""
+    return b'{%b,"data":%b}' % (MEMBERS, text.encode())
+
+
+def nested(depth: int) -> str:
+    """Arrays in arrays, this deep."""
+    return "[" * depth + "]" * depth
+
+
+@given(events(), st.sampled_from([None, 0, 2]), st.booleans(), blanks, blanks)
+def test_a_structured_event_keeps_its_text(
+    members: dict[str, object], indent: int | None, ascii_only: object, before: str, after: str
+) -> None:
+    """An event's text is what stood in the body, byte for byte, however it was written."""
+    text = json.dumps(members, indent=indent, ensure_ascii=bool(ascii_only))
+    raw = read_structured(f"{before}{text}{after}".encode())
+    assert raw.text == validate(raw).json == text.encode()
+    assert raw.size == len(text.encode())
+
+
+@given(st.lists(events(), min_size=1, max_size=5), blanks, blanks)
+def test_a_batch_keeps_the_text_of_each_event(batch: list[dict[str, object]], before: str, after: str) -> None:
+    """Each element of a batch has its own slice of the body as its text."""
+    texts = [json.dumps(members, ensure_ascii=False, indent=1) for members in batch]
+    joined = f"{after},{before}".join(texts)
+    raws = read_batch(f"{before}[{after}{joined}{after}]{before}".encode())
+    assert [raw.text for raw in raws] == [text.encode() for text in texts]
+
+
+@given(json_values)
+def test_any_json_value_is_data(value: object) -> None:
+    """Whatever JSON can say may be an event's data."""
+    raw = read_structured(body(event(data=value)))
+    assert json.loads(validate(raw).json)["data"] == value
+
+
+@pytest.mark.parametrize("data", [*DATA.split(), "9" * 6000, '{ "a" :\t1 }', '"\x7f\u2028\ufffe"'], ids=len)
+def test_forms_of_numbers_and_strings_survive(data: str) -> None:
+    """Number forms, escapes and white space inside an event are served as they came."""
+    assert validate(read_structured(with_data(data))).json == with_data(data)
+
+
+@given(events())
+def test_an_event_becomes_its_fields(members: dict[str, str]) -> None:
+    """The fields of a validated event are its attributes; those that are not set are None."""
+    found = validate(read_structured(body(members)))
+    assert (found.id, found.source, found.type) == (members["id"], members["source"], members["type"])
+    assert (found.subject, found.alternative_subject) == (members.get("subject"), members.get("alternativesubject"))
+    assert (found.resource, found.resource_instance) == (members["resource"], members.get("resourceinstance"))
+
+
+def test_attributes_are_what_is_set_beside_the_data() -> None:
+    """Raw attributes are the strings, integers and booleans of an event, without nulls and data."""
+    raw = read_structured(body(event(subject=None, data=1, data_base64="", odd=[], half=0.5, count=3, open=True)))
+    assert raw.attributes == without("subject") | {"count": 3, "open": True}
+
+
+@pytest.mark.parametrize("text", [*NO_EVENT.split(), *SPACED, *DEEP], ids=len)
+def test_other_text_is_no_event(text: str) -> None:
+    """What is not exactly one JSON object is 400."""
+    assert is_bad_request(lambda: read_structured(text.encode()))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff", b'{"a":"\xc3"}', b'{"a":"\xc0\xa0"}', b'{"a":"\xed\xa0\x80"}', "{}".encode("utf-16")]
+)
+def test_other_encodings_are_refused(raw: bytes) -> None:
+    """A body that is not UTF-8 is 400."""
+    assert is_bad_request(lambda: read_structured(raw))
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_constants_that_are_no_json_are_refused_inside_data(constant: str) -> None:
+    """NaN and the infinities are no JSON, at any depth."""
+    assert is_bad_request(lambda: read_structured(with_data(f'{{"a":[{constant}]}}')))
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":1}', '[{"b":{"a":1,"\\u0061":2}}]', '{"":1,"":2}', '{"a":null,"a":null}'])
+def test_a_member_name_occurs_once_in_an_object(text: str) -> None:
+    """A name that is repeated in one object is 400, at any depth and however it is escaped."""
+    assert is_bad_request(lambda: read_structured(with_data(text)))
+
+
+@given(names)
+def test_a_repeated_attribute_is_refused(name: str) -> None:
+    """An attribute that occurs twice is 400, also when both values are the same."""
+    assert is_bad_request(lambda: read_structured(b'{"%b":1,%b,"%b":1}' % (name.encode(), MEMBERS, name.encode())))
+
+
+def test_the_repeated_attribute_is_named() -> None:
+    """The error for an attribute that occurs twice names it."""
+    assert problem_of(lambda: read_structured(b'{"id":"1","id":"2"}')).errors[0].field == "id"
+
+
+@pytest.mark.parametrize("text", HALF_PAIRS.split())
+def test_half_a_surrogate_pair_is_refused(text: str) -> None:
+    """An escape of half a pair is no character: 400 in names and values, at any depth."""
+    for data in (f'"{text}"', f'[{{"a":["{text}"]}}]', f'{{"{text}":1}}'):
+        assert is_bad_request(lambda data=data: read_structured(with_data(data)))  # type: ignore[misc]
+
+
+def test_nesting_is_limited() -> None:
+    """An event may be nested 62 levels deep, itself included, and no deeper."""
+    assert read_structured(with_data(nested(61))).size
+    assert is_bad_request(lambda: read_structured(with_data(nested(62))))
+
+
+def test_many_shallow_values_are_not_deep() -> None:
+    """Depth is what is limited, not the number of values."""
+    assert read_structured(with_data(f"[{','.join([nested(60)] * 100)}]")).size
+
+
+def test_an_event_of_256_kib_is_the_largest() -> None:
+    """One byte more than 256 KiB is 413, before anything is parsed."""
+    room = 256 * 1024 - len(with_data('""'))
+    assert read_structured(with_data(f'"{"a" * room}"')).size == 256 * 1024
+    assert problem_of(lambda: read_structured(with_data(f'"{"a" * room}a"'))).problem is Problem.CONTENT_TOO_LARGE
+
+
+def test_a_batch_of_100_is_the_largest() -> None:
+    """101 events are 413."""
+    assert len(read_batch(body([EVENT] * 100))) == 100
+    assert problem_of(lambda: read_batch(body([EVENT] * 101))).problem is Problem.CONTENT_TOO_LARGE
+
+
+def test_a_batch_of_1_mib_is_the_largest() -> None:
+    """One byte more than 1 MiB is 413."""
+    batch = body([EVENT])
+    assert read_batch(batch.ljust(1024 * 1024))
+    assert problem_of(lambda: read_batch(batch.ljust(1024 * 1024 + 1))).problem is Problem.CONTENT_TOO_LARGE
+
+
+def test_each_event_of_a_batch_is_limited_too() -> None:
+    """An event beyond 256 KiB in a batch below 1 MiB is 413 and named by its place."""
+    error = problem_of(lambda: read_batch(body([EVENT, event(data="a" * 256 * 1024)])))
+    assert (error.problem, error.errors[0].field) == (Problem.CONTENT_TOO_LARGE, "[1]")
+
+
+@pytest.mark.parametrize("text", [*NO_BATCH.split(), "", "[ ]", "[{} {}]", "[" * 200_000], ids=len)
+def test_other_text_is_no_batch(text: str) -> None:
+    """What is not a JSON array of one object or more is 400."""
+    assert is_bad_request(lambda: read_batch(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("second", "field"),
+    [("1", "[1]"), ('{"a":1,"a":2}', "[1].a"), (f'{{"a":{nested(62)}}}', "[1]"), ('["\\ud800"]', "[1]")],
+)
+def test_the_bad_element_of_a_batch_is_named(second: str, field: str) -> None:
+    """The error for an element that is no event names its place in the batch."""
+    assert problem_of(lambda: read_batch(b"[{},%b]" % second.encode())).errors[0].field == field
+
+
+def test_an_error_repeats_no_number_of_a_person() -> None:
+    """A person's number that was used as a name is not repeated in the error."""
+    error = problem_of(lambda: read_structured(b'{"01899699552":1,"01899699552":2}'))
+    assert "018996" not in repr(error)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+    """No body makes reading fail in any other way than by an error of the API."""
+    for read in (read_structured, read_batch, lambda raw: read_binary({"content-type": "text/json"}, raw)):
+        with contextlib.suppress(EventsError):
+            read(raw)
+
+
+@given(
+    st.integers(0, len(MEMBERS)),
+    st.integers(0, 3),
+    st.text('{}[]",:\\ud8c0e1.-+EtN \n\t\0\x7f\ufeff\u2028', max_size=4),
+)
+def test_what_is_accepted_is_json_for_a_strict_reader(at: int, cut: int, inserted: str) -> None:
+    """A text that was damaged anywhere is refused, or else it is still JSON for a second, strict implementation."""
+    whole = with_data('{"a":[1.5,-2,"\\u00e6",null,true]}').decode()
+    damaged = f"{whole[:at]}{inserted}{whole[at + cut :]}".encode()
+    with contextlib.suppress(EventsError):
+        assert orjson.loads(read_structured(damaged).text) is not None

@@ -1,0 +1,165 @@
+"""Syntax of the RFCs; where a second implementation exists (Rust, in jsonschema_rs), it is asked too."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events_core.cloudevent import syntax
+from tests.cloudevent.samples import instants, uri_references
+
+NO_URI_REFERENCE = r"""
+1:b :b % %4 %GG a% ## é http://a/[ http://[::g]/ http://[::1 http://a:b http://[fe80::1%25eth0]/ <a> a\b a|b ` {x} "
+http://[1.2.3.4]/ //[v1] http://a]/ a^b [ //a@b@c
+"""
+RARE_URI_REFERENCES = ". /a:b ./a:b ?q #f //x/y a//b s:///a http://[v1.x:y]/ //@/ s: ?/?#/? http://[::ffff:1.2.3.4]:80"
+URNS = f"""
+urn:altinn:resource:app_ttd_apps-test URN:ISBN:0451450523 urn:ab:c/d urn:ab:%41 urn:ab:c?=q urn:ab:c?+r?x?=q#f
+urn:ab:c# urn:{"a" * 32}:x urn:a-b:(c)+,;=@!$&'*
+"""
+NO_URNS = f"""
+urn: urn:ab urn:ab: urn:a:b urn:-ab:c urn:ab-:c urn:{"a" * 33}:x urn:ab:/c urn:ab:?c urn:ab:% urn:ab:é urn:ab:c?d
+urn:a_b:c urm:ab:c urn:ab:c?= urn:ab:c##
+"""
+NO_BASE64 = "Q QQ QQ= QQ=== QUJD= QUJD==== = -_-_ QQ==QQ== QÆ=="
+
+
+def second_opinion(name: str, text: str) -> bool:
+    """Whether the JSON Schema format `name` holds for `text`."""
+    return jsonschema_rs.is_valid({"format": name}, text, validate_formats=True)
+
+
+@given(uri_references())
+def test_what_the_grammar_makes_is_a_uri_reference(text: str) -> None:
+    """Every URI-reference that is put together of valid parts is one."""
+    assert syntax.is_uri_reference(text)
+
+
+@given(st.text('abz019:/?#[]@!%.-_~ +é\\"<>^`{|}AF', max_size=14))
+def test_uri_references_are_judged_as_by_another_implementation(text: str) -> None:
+    """Any string is a URI-reference for us exactly when it is for a second implementation of RFC 3986."""
+    assert syntax.is_uri_reference(text) == second_opinion("uri-reference", text)
+
+
+@pytest.mark.parametrize("text", [*NO_URI_REFERENCE.split(), "a b", "a\n", " a"])
+def test_other_strings_are_no_uri_reference(text: str) -> None:
+    """What breaks the grammar of RFC 3986 is refused."""
+    assert not syntax.is_uri_reference(text)
+
+
+@pytest.mark.parametrize("text", ["", *RARE_URI_REFERENCES.split()])
+def test_rare_forms_are_uri_references(text: str) -> None:
+    """Empty, relative and unusual forms that RFC 3986 allows are accepted."""
+    assert syntax.is_uri_reference(text)
+
+
+@given(uri_references())
+def test_an_absolute_uri_has_a_scheme_and_no_fragment(text: str) -> None:
+    """A URI-reference is an absolute URI exactly when it names its scheme and no fragment."""
+    assert syntax.is_absolute_uri(text) == (re.match("[a-z][^/?#]*:", text) is not None and "#" not in text)
+
+
+@pytest.mark.parametrize("text", URNS.split())
+def test_urns_are_recognised(text: str) -> None:
+    """Names in every form of RFC 8141 are URNs."""
+    assert syntax.is_urn(text)
+
+
+@pytest.mark.parametrize("text", [*NO_URNS.split(), "", "urn:ab:c d", "urn:ab:c\n", " urn:ab:c"])
+def test_other_strings_are_no_urns(text: str) -> None:
+    """What breaks the grammar of RFC 8141 is refused."""
+    assert not syntax.is_urn(text)
+
+
+@given(instants)
+def test_any_moment_is_a_timestamp(text: str) -> None:
+    """Every date and time of the calendar is a timestamp in RFC 3339's form."""
+    assert syntax.is_timestamp(text)
+
+
+@given(
+    st.builds(
+        "{}{}{}-{}{}{}:{}:{}{}{}".format,
+        st.sampled_from(["1990", "0000", "2020", "1900", "9999", "20"]),
+        st.sampled_from("-/"),
+        st.sampled_from(["02", "12", "13", "06", "00"]),
+        st.sampled_from(["28", "29", "30", "31", "00", "32"]),
+        st.sampled_from("Tt "),
+        st.sampled_from(["23", "24", "00", "15"]),
+        st.sampled_from(["59", "60", "00"]),
+        st.sampled_from(["59", "61", "00"]),
+        st.sampled_from(["", ".1", ".", ".123456789012345"]),
+        st.sampled_from(["Z", "z", "", "+00:00", "-08:00", "+24:00", "+0100", "-00:00", "+08:30", " Z"]),
+    )
+)
+def test_timestamps_are_judged_as_by_another_implementation(text: str) -> None:
+    """Dates, times and zones, valid or not, are judged as by a second implementation of RFC 3339."""
+    assert syntax.is_timestamp(text) == second_opinion("date-time", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2016-12-31T23:59:60Z", "1990-12-31T15:59:60.5-08:00", "2015-07-01T01:59:60+02:00", "2024-02-29T23:59:60z"]
+)
+def test_a_leap_second_ends_a_month(text: str) -> None:
+    """A 61st second may stand where one can be inserted: in the last minute of a month in UTC."""
+    assert syntax.is_timestamp(text)
+
+
+@pytest.mark.parametrize("text", ["2016-12-31T12:00:60Z", "2016-12-30T23:59:60Z", "1990-12-31T23:59:60-08:00"])
+def test_no_other_minute_has_a_leap_second(text: str) -> None:
+    """A 61st second anywhere else is refused (RFC 3339, section 5.7)."""
+    assert not syntax.is_timestamp(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a/b", "application/vnd.x+json", "text/plain;charset=utf-8", 'a/b ; c="d;\\"e" ;\tf=g', "*/*"]
+)
+def test_media_types_are_recognised(text: str) -> None:
+    """A type, a subtype and any number of parameters make a media type."""
+    assert syntax.is_media_type(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a/", "/b", "a/b;", "a/b;c", "a/b;c=", "a/b, c/d", "a /b", "a/b/c", 'a/b;c="', "a/b\n", "é/b"]
+)
+def test_other_strings_are_no_media_types(text: str) -> None:
+    """What breaks the grammar of RFC 2045 is refused."""
+    assert not syntax.is_media_type(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "charset"),
+    [("text/plain", None), ("a/b; Charset=UTF-8", "utf-8"), ('a/b; x="; charset=no"; charset="Latin1"', "latin1")],
+)
+def test_the_charset_is_the_parameter_of_that_name(text: str, charset: str | None) -> None:
+    """The charset is read from its parameter, whatever its case or quotes, and from nowhere else."""
+    assert syntax.media_type_charset(text) == charset
+
+
+@pytest.mark.parametrize("text", ["", "QQ==", "QUI=", "QUJD", "+/+/"])
+def test_padded_base64_is_recognised(text: str) -> None:
+    """Groups of four characters of the standard alphabet, the last one padded, are base64."""
+    assert syntax.is_base64(text)
+
+
+@pytest.mark.parametrize("text", [*NO_BASE64.split(), "Q Q=", "QQ==\n", " "])
+def test_other_strings_are_no_base64(text: str) -> None:
+    """Missing or excess padding, white space and other alphabets are refused (RFC 4648)."""
+    assert not syntax.is_base64(text)
+
+
+@pytest.mark.parametrize(
+    "check", [syntax.is_uri_reference, syntax.is_absolute_uri, syntax.is_urn, syntax.is_media_type]
+)
+@pytest.mark.parametrize("piece", ["a", "%41", "a@", "//", ";a=b", "?=", "urn:", "[", "é"])
+def test_a_long_hostile_string_is_judged_in_linear_time(check: Callable[[str], bool], piece: str) -> None:
+    """No string of 100,000 hostile pieces takes a check more than a second."""
+    started = time.perf_counter()
+    assert not check(f"urn:ab:{piece * 100_000}\0")
+    assert time.perf_counter() - started < 1

@@ -1,0 +1,81 @@
+"""Deliveries: states, the schedule of retries, the breaker."""
+
+from __future__ import annotations
+
+import pytest
+
+from events_core.delivery.delivery import SECOND, Attempt, Breaker, Lane, RetrySchedule, State
+from tests.support.deliveries import NOW, delivery
+
+SCHEDULE = RetrySchedule((10, 30, 60))
+
+
+def attempt(status: int | None, at: int = NOW) -> Attempt:
+    """An attempt of half a second."""
+    return Attempt(at, status, None if status else "timeout", 500)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+def test_any_2xx_is_a_delivery(status: int) -> None:
+    """It has come to its end when the attempt had."""
+    done = delivery(1).attempted(attempt(status), SCHEDULE, None, 0)
+    assert (done.state, done.next_attempt, done.settled) == (State.DELIVERED, None, NOW + SECOND // 2)
+
+
+@pytest.mark.parametrize("status", [None, 302, 400, 404, 410, 500])
+def test_everything_else_is_tried_again_by_the_schedule_and_is_dead_after(status: int | None) -> None:
+    """So many waits, one attempt more; all of them are kept."""
+    one = delivery(1)
+    waits = []
+    for n in range(4):
+        at = NOW + n * 100 * SECOND
+        one = one.attempted(attempt(status, at), SCHEDULE, None, 0)
+        waits.append(one.next_attempt and (one.next_attempt - at - SECOND // 2) / SECOND)
+    assert waits == [10, 30, 60, None]
+    assert (one.state, one.tries, len(one.attempts)) == (State.DEAD, 4, 4)
+    revived = one.revived(NOW)
+    assert (revived.state, revived.tries, revived.next_attempt, len(revived.attempts)) == (State.FAILING, 0, NOW, 4)
+
+
+def test_waits_have_jitter_and_honour_retry_after() -> None:
+    """Up to a tenth longer; an endpoint may ask for more, to a limit, and not for less."""
+    assert SCHEDULE.wait(1, None, 1.0) == pytest.approx(11)
+    assert SCHEDULE.wait(1, 99) == 99
+    assert SCHEDULE.wait(1, 1) == 10
+    assert SCHEDULE.wait(1, 1e9) == 43_200
+    assert SCHEDULE.wait(4) is None
+    assert RetrySchedule(()).wait(1) is None
+
+
+def test_a_refused_delivery_is_withheld() -> None:
+    """And a permitted one is as it was, with its decision."""
+    refused = delivery(1).decision(permit=False, at=NOW + 1)
+    assert (refused.state, refused.next_attempt, refused.settled) == (State.WITHHELD, None, NOW + 1)
+    permitted = delivery(1).decision(permit=True, at=NOW + 1)
+    assert (permitted.state, permitted.permit, permitted.decided) == (State.PENDING, True, NOW + 1)
+
+
+def test_a_breaker_opens_after_a_run_of_failures_and_probes() -> None:
+    """For longer each time, to a minute; one success closes it."""
+    breaker = Breaker()
+    pauses = []
+    for _ in range(28):
+        breaker = breaker.after(success=False, now=NOW, first_wait=1.0)
+        pauses.append((breaker.open_until - NOW) / SECOND if not breaker.allows(NOW) else 0)
+    assert pauses[:19] == [0] * 19
+    assert pauses[19:] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert breaker.probing
+    assert breaker.allows(breaker.open_until)
+    assert breaker.after(success=True, now=NOW, first_wait=1.0) == Breaker()
+
+
+@pytest.mark.parametrize("lane", [Lane(1), Lane(12, 3)])
+def test_a_lane_is_a_text(lane: Lane) -> None:
+    """As messages name it."""
+    assert Lane.parse(str(lane)) == lane
+
+
+@pytest.mark.parametrize("text", ["", "r", "1r", "x", "1rx", "-1", "1 ", "²"])
+def test_other_texts_name_no_lane(text: str) -> None:
+    """Whatever they are."""
+    assert Lane.parse(text) is None

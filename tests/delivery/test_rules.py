@@ -1,0 +1,123 @@
+"""What may be subscribed to, and the API's words for what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from events_core.access.identity import Caller, Kind, caller_of_consumer
+from events_core.common.errors import EventsError
+from events_core.delivery.rules import SCOPE, Wanted, filter_for
+
+TTD = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({SCOPE}))
+USER = Caller(Kind.USER, "/user/20012345")
+NOBODY = Caller(Kind.NONE, "")
+APP, MAIL = "urn:altinn:resource:app_ttd_apps-test", "urn:altinn:resource:ttd-mail"
+DOMAIN = "apps.altinn.example"
+SOURCE = f"https://ttd.{DOMAIN}/ttd/apps-test"
+
+
+def refusal(caller: Caller, domain: str | None = DOMAIN, **wanted: Any) -> tuple[int, str, list[str]]:
+    """The status, the words and the fields of a refusal."""
+    with pytest.raises(EventsError) as refused:
+        filter_for(caller, Wanted(**wanted), domain)
+    error = refused.value
+    return error.problem.status, error.detail, [fault.field for fault in error.errors]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "resource"),
+    [
+        ({"resource": APP}, APP),
+        ({"resource": "urn:altinn:resource:altinnapp.ttd.apps-test"}, APP),
+        ({"source": SOURCE}, APP),
+        ({"source": f"{SOURCE}/"}, APP),
+        ({"source": f"{SOURCE}/%"}, APP),
+        ({"source": SOURCE, "resource": APP}, APP),
+        ({"source": f"https://%.{DOMAIN}/ttd/apps-test"}, APP),
+        ({"resource": MAIL}, MAIL),
+        ({"resource": MAIL, "subject": "/party/1", "include_subunits": True}, MAIL),
+    ],
+)
+def test_each_kind_names_one_resource(wanted: dict[str, Any], resource: str) -> None:
+    """An app by its resource or its URL, in older notation too; anything else by its resource."""
+    assert filter_for(TTD, Wanted(**wanted), DOMAIN).resource == resource
+
+
+def test_without_an_apps_domain_every_url_of_an_app_is_one() -> None:
+    """As on a laptop."""
+    assert filter_for(TTD, Wanted(source="http://local.example/ttd/apps-test"), None).resource == APP
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words", "field"),
+    [
+        ({"source": f"{SOURCE}/instances/1337"}, "A valid app id is required in source filter", "sourceFilter"),
+        ({"source": f"https://ttd.{DOMAIN}/ttd"}, "A valid app id is required in source filter", "sourceFilter"),
+        ({"source": f"https://ttd.{DOMAIN}//ttd/apps-test"}, "A valid app id is required", "sourceFilter"),
+        ({"source": f"https://ttd.{DOMAIN}/ttd/%"}, "A valid app id is required", "sourceFilter"),
+        ({"source": f"{SOURCE}?a=b"}, "A valid app id is required", "sourceFilter"),
+        ({"source": SOURCE, "resource": f"{APP}2"}, "Provided resource filter and source", "resourceFilter"),
+        ({"resource": APP, "source": "https://evil.example/ttd/apps-test"}, "The source must be under", "sourceFilter"),
+        ({"resource": "urn:altinn:resource:app_ttd"}, "The resource must be urn:altinn:", "resourceFilter"),
+        ({"resource": MAIL, "source": "https://x.example/a"}, "Source filter is not supported", "sourceFilter"),
+        ({"resource": MAIL, "alternative_subject": "/org/1"}, "AlternativeSubject filter", "alternativeSubjectFilter"),
+        ({}, "Resource filter is required.", "resourceFilter"),
+        ({"source": "https://x.example/ttd/apps-test"}, "Resource filter is required.", "resourceFilter"),
+        ({"resource": "mail"}, "The resource must be one URN", "resourceFilter"),
+        ({"resource": "urn:altinn:resource:%"}, "The resource must be one URN", "resourceFilter"),
+        ({"resource": "urn:altinn:person:identifier-no:01899699552"}, "must not be a person", "resourceFilter"),
+        ({"resource": MAIL, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
+        ({"resource": APP, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_in_the_words_of_the_api(
+    wanted: dict[str, Any], words: str, field: str
+) -> None:
+    """With the field that is wrong, and nothing of its value."""
+    status, detail, fields = refusal(TTD, **wanted)
+    assert (status, fields) == (400, [field])
+    assert words in detail
+    assert "01899699552" not in detail
+
+
+def test_who_is_no_service_owner_names_a_subject() -> None:
+    """Of an app's events."""
+    status, detail, _ = refusal(USER, resource=APP)
+    assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
+    assert filter_for(USER, Wanted(resource=APP, subject="/party/1"), DOMAIN).subject == "/party/1"
+    assert filter_for(USER, Wanted(resource=APP, alternative_subject="/org/974760673"), DOMAIN).resource == APP
+
+
+def test_other_resources_need_the_scope() -> None:
+    """Whatever else is wrong."""
+    status, detail, _ = refusal(USER)
+    assert (status, detail) == (403, f"The scope {SCOPE} is required.")
+
+
+def test_a_token_that_names_nobody_subscribes_to_nothing() -> None:
+    """There would be nobody to decide for."""
+    status, detail, _ = refusal(NOBODY, resource=APP)
+    assert (status, detail) == (400, "Missing event consumer")
+
+
+@pytest.mark.parametrize(
+    ("consumer", "kind", "attribute"),
+    [
+        ("/org/ttd", Kind.SERVICE_OWNER, ("urn:altinn:org", "ttd")),
+        ("/user/20012345", Kind.USER, ("urn:altinn:userid", "20012345")),
+        ("/organisation/974760673", Kind.ORGANISATION, ("urn:altinn:organization:identifier-no", "974760673")),
+        (f"/systemuser/{'a' * 8}", Kind.SYSTEM_USER, ("urn:altinn:systemuser:uuid", "a" * 8)),
+    ],
+)
+def test_a_consumer_is_asked_for_by_its_name(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
+    """With the level of the token that it came from."""
+    caller = caller_of_consumer(consumer, 3)
+    assert (caller.kind, caller.attributes, caller.level) == (kind, (attribute,), 3)
+
+
+def test_an_unknown_consumer_is_nobody() -> None:
+    """And reads nothing that asks for a level."""
+    caller = caller_of_consumer("/app/ttd/apps-test", 4)
+    assert (caller.kind, caller.attributes, caller.level) == (Kind.NONE, (), None)

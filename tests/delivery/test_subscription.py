@@ -1,0 +1,128 @@
+"""Subscriptions: which events match, what makes two of them the same, and an index in which the others cost nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from events_core.delivery.subscription import EventFilter, SubscriptionIndex
+from tests.contract.event_store import APP, OTHER_APP, PARTY, event
+from tests.support.deliveries import subscription
+
+SOURCE = "https://vfkl.apps.example/vfkl/vfkl"
+
+
+def lets_through(filters: dict[str, Any], main_units: tuple[str, ...] = (), **attributes: Any) -> bool:
+    """Whether an event with these attributes passes a filter of the app."""
+    return EventFilter(**{"resource": APP, **filters}).lets_through(event(**attributes), main_units)
+
+
+@pytest.mark.parametrize(
+    ("filters", "attributes", "passes"),
+    [
+        ({}, {}, True),
+        ({}, {"resource": OTHER_APP}, False),
+        ({"type": "app.instance.created"}, {"type": "App.Instance.Created"}, True),
+        ({"type": "app.%"}, {"type": "app.instance.created"}, True),
+        ({"type": "app"}, {"type": "app.instance.created"}, False),
+        ({"type": "a_p"}, {"type": "app"}, False),
+        ({"source": SOURCE}, {"source": f"{SOURCE}/instances/1/2"}, True),
+        ({"source": f"{SOURCE}/"}, {"source": f"{SOURCE}/instances/1/2"}, True),
+        ({"source": f"{SOURCE}/%"}, {"source": f"{SOURCE}/instances/1/2"}, True),
+        ({"source": SOURCE.upper()}, {"source": f"{SOURCE}/instances/1/2"}, True),
+        ({"source": SOURCE}, {"source": f"{SOURCE}-invitasjon/instances/1/2"}, False),
+        ({"source": "https://%.example/vfkl/vfkl"}, {"source": f"{SOURCE}/instances/1/2"}, True),
+        ({"subject": PARTY}, {"subject": PARTY}, True),
+        ({"subject": f"{PARTY}/"}, {"subject": PARTY}, True),
+        ({"subject": PARTY}, {"subject": f"{PARTY}0"}, False),
+        ({"subject": PARTY}, {"subject": None}, False),
+        ({"subject": "/party/%"}, {"subject": PARTY}, True),
+        ({"alternative_subject": "/person/1"}, {"alternativesubject": "/person/1"}, True),
+        ({"alternative_subject": "/person/1"}, {}, False),
+        ({"alternative_subject": "/person/1", "subject": PARTY, "subject_is_derived": True}, {"subject": PARTY}, True),
+    ],
+)
+def test_filters_compare_as_a_user_means_them(
+    filters: dict[str, Any], attributes: dict[str, Any], *, passes: bool
+) -> None:
+    """Letter by letter but for case, by segments of a path, with `%` as the one wildcard."""
+    assert lets_through(filters, **attributes) is passes
+
+
+def test_sub_units_match_by_their_main_unit_where_that_is_asked_for() -> None:
+    """Under whichever of its names."""
+    main = ("/party/9", "/organisation/974760673")
+    assert lets_through({"subject": "/party/9", "include_subunits": True}, main, subject="/party/10")
+    assert lets_through({"subject": "/organisation/974760673", "include_subunits": True}, main, subject="/party/10")
+    assert not lets_through({"subject": "/party/9"}, main, subject="/party/10")
+    assert not lets_through({"subject": "/party/8", "include_subunits": True}, main, subject="/party/10")
+
+
+def test_the_same_is_the_same_in_other_letters() -> None:
+    """The key is over who, where to and what, as it is compared; any other of these is another subscription."""
+    one = subscription(type="app.%", subject=PARTY)
+    same = subscription(type="APP.%", subject=f"{PARTY}/", endpoint="HTTPS://Example.com/hook", id=7, paused=True)
+    assert one.key == same.key
+    others = [
+        subscription(type="app.%", subject=PARTY, consumer="/org/skd"),
+        subscription(type="app.%", subject=PARTY, endpoint="https://example.com/HOOK"),
+        subscription(type="app.%", subject="/party/1"),
+        subscription(type="app.%", subject=PARTY, include_subunits=True),
+        subscription(type="app.%"),
+    ]
+    assert len({one.key, *(each.key for each in others)}) == 6
+
+
+def test_an_index_finds_what_matches_and_nothing_else() -> None:
+    """By subject or without one, by id, only what begins before the event, and never what was deleted or replaced."""
+    index = SubscriptionIndex()
+    every, own, other, late = (
+        subscription(id=1),
+        subscription(id=2, subject=PARTY),
+        subscription(id=3, subject="/party/1"),
+        subscription(id=4, start=10),
+    )
+    for each in (every, own, other, late):
+        index.put(each)
+
+    def found(position: int = 5, **attributes: Any) -> list[int]:
+        return [each.id for each in index.matching(event(**attributes), position)]
+
+    assert found() == [1, 2]
+    assert found(11) == [1, 2, 4]
+    assert found(subject="/party/1") == [1, 3]
+    assert found(resource=OTHER_APP) == []
+    index.put(replace(own, filter=replace(own.filter, subject="/party/7")))
+    index.put(replace(every, deleted=True))
+    assert (found(), found(subject="/party/7"), index.get(1), len(index)) == ([], [2], None, 3)
+    for each in (own, other, late):
+        index.put(replace(each, deleted=True))
+    assert (index.any_of(APP), len(index)) == (False, 0)
+
+
+def test_an_index_knows_who_asks_for_sub_units() -> None:
+    """So that Register is asked only where it matters."""
+    asks = subscription(id=1, subject="/party/9", include_subunits=True)
+    index = SubscriptionIndex([asks, subscription(id=2, subject=PARTY)])
+    assert (index.asks_for_subunits(APP), index.with_subunits(APP)) == (True, [asks])
+    assert [each.id for each in index.matching(event(subject="/party/10"), 1, ["/PARTY/9"])] == [1]
+    index.put(replace(asks, deleted=True))
+    assert not index.asks_for_subunits(APP)
+
+
+def test_subscriptions_of_others_cost_nothing() -> None:
+    """Whether there are none or ten thousand, as many are compared."""
+
+    class Counting(SubscriptionIndex):
+        def count(self) -> int:
+            places = [self._places.get((APP, subject), {}) for subject in (None, PARTY)]
+            return sum(map(len, places))
+
+    index = Counting([subscription(id=1), subscription(id=2, subject=PARTY)])
+    before = index.count()
+    for n in range(10_000):
+        index.put(subscription(id=10 + n, resource=OTHER_APP))
+        index.put(subscription(id=100_000 + n, subject=f"/party/{n}"))
+    assert index.count() == before

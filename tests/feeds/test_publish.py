@@ -1,0 +1,101 @@
+"""Publishing as a use case: the streams that an event enters, and who is woken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events_core.access.authorization import Authorization
+from events_core.access.identity import Caller, Kind
+from events_core.access.names import AppId
+from events_core.adapters.development.policy import LocalPolicy
+from events_core.adapters.development.register import LocalRegister
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.cloudevent import read_batch, read_structured
+from events_core.common.errors import EventsError, Problem
+from events_core.feeds.publish import ADMIN_SCOPE, Publisher, app_feed_path, publish, publish_app_event, streams_of
+from events_core.feeds.stream import Stream
+from events_core.feeds.wait import Wakeups
+from local.host import ROOT
+from tests.support.askers import APP, APP_RESOURCE, OTHER_RESOURCE, USER, app_event, instance_url, other_event
+
+ADMIN = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({ADMIN_SCOPE}))
+
+
+@pytest.fixture
+async def publisher(tmp_path: Path) -> AsyncIterator[Publisher]:
+    """Publishing on a new store, with the embedded policy and register."""
+    store = SqliteEventStore(tmp_path / "events.db")
+    policy, register = LocalPolicy(ROOT / "local/policy.json"), LocalRegister(ROOT / "local/register.json")
+    yield Publisher(store, Authorization(policy, register), Wakeups(store, 8))
+    await store.close()
+
+
+def text(resource: str, **attributes: Any) -> dict[str, Any]:
+    """An event as published."""
+    source = instance_url() if resource == APP_RESOURCE else "https://letters.example/1"
+    event = {"specversion": "1.0", "id": "e1", "type": "t", "source": source, "resource": resource}
+    return {**event, "subject": "/party/50002108", **attributes}
+
+
+async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[str, Any]) -> list[bool]:
+    """Publish as an administrator; of each stream, whether who waits for it was woken."""
+    async with AsyncExitStack() as stack:
+        watches = [await stack.enter_async_context(publisher.wakeups.watching(stream)) for stream in streams]
+        changes: list[asyncio.Event] = [watch.changed for watch in watches]
+        await publish(publisher, ADMIN, read_batch(json.dumps(events).encode()))
+        return [change.is_set() for change in changes]
+
+
+def test_an_app_event_enters_three_streams() -> None:
+    """That of its resource, of its org, and of its subject when it has one."""
+    names = [stream.name for stream in streams_of(app_event())]
+    assert names == [f"resource:{APP_RESOURCE}", "org:ttd", "subject:/party/50002108"]
+    assert len(streams_of(app_event(subject=None))) == 2
+
+
+def test_any_other_event_enters_the_stream_of_its_resource() -> None:
+    """Whatever its subject is."""
+    assert streams_of(other_event(subject="/party/1")) == [Stream.of_resource(OTHER_RESOURCE)]
+
+
+async def test_publishing_wakes_who_waits_for_any_of_its_streams(publisher: Publisher) -> None:
+    """Readers of the resource, the org and the party are woken by the same publish, others are not."""
+    streams = [*streams_of(app_event()), Stream.of_subject("/party/1"), Stream.of_resource(OTHER_RESOURCE)]
+    assert await woken(publisher, streams, text(APP_RESOURCE)) == [True, True, True, False, False]
+
+
+async def test_a_batch_wakes_the_readers_of_all_its_events(publisher: Publisher) -> None:
+    """Each event of a batch counts."""
+    streams = [Stream.of_resource(APP_RESOURCE), Stream.of_resource(OTHER_RESOURCE)]
+    assert await woken(publisher, streams, text(OTHER_RESOURCE), text(APP_RESOURCE)) == [True, True]
+
+
+async def test_a_refused_publish_wakes_nobody(publisher: Publisher) -> None:
+    """What is not stored changes no stream."""
+    stream = Stream.of_resource(OTHER_RESOURCE)
+    async with publisher.wakeups.watching(stream) as watch:
+        changed = watch.changed
+        with pytest.raises(EventsError) as refused:
+            await publish(publisher, USER, read_batch(json.dumps([text(OTHER_RESOURCE)]).encode()))
+        assert (refused.value.problem, changed.is_set()) == (Problem.FORBIDDEN, False)
+
+
+async def test_only_an_app_publishes_as_an_app(publisher: Publisher) -> None:
+    """A caller that is no app is refused, an administrator too."""
+    raw = read_structured(json.dumps(text(APP_RESOURCE)).encode())
+    with pytest.raises(EventsError) as refused:
+        await publish_app_event(publisher, ADMIN, raw)
+    assert refused.value.problem is Problem.FORBIDDEN
+    assert (await publish_app_event(publisher, APP, raw)).event.id == "e1"
+
+
+def test_the_path_of_an_apps_feed() -> None:
+    """Org and app stand in it as they are called."""
+    assert app_feed_path(AppId("ttd", "apps-test")) == "/events/api/v1/app/ttd/apps-test"

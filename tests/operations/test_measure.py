@@ -1,0 +1,160 @@
+"""What is measured of the service: on both stores, how long events and deliveries wait, and what needs somebody."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from azure.functions.timer import TimerRequest
+
+import function_app
+from events_core import app
+from events_core.adapters.cosmos.streams.checkpoints import CosmosLedger
+from events_core.common.errors import EventsError
+from events_core.delivery.delivery import State
+from events_core.feeds.ports import Parked
+from events_core.feeds.stream import Stream
+from events_core.operations.gauges import Gauges
+from local.host import functions_of
+from tests.contract.event_store import APP, OTHER_APP, event, events
+from tests.support.delivering import Place, answering, place_on
+
+APPS = Stream.of_resource(APP)
+NOTHING = Gauges(0, 0, 0, 0, 0)
+
+
+async def test_of_a_service_with_nothing_to_do_everything_is_zero(place: Place) -> None:
+    """Before anything was ever published, and when all of it was delivered."""
+    assert await place.events.measure() == NOTHING
+    await place.subscribe()
+    await place.publish(*events(3))
+    await place.deliver()
+    place.clock.add(100)
+    assert await place.events.measure() == NOTHING
+
+
+async def test_an_event_that_nobody_followed_grows_old(place: Place) -> None:
+    """The oldest of them; also when nothing of the stream was ever followed."""
+    await place.subscribe()
+    await place.events.store.append([event(resource=OTHER_APP)])
+    await place.events.follow_up.follow(Stream.of_resource(OTHER_APP))
+    await place.events.store.append([event("a")])
+    await place.events.store.append([event("b")])
+    place.clock.add(100)
+    assert 100 <= (await place.events.measure()).oldest_unprojected_seconds < 160
+    await place.events.follow_up.follow(APPS)
+    assert (await place.events.measure()).oldest_unprojected_seconds == 0
+
+
+async def test_a_delivery_that_is_due_grows_old(place: Place) -> None:
+    """While nobody serves its lane, and while the decision point keeps it."""
+    await place.subscribe()
+    place.pdp.status = 503
+    place.forget_decisions()
+    await place.publish(event("a"))
+    for _ in range(3):
+        await place.deliver()
+        place.clock.add(100)
+    assert 300 <= (await place.events.measure()).oldest_undelivered_seconds < 360
+    place.pdp.status = 200
+    await place.deliver()
+    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+
+
+async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> None:
+    """A subscription that is paused, and an endpoint that is not validated."""
+    paused = await place.subscribe()
+    subscriptions = place.events.subscriber.subscriptions
+    await subscriptions.change(replace(paused, paused=True))
+    place.receiver.answer = lambda _: web.Response(status=500)
+    await place.subscribe(path="/never-validated")
+    await place.events.measure.directory.fresh()
+    await place.publish(*events(2))
+    place.clock.add(100)
+    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+
+
+async def test_an_endpoint_that_is_not_well_is_no_arrear_of_ours(place: Place) -> None:
+    """Its deliveries wait for their next try, and those that have none yet for it."""
+    await place.subscribe()
+    place.receiver.answer = answering(500)
+    await place.publish(*events(40))
+    await place.deliver()
+    place.clock.add(5)
+    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+
+
+async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -> None:
+    """All of it, whichever subscription's."""
+    one, other = await place.subscribe(), await place.subscribe("/org/digdir", "/other")
+    deliveries = place.events.subscriber.deliveries
+    await place.publish(*events(2))
+    dead = [*await place.deliveries(one), *await place.deliveries(other)]
+    for each in dead:
+        await deliveries.save(replace(each, state=State.DEAD, next_attempt=None, settled=place.clock()))
+    assert (await place.events.measure()).dead_letters == 4
+    await deliveries.revive(one.id, place.clock())
+    assert (await place.events.measure()).dead_letters == 2
+
+
+async def test_what_is_held_back_is_counted(place: Place) -> None:
+    """Each stream and subscription that is."""
+    await place.publish(event())
+    ledger = place.events.ledger
+    held = [Parked(Stream(f"subject:/party/{n}"), 1, "subject: ValueError") for n in (1, 2)]
+    await ledger.advance(APPS, await ledger.checkpoint(APPS), 1, owed=False, parked=held)
+    assert (await place.events.measure()).parked == 2
+
+
+async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Cosmos DB; what stands before it, and other streams, are measured all the same."""
+    async with place_on("cosmos", tmp_path, monkeypatch) as place:
+        await place.events.store.append(events(3))
+        await place.events.store.append([event(resource=OTHER_APP)])
+        ledger = place.events.ledger
+        assert isinstance(ledger, CosmosLedger)
+        holed = replace(ledger, reader=replace(ledger.reader, hole_seconds=-5))
+        (first, *_) = await ledger.read_after(APPS, 0, 1)
+        database = ledger.cursors._database
+        await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
+        place.clock.add(100)
+        gauges = await replace(place.events.measure, ledger=holed)()
+        assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
+
+
+async def test_a_clock_that_was_set_back_makes_nothing_old(place: Place) -> None:
+    """An age is never below zero."""
+    await place.events.store.append([event()])
+    place.clock.add(-1_000)
+    assert (await place.events.measure()).oldest_unprojected_seconds == 0
+
+
+async def test_a_store_that_is_down_is_no_zero(place: Place) -> None:
+    """Nothing is reported, which is an alert of its own."""
+    await place.events.store.close()
+    with pytest.raises(EventsError):
+        await place.events.measure()
+
+
+# -- The report -------------------------------------------------------------------------------------------------------
+
+
+async def test_each_minute_a_line_says_it_all(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line, with each value under its name; on a laptop only for whoever asks for such lines."""
+    monkeypatch.setattr(app, "_application", place.events)
+    function = next(each for each in functions_of(function_app.app) if each.name == "measure")
+    assert function.trigger["schedule"] == "30 * * * * *"
+    with caplog.at_level(logging.DEBUG, "events_core"):
+        await function(TimerRequest(past_due=False, schedule={}, schedule_status={}))
+        full = place.events.report.func  # type: ignore[attr-defined] # a partial, which is quiet on a laptop
+        monkeypatch.setattr(app, "_application", replace(place.events, report=full))
+        await function(TimerRequest(past_due=False, schedule={}, schedule_status={}))
+    lines: list[Any] = [record for record in caplog.records if record.message == "gauges"]
+    assert [line.levelname for line in lines] == ["DEBUG", "INFO"]
+    assert all(asdict(NOTHING).items() <= vars(line).items() for line in lines)
