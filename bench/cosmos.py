@@ -74,9 +74,9 @@ async def empty(server: CosmosServer) -> AsyncIterator[Bench]:
 
 async def cost(store: CosmosEventStore, act: Act) -> int:
     """The requests on documents that something takes."""
-    before = store.charges.requests.copy()
+    before = store.request_units.requests.copy()
     await act()
-    return sum(count for name, count in (store.charges.requests - before).items() if name != "metadata")
+    return sum(count for name, count in (store.request_units.requests - before).items() if name != "metadata")
 
 
 def row(name: str, measured: object, promised: str, *, kept: bool) -> None:

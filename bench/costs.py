@@ -39,7 +39,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Charges:
+class RequestUnits:
     """What operations take. Request units: docs/storage.md, estimated; the rest measured here or documented."""
 
     event_units: float = 31.0
@@ -120,19 +120,19 @@ class Shape:
     """autoscale: greatest throughput is at least 10 RU/s for each GB"""
 
 
-CHARGES, PRICES, SHAPE = Charges(), Prices(), Shape()
+CHARGES, PRICES, SHAPE = RequestUnits(), Prices(), Shape()
 
 
 def units(use: Use) -> float:
     """Request units a month."""
     copies = 1 + use.projections
     per_second = use.events * use.deliveries_per_event / SECONDS
-    wakeups = use.events * use.deliveries_per_event / max(1.0, per_second)  # at most about one a second and lane
+    waiting = use.events * use.deliveries_per_event / max(1.0, per_second)  # at most about one a second and lane
     polls = use.pollers * SECONDS / use.poll_seconds
     return (
         use.events * (CHARGES.event_units + use.projections * CHARGES.projection_units)
         + use.events * use.deliveries_per_event * CHARGES.delivery_units
-        + wakeups * CHARGES.wakeup_units
+        + waiting * CHARGES.wakeup_units
         + use.events * use.reads_per_event / use.events_per_page * CHARGES.page_units
         + polls * CHARGES.poll_units
         + use.events * copies * CHARGES.removal_units

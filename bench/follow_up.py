@@ -17,8 +17,9 @@ from bench.cosmos import LATENCY_MS, row
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, event
 from tests.support.cosmos import CosmosServer, cosmos_server
 
@@ -70,7 +71,7 @@ async def publisher(server: CosmosServer, database: str) -> Process:
 
 async def follow(store: CosmosEventStore, process: Process) -> list[Sample]:
     """Follow until all is projected, woken as often as the change feed is read."""
-    follow_up = FollowUp(store.ledger, Wakeups(store, 0))
+    follow_up = FollowUp(store.checkpoints, [Projection(store.projection, WaitingReaders(store, 0))])
     samples: list[Sample] = []
     assert process.stdin is not None
     process.stdin.write(b"go\n")
@@ -78,7 +79,7 @@ async def follow(store: CosmosEventStore, process: Process) -> list[Sample]:
     while not samples or samples[-1].position < total:
         await asyncio.sleep(FEED_SECONDS)
         await follow_up.follow(STREAM)
-        samples.append(Sample(time.perf_counter() - began, (await store.ledger.checkpoint(STREAM)).position))
+        samples.append(Sample(time.perf_counter() - began, (await store.checkpoints.checkpoint(STREAM)).position))
     await process.wait()
     return samples
 
@@ -97,9 +98,9 @@ async def measure() -> None:
         process = await publisher(server, database)
         store = CosmosEventStore(CosmosConnection.of_string(server.connection_string), database, key=bytes(32))
         await store.head(STREAM)
-        requests, used = sum(store.charges.requests.values()), time.process_time()
+        requests, used = sum(store.request_units.requests.values()), time.process_time()
         samples = await follow(store, process)
-        requests, used = sum(store.charges.requests.values()) - requests, time.process_time() - used
+        requests, used = sum(store.request_units.requests.values()) - requests, time.process_time() - used
         await store.close()
     met = SUBJECTS / RATE
     report("subjects not met yet", [each for each in samples if each.at <= met])

@@ -124,7 +124,7 @@ class Service:
         self.feeds: list[deque[Stream]] = [deque() for _ in range(self.streams.partitions)]
         self.instances = [Process() for _ in range(scenario.ready)]
         self.followers = [Process() for _ in range(int(inputs.followers))]
-        self.owed: dict[Stream, None] = {}
+        self.catch_up_pending: dict[Stream, None] = {}
         self.in_flight = 0
         self.took: dict[str, list[float]] = {name: [] for name in ("hot", "others", "followed", "sent hot", "sent")}
         self.resources = self._made()
@@ -197,9 +197,9 @@ class Service:
         """Follow what is owed, again and again."""
         while True:
             yield self.inputs.sweep_seconds
-            owed, self.owed = self.owed, {}
+            catch_up_pending, self.catch_up_pending = self.catch_up_pending, {}
             yield from self.cursors.everywhere()
-            rounds = [self._follow(each, process, follow_up.ROUND_SECONDS) for each in owed]
+            rounds = [self._follow(each, process, follow_up.ROUND_SECONDS) for each in catch_up_pending]
             yield from self.loop.together(rounds, follow_up.STREAMS_AT_ONCE)
 
     def _follow(self, stream: Stream, process: Process, seconds: float) -> Task:
@@ -218,7 +218,7 @@ class Service:
             if stream.checkpoint == begun:  # else another was there first, and nothing changes
                 stream.checkpoint += len(page)
                 self.took["followed"] += [self.loop.now - each for each in page]
-        self.owed[stream] = None
+        self.catch_up_pending[stream] = None
 
     def _project(self, stream: Stream, page: Sequence[float], process: Process) -> Task:
         """To the org, and to subjects: seldom known, so the head of each is asked for before its write."""

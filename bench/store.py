@@ -30,7 +30,7 @@ BUSY_PARTY, BUSY_EVERY = 50002108, 50
 PAGE, SAMPLES, BATCH = 50, 600, 500
 BURST = 30_000
 
-Places = list[tuple[Cursor, int]]
+WriterContext = list[tuple[Cursor, int]]
 """Cursors, and the moments at which their rows were registered."""
 
 Read = Callable[[int], Awaitable[object]]
@@ -107,9 +107,9 @@ async def fill(store: SqliteEventStore, first: int, last: int, *, size: int = BA
     return (last - first) / spent
 
 
-async def places(store: SqliteEventStore, filters: Filters) -> Places:
+async def places(store: SqliteEventStore, filters: Filters) -> WriterContext:
     """Where pages start, along the whole stream."""
-    found: Places = []
+    found: WriterContext = []
     request = ReadRequest(STREAM, START, filters=filters, limit=1_000)
     while True:
         chunk = await store.read(request)
@@ -119,7 +119,7 @@ async def places(store: SqliteEventStore, filters: Filters) -> Places:
         request = ReadRequest(STREAM, chunk.end, filters=filters, limit=1_000)
 
 
-async def depths(store: SqliteEventStore, filters: Filters) -> Places:
+async def depths(store: SqliteEventStore, filters: Filters) -> WriterContext:
     """Starts of full pages, of any depth."""
     return random.choices((await places(store, filters))[:-2], k=SAMPLES)
 
@@ -163,7 +163,7 @@ def report_pages(count: int, times: dict[str, float], first: dict[str, float]) -
     print()
 
 
-async def _median_page(store: SqliteEventStore, floor: Floor, starts: Places) -> tuple[float, float]:
+async def _median_page(store: SqliteEventStore, floor: Floor, starts: WriterContext) -> tuple[float, float]:
     times = await timed(
         {
             "page": lambda n: store.read(ReadRequest(STREAM, starts[n][0])),

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from events_core.access.authorization import Authorization
 from events_core.access.names import AppId
@@ -27,13 +27,13 @@ from events_core.adapters.neighbours.register import RegisterClient
 from events_core.adapters.neighbours.webhooks import HttpWebhookSender
 from events_core.adapters.secrets import KeyRing
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.adapters.sqlite.checkpoints import SqliteLedger
+from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
 from events_core.common import trace
 from events_core.delivery.attempt import Attempts
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import SECOND, RetrySchedule, microseconds_now
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.fan_out import FanOut
@@ -41,13 +41,14 @@ from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
 from events_core.delivery.validate import EndpointValidation, Signing
-from events_core.delivery.wakeup_queue import Bell
+from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.worker import Deliverer
-from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import EventStore, StreamLedger
+from events_core.feeds.follow_up import Follower, FollowUp
+from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
+from events_core.feeds.projection import Projection
 from events_core.feeds.publish import Publisher
 from events_core.feeds.stream import CursorCodec
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
 from events_core.operations.measure import Measure
 from events_core.settings import Settings, SettingsError
@@ -77,7 +78,7 @@ def compose(settings: Settings) -> Application:
     register = _register(settings, client, credential)
     opened = _open_cosmos(settings, client) if settings.on_cosmos else _open_file(settings)
     authorization = Authorization(decision_point, register)
-    wakeups = Wakeups(opened.store, settings.max_waiters)
+    waiting = WaitingReaders(opened.store, settings.max_waiters)
     cursors = CursorCodec(_derived(opened.secret, b"cursor"))
     delivering = _delivering(settings, opened, authorization, register)
     return Application(
@@ -88,18 +89,18 @@ def compose(settings: Settings) -> Application:
         tokens=_tokens(settings, client),
         authorization=authorization,
         cursors=cursors,
-        wakeups=wakeups,
-        publisher=Publisher(opened.store, authorization, wakeups, settings.apps_domain, cursors),
+        waiting=waiting,
+        publisher=Publisher(opened.store, authorization, waiting, settings.apps_domain, cursors),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
-        ledger=opened.ledger,
-        follow_up=FollowUp(opened.ledger, wakeups, delivering.fan_out),
+        checkpoints=opened.checkpoints,
+        follow_up=FollowUp(opened.checkpoints, _followers(opened, waiting, delivering)),
         subscriber=_subscriber(settings, opened, authorization, register, delivering),
         deliveries=opened.deliveries,
         deliverer=delivering.deliverer,
         tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
-        measure=Measure(opened.ledger, opened.deliveries, delivering.directory, microseconds_now),
+        measure=Measure(opened.checkpoints, opened.deliveries, delivering.cache, microseconds_now),
         report=partial(report, quietly=settings.development),
-        bell=delivering.bell,
+        wakeup_queue=delivering.wakeup_queue,
         connections=(delivering.webhooks, client),
     )
 
@@ -110,17 +111,18 @@ class _Opened:
 
     store: EventStore
     secret: bytes
-    ledger: StreamLedger
+    checkpoints: CheckpointStore
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
+    projected: ProjectedStreams | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Delivering:
     """What brings events to endpoints."""
 
-    bell: Bell
-    directory: Directory
+    wakeup_queue: WakeupQueue
+    cache: SubscriptionCache
     fan_out: FanOut
     deliverer: Deliverer
     webhooks: HttpWebhookSender
@@ -131,7 +133,7 @@ class _Delivering:
 def _open_file(settings: Settings) -> _Opened:
     store = SqliteEventStore(settings.data_dir / "events.db")
     secret = _subject_key(settings) or store.key()
-    return _Opened(store, secret, SqliteLedger(store), SqliteSubscriptions(store), SqliteDeliveries(store))
+    return _Opened(store, secret, SqliteCheckpoints(store), SqliteSubscriptions(store), SqliteDeliveries(store))
 
 
 def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
@@ -145,7 +147,7 @@ def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
     store = CosmosEventStore(_cosmos_connection(settings, client), settings.cosmos_database, key=key)
     database = store.database
     deliveries = CosmosDeliveries(database, CosmosLanes(database), settings.retention_days)
-    return _Opened(store, key, store.ledger, CosmosSubscriptions(database), deliveries)
+    return _Opened(store, key, store.checkpoints, CosmosSubscriptions(database), deliveries, store.projection)
 
 
 def _delivering(
@@ -156,13 +158,13 @@ def _delivering(
     policy = EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
     clock = microseconds_now
     webhooks = HttpWebhookSender(policy, timeout_seconds=settings.webhook_timeout_seconds, clock=clock)
-    directory, bell = Directory(opened.subscriptions), Bell()
+    cache, wakeup_queue = SubscriptionCache(opened.subscriptions), WakeupQueue()
     order_key = _derived(opened.secret, b"order")
-    fan_out = FanOut(directory, opened.deliveries, authorization, register, bell, key=order_key, clock=clock)
+    fan_out = FanOut(cache, opened.deliveries, authorization, register, wakeup_queue, key=order_key, clock=clock)
     signing = Signing(secrets, settings.base_url or LOCAL_URL)
     schedule = RetrySchedule(settings.webhook_retry_seconds)
     attempts = Attempts(
-        directory=directory,
+        cache=cache,
         subscriptions=opened.subscriptions,
         deliveries=opened.deliveries,
         events=opened.store,
@@ -175,16 +177,16 @@ def _delivering(
         clock=clock,
     )
     deliverer = Deliverer(
-        directory=directory,
+        cache=cache,
         subscriptions=opened.subscriptions,
         deliveries=opened.deliveries,
-        ledger=opened.ledger,
+        checkpoints=opened.checkpoints,
         fan_out=fan_out,
         validation=EndpointValidation(opened.subscriptions, webhooks, signing, schedule, clock),
         attempts=attempts,
-        bell=bell,
+        wakeup_queue=wakeup_queue,
     )
-    return _Delivering(bell, directory, fan_out, deliverer, webhooks, policy, secrets)
+    return _Delivering(wakeup_queue, cache, fan_out, deliverer, webhooks, policy, secrets)
 
 
 def _subscriber(
@@ -198,17 +200,23 @@ def _subscriber(
         subscriptions=opened.subscriptions,
         deliveries=opened.deliveries,
         events=opened.store,
-        ledger=opened.ledger,
+        checkpoints=opened.checkpoints,
         authorization=authorization,
         register=register,
         secrets=delivering.secrets,
         policy=delivering.policy,
-        directory=delivering.directory,
+        cache=delivering.cache,
         fan_out=delivering.fan_out,
         deliverer=delivering.deliverer,
         apps_domain=settings.apps_domain,
         clock=microseconds_now,
     )
+
+
+def _followers(opened: _Opened, waiting: WaitingReaders, delivering: _Delivering) -> list[Follower[Any]]:
+    """In the embedded store one row serves every stream of its event: nothing is projected."""
+    projections = [] if opened.projected is None else [Projection(opened.projected, waiting)]
+    return [*projections, delivering.fan_out]
 
 
 def _derived(secret: bytes, purpose: bytes) -> bytes:

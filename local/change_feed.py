@@ -41,7 +41,7 @@ async def _tell(function: Function, events: Application) -> None:
             appended.update(resources)
             more.set()
 
-    with events.wakeups.listening(hear):
+    with events.waiting.listening(hear):
         while await more.wait():
             more.clear()
             streams = set(appended)
@@ -54,10 +54,10 @@ async def _tell(function: Function, events: Application) -> None:
 
 async def _look(function: Function, events: Application) -> None:
     every = SWEEP_SECONDS if events.settings.on_cosmos else POLL_SECONDS
-    find = events.ledger.behind
+    find = events.checkpoints.behind
     while True:
         if await _done(partial(_follow, function, find)) and events.settings.on_cosmos:
-            find = events.ledger.owed
+            find = events.checkpoints.catch_up_pending
         await asyncio.sleep(every)
 
 

@@ -126,5 +126,5 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
-        self._events.wakeups.close()
+        self._events.waiting.close()
         self._http.stop(GRACE_SECONDS)

@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from events_core.adapters.neighbours.webhooks import HttpWebhookSender
+from tests.support.delivering import Place, place_on
 from tests.support.service import Service, running
 
 # Deadlines of property tests only measure how busy the machine is.
@@ -41,3 +42,12 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     """The whole service on a new store, with its neighbours."""
     async with running(tmp_path / "data", monkeypatch) as service:
         yield service
+
+
+@pytest.fixture(params=["sqlite", "cosmos"])
+async def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    """The service with what it delivers to, on each store."""
+    async with place_on(request.param, tmp_path, monkeypatch) as place:
+        yield place

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "settings": set(),
     "cloudevent": {"common"},
     "access": {"common"},
-    "feeds": {"common", "cloudevent", "access", "delivery"},
+    "feeds": {"common", "cloudevent", "access"},
     "delivery": {"common", "cloudevent", "access", "feeds"},
     "operations": {"common", "cloudevent", "access", "feeds", "delivery", "settings"},
     "http": {"common", "cloudevent", "access", "feeds", "delivery", "operations", "settings"},

@@ -21,7 +21,7 @@ from events_core.access.xacml_request import (
     resource_of_subscription,
     subject_of,
 )
-from events_core.common.single_flight import Answers
+from events_core.common.single_flight import SingleFlightCache
 
 DECISION_SECONDS = 120
 """How long a decision is kept; the contract allows one to five minutes."""
@@ -55,7 +55,7 @@ class Authorization:
     ) -> None:
         self._decision_point = decision_point
         self._register = register
-        self._decisions: Answers[Question, Decision] = Answers(
+        self._decisions: SingleFlightCache[Question, Decision] = SingleFlightCache(
             clock=clock, ttl_seconds=ttl_seconds, size=size, key=lambda question: question.digest
         )
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-class Turns:
+class CoalescedRuns:
     """Rounds of one piece of work, one at a time; all who ask during a round share the next."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Turns:
         self._begun = 0
         self._done = 0
 
-    async def take(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Return when a round that began after this call is done.
 
         Raises:

@@ -14,7 +14,7 @@ V = TypeVar("V")
 Ask = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
 
 
-class Answers(Generic[K, V]):
+class SingleFlightCache(Generic[K, V]):
     """Keeps answers for `ttl_seconds`, the most recently used `size` of them; failures are never kept.
 
     A question that is being asked is not asked again: whoever comes meanwhile shares the answer, or the failure.

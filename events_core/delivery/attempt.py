@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from events_core.access.authorization import Authorization
 from events_core.common.errors import EventsError
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import GONE, SECOND, Breaker, Delivery, RetrySchedule, jitter
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, Lease, SubscriptionStore, WebhookSender
@@ -75,7 +75,7 @@ class _Ready:
 class Attempts:
     """Makes attempts. `timeout` is how long one may take, and `clock` the time of day, both in microseconds."""
 
-    directory: Directory
+    cache: SubscriptionCache
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
     events: EventStore
@@ -198,14 +198,14 @@ class Attempts:
             _log.warning("An attempt was not recorded: another worker has the delivery")
         if response.attempt.status == GONE:
             await changed(self.subscriptions, subscription.id, lambda current: replace(current, disabled=True))
-            await self.directory.fresh()
+            await self.cache.fresh()
         return await self._pace(turn, subscription)
 
     async def _may_begin(self, turn: Turn, subscription: Subscription) -> bool:
         now = self.clock()
         if turn.lost or now >= turn.ends or not turn.breaker.allows(now):
             return False
-        current = await self.directory.find(subscription.id)
+        current = await self.cache.find(subscription.id)
         return current is not None and current.sends and await self._holds(turn)
 
     async def _holds(self, turn: Turn) -> bool:
@@ -249,4 +249,6 @@ def lease_length(timeout: int) -> int:
 
 def message_id_of(delivery: Delivery) -> str:
     """The delivery's id, in `webhook-id` and in lists: the same in every attempt, and another in a replay."""
-    return f"{delivery.lane.subscription}-{delivery.position}" + (f"r{delivery.lane.job}" if delivery.lane.job else "")
+    return f"{delivery.lane.subscription}-{delivery.position}" + (
+        f"r{delivery.lane.replay}" if delivery.lane.replay else ""
+    )

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from events_core.common.coalesce import Turns
+from events_core.common.coalesce import CoalescedRuns
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
 
@@ -14,7 +14,7 @@ KEPT_SECONDS = 2.0
 """How old what is known may be; a change has to take effect within 5 s everywhere."""
 
 
-class Directory:
+class SubscriptionCache:
     """Every subscription that stands, refreshed by what changed since; who asks at the same time shares a refresh."""
 
     def __init__(self, store: SubscriptionStore, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,7 +23,7 @@ class Directory:
         self._index = SubscriptionIndex()
         self._token: str | None = None
         self._refreshed = -math.inf
-        self._turns = Turns()
+        self._refreshes = CoalescedRuns()
 
     async def fresh(self) -> SubscriptionIndex:
         """The subscriptions, every one of them that was acknowledged before this call.
@@ -31,7 +31,7 @@ class Directory:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        await self._turns.take(self._refresh)
+        await self._refreshes.run(self._refresh)
         return self._index
 
     async def recent(self) -> SubscriptionIndex:
@@ -41,7 +41,7 @@ class Directory:
             EventsError: UNAVAILABLE when the store does not answer.
         """
         if self._clock() - self._refreshed > KEPT_SECONDS:
-            await self._turns.take(self._refresh)
+            await self._refreshes.run(self._refresh)
         return self._index
 
     async def find(self, subscription_id: int) -> Subscription | None:

@@ -48,18 +48,18 @@ class Lane:
     """A line of deliveries that one worker serves at a time: a subscription's live one (`job` 0), or a replay's."""
 
     subscription: int
-    job: int = 0
+    replay: int = 0
 
     def __str__(self) -> str:
-        return f"{self.subscription}r{self.job}" if self.job else str(self.subscription)
+        return f"{self.subscription}r{self.replay}" if self.replay else str(self.subscription)
 
     @classmethod
     def parse(cls, text: str) -> Lane | None:
         """The lane that a text names, as `str` gives it; None when it names none."""
-        subscription, replayed, job = text.partition("r")
-        if not (subscription.isascii() and subscription.isdecimal() and (not replayed or job.isdecimal())):
+        subscription, replayed, replay = text.partition("r")
+        if not (subscription.isascii() and subscription.isdecimal() and (not replayed or replay.isdecimal())):
             return None
-        return cls(int(subscription), int(job or 0))
+        return cls(int(subscription), int(replay or 0))
 
 
 @dataclass(frozen=True, slots=True)

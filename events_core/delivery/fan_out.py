@@ -17,11 +17,11 @@ from events_core.access.identity import caller_of_consumer
 from events_core.access.ports import PartyRegister
 from events_core.access.xacml_request import action_on
 from events_core.common.errors import EventsError
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane, microseconds_now
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
-from events_core.delivery.wakeup_queue import Bell
+from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.feeds.ports import StoredEvent
 from events_core.feeds.stream import Stream
 
@@ -54,22 +54,24 @@ class FanOut:
 
     def __init__(
         self,
-        directory: Directory,
+        cache: SubscriptionCache,
         deliveries: DeliveryStore,
         authorization: Authorization,
         register: PartyRegister,
-        bell: Bell,
+        wakeup_queue: WakeupQueue,
         *,
         key: bytes,
         clock: Callable[[], int] = microseconds_now,
     ) -> None:
-        self._directory = directory
+        self._cache = cache
         self._deliveries = deliveries
         self._authorization = authorization
         self._register = register
-        self._bell = bell
+        self._wakeup_queue = wakeup_queue
         self._key = key
         self._clock = clock
+
+    name = "deliveries"
 
     async def wants(self, stream: Stream) -> bool:
         """Whether any subscription that was acknowledged before this call asks for events of a stream.
@@ -77,36 +79,40 @@ class FanOut:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        return (await self._directory.fresh()).any_of(stream.key)
+        return (await self._cache.fresh()).any_of(stream.key)
 
-    async def pages(self, events: Sequence[StoredEvent]) -> dict[Stream, list[Delivery]]:
-        """The deliveries of events of one stream, by position, for each subscription that is to get any.
+    async def targets(self, events: Sequence[StoredEvent]) -> dict[str, dict[int, Delivery]]:
+        """The deliveries of events of one stream, by subscription and position.
 
         The decision point is asked once for all of them; while it or Register does not answer they have no decision.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        index = await self._directory.fresh()
+        index = await self._cache.fresh()
         wanted = [event for event in events if event.json is not None and index.any_of(event.resource)]
         names = await self._main_units(index, wanted)
         found = [match for event in wanted for match in _matches(index, event, names)]
-        pages: dict[Stream, list[Delivery]] = {}
-        for each in await self._decided(found, job=0):
-            pages.setdefault(Stream.of_subscription(each.lane.subscription), []).append(each)
-        return pages
+        targets: dict[str, dict[int, Delivery]] = {}
+        for delivery in await self._decided(found, replay=0):
+            targets.setdefault(str(delivery.lane), {})[delivery.position] = delivery
+        return targets
+
+    async def put(self, target: str, items: Sequence[Delivery]) -> None:  # noqa: ARG002 - they name their lane
+        """Record deliveries of one subscription."""
+        await self.record(items)
 
     async def record(self, deliveries: Sequence[Delivery]) -> None:
-        """Store deliveries of one subscription, by position, and tell who delivers.
+        """Store deliveries of one lane, by position, and enqueue the lane.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
         """
         await self._deliveries.record(deliveries, self._clock())
-        self._bell.ring(each.lane for each in deliveries if each.state.open)
+        self._wakeup_queue.put(each.lane for each in deliveries if each.state.open)
 
     async def deliveries_to(
-        self, subscription: Subscription, events: Sequence[StoredEvent], job: int = 0
+        self, subscription: Subscription, events: Sequence[StoredEvent], replay: int = 0
     ) -> list[Delivery]:
         """The deliveries of events of its stream to one subscription, wherever it starts.
 
@@ -116,7 +122,9 @@ class FanOut:
         index = SubscriptionIndex([replace(subscription, start=0)])
         wanted = [event for event in events if event.json is not None]
         names = await self._main_units(index, wanted)
-        return await self._decided([match for event in wanted for match in _matches(index, event, names)], job=job)
+        return await self._decided(
+            [match for event in wanted for match in _matches(index, event, names)], replay=replay
+        )
 
     async def still_matches(self, subscription: Subscription, event: StoredEvent) -> bool:
         """Whether an event matches of which that was unsure.
@@ -142,12 +150,12 @@ class FanOut:
             _log.warning("Sub-units are matched later: Register does not answer")
             return None
 
-    async def _decided(self, found: Sequence[_Match], *, job: int) -> list[Delivery]:
+    async def _decided(self, found: Sequence[_Match], *, replay: int) -> list[Delivery]:
         now = self._clock()
         sure = [each for each in found if not each.unsure]
         permitted = await self._permitted(sure)
         by_match = dict(zip(map(id, sure), permitted, strict=True))
-        return [self._delivery(each, job, now, by_match.get(id(each))) for each in found]
+        return [self._delivery(each, replay, now, by_match.get(id(each))) for each in found]
 
     async def _permitted(self, found: Sequence[_Match]) -> Sequence[bool | None]:
         asked = [asked_for(each.subscription, each.event) for each in found]
@@ -158,10 +166,10 @@ class FanOut:
             _log.warning("%d deliveries are decided later: the decision point does not answer", len(found))
             return [None] * len(found)
 
-    def _delivery(self, match: _Match, job: int, now: int, permit: bool | None) -> Delivery:  # noqa: FBT001
+    def _delivery(self, match: _Match, replay: int, now: int, permit: bool | None) -> Delivery:  # noqa: FBT001
         event = match.event
         made = Delivery(
-            lane=Lane(match.subscription.id, job),
+            lane=Lane(match.subscription.id, replay),
             stream=Stream.of_resource(event.resource),
             position=event.position,
             event_id=event.id,

@@ -59,7 +59,7 @@ async def _bounds(subscriber: Subscriber, subscription: Subscription, wanted: Wa
     stream = subscription.filter.stream
     if wanted.delivery is not None:
         lane, position = wanted.delivery
-        known = await subscriber.deliveries.page(subscription.id, (position, lane.job - 1), 1)
+        known = await subscriber.deliveries.page(subscription.id, (position, lane.replay - 1), 1)
         if lane.subscription != subscription.id or not known or (known[0].lane, known[0].position) != wanted.delivery:
             raise errors.not_found("There is no such delivery.")
         return position - 1, position

@@ -10,7 +10,7 @@ from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, caller_of_consumer
 from events_core.access.ports import PartyRegister
 from events_core.common import errors
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import SECOND, Delivery, Lane, State
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
@@ -20,7 +20,7 @@ from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscr
 from events_core.delivery.validate import changed
 from events_core.delivery.webhook import new_secret
 from events_core.delivery.worker import Deliverer
-from events_core.feeds.ports import EventStore, StreamLedger
+from events_core.feeds.ports import CheckpointStore, EventStore
 
 BOTH_SECRETS_FOR = 24 * 3_600 * SECOND
 LOOKED_BACK_AT_ONCE = 200
@@ -43,12 +43,12 @@ class Subscriber:
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
     events: EventStore
-    ledger: StreamLedger
+    checkpoints: CheckpointStore
     authorization: Authorization
     register: PartyRegister
     secrets: SecretBox
     policy: EndpointPolicy
-    directory: Directory
+    cache: SubscriptionCache
     fan_out: FanOut
     deliverer: Deliverer
     apps_domain: str | None
@@ -207,7 +207,7 @@ class Subscriber:
         stream, at = subscription.filter.stream, subscription.start
         end = await self.events.head(stream)
         while at < end:
-            rows = await self.ledger.read_after(stream, at, LOOKED_BACK_AT_ONCE)
+            rows = await self.checkpoints.read_after(stream, at, LOOKED_BACK_AT_ONCE)
             if not rows:
                 return
             at = rows[-1].position
@@ -235,7 +235,7 @@ class Subscriber:
 
     async def _wake(self, subscription_id: int) -> None:
         """Have its lanes served as it now stands, by this process at once and by any other should this one stop."""
-        await self.directory.fresh()
+        await self.cache.fresh()
         for lane in await self.deliveries.wake_all(subscription_id, self.clock()):
             self.deliverer.serve_soon(lane)
 

@@ -14,14 +14,14 @@ from dataclasses import replace
 
 from events_core.common.errors import EventsError
 from events_core.delivery.attempt import PAUSE, Attempts, Turn, lease_length
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import SECOND, Lane
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.subscription import Subscription, canonical_origin
 from events_core.delivery.validate import EndpointValidation
-from events_core.delivery.wakeup_queue import Bell
-from events_core.feeds.ports import StreamLedger
+from events_core.delivery.wakeup_queue import WakeupQueue
+from events_core.feeds.ports import CheckpointStore
 
 TURN = 20 * SECOND
 """How long a worker begins attempts on one lane before the others have their turn."""
@@ -43,23 +43,23 @@ class Deliverer:
     def __init__(
         self,
         *,
-        directory: Directory,
+        cache: SubscriptionCache,
         subscriptions: SubscriptionStore,
         deliveries: DeliveryStore,
-        ledger: StreamLedger,
+        checkpoints: CheckpointStore,
         fan_out: FanOut,
         validation: EndpointValidation,
         attempts: Attempts,
-        bell: Bell,
+        wakeup_queue: WakeupQueue,
     ) -> None:
-        self._directory = directory
+        self._cache = cache
         self._subscriptions = subscriptions
         self._deliveries = deliveries
-        self._ledger = ledger
+        self._checkpoints = checkpoints
         self._fan_out = fan_out
         self._validation = validation
         self._attempts = attempts
-        self._bell = bell
+        self._wakeup_queue = wakeup_queue
         self._clock: Callable[[], int] = attempts.clock
         self._served: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,7 +89,7 @@ class Deliverer:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        self._bell.ring(await self._deliveries.due(self._clock(), limit))
+        self._wakeup_queue.put(await self._deliveries.due(self._clock(), limit))
 
     async def close(self) -> None:
         """Stop what was begun without anybody waiting for it."""
@@ -129,14 +129,14 @@ class Deliverer:
             if is_due := current is None or current.version != turn.asleep:
                 await self._deliveries.wake(lane, now)
         if is_due:
-            self._bell.ring([lane])
+            self._wakeup_queue.put([lane])
             return None
         return turn.soonest
 
     async def _serve(self, turn: Turn) -> bool:
         """Serve the lane as long as there is something to do; False when the lane is gone."""
         lane = turn.lease.lane
-        subscription = await self._directory.find(lane.subscription)
+        subscription = await self._cache.find(lane.subscription)
         while True:
             if subscription is None or subscription.deleted:
                 subscription = await self._subscriptions.get(lane.subscription)
@@ -144,7 +144,7 @@ class Deliverer:
                     await self._deliveries.drop(turn.lease)
                     return False
             if await self._serve_known(turn, subscription):
-                subscription = await self._directory.find(lane.subscription)
+                subscription = await self._cache.find(lane.subscription)
                 continue
             if turn.lost or self._clock() >= turn.ends:
                 return True
@@ -156,7 +156,7 @@ class Deliverer:
     async def _rest(self, turn: Turn, subscription: Subscription) -> bool:
         """Nothing is to be done on the lane now: say until when, as the store knows the subscription."""
         now, lane = self._clock(), turn.lease.lane
-        tried_next = subscription.validation.next_try if lane.job == 0 else None
+        tried_next = subscription.validation.next_try if lane.replay == 0 else None
         if tried_next is not None:
             await self._deliveries.wake(lane, tried_next)
             turn.put_off(tried_next)
@@ -178,7 +178,7 @@ class Deliverer:
                 turn.wait(now, now + SECOND)
                 return False
             tried_next = subscription.validation.next_try
-            if turn.lease.lane.job == 0 and tried_next is not None and tried_next <= now:
+            if turn.lease.lane.replay == 0 and tried_next is not None and tried_next <= now:
                 return await self._validate(subscription)
             if not subscription.sends or not turn.breaker.allows(now):
                 return False
@@ -195,18 +195,18 @@ class Deliverer:
         if current is not None and current.validation == subscription.validation:
             validated = await self._validation.validate(current)
             if validated is not None and validated.sends:
-                self._bell.ring(await self._deliveries.wake_all(subscription.id, self._clock()))
-        await self._directory.fresh()
+                self._wakeup_queue.put(await self._deliveries.wake_all(subscription.id, self._clock()))
+        await self._cache.fresh()
         return True
 
     async def _replay(self, turn: Turn, subscription: Subscription) -> bool:
         """Make the next deliveries of a replay; False when it has no more, or the lane is no replay's."""
-        replay = await self._deliveries.replay(turn.lease.lane) if turn.lease.lane.job else None
+        replay = await self._deliveries.replay(turn.lease.lane) if turn.lease.lane.replay else None
         if replay is None or replay.done:
             return False
-        rows = await self._ledger.read_after(subscription.filter.stream, replay.after, REPLAYED_AT_ONCE)
+        rows = await self._checkpoints.read_after(subscription.filter.stream, replay.after, REPLAYED_AT_ONCE)
         wanted = [row for row in rows if row.position <= replay.until]
-        made = await self._fan_out.deliveries_to(subscription, wanted, replay.lane.job)
+        made = await self._fan_out.deliveries_to(subscription, wanted, replay.lane.replay)
         await self._deliveries.record(made, self._clock())
         is_done = len(wanted) < REPLAYED_AT_ONCE
         after = wanted[-1].position if wanted else replay.until

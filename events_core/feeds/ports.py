@@ -132,15 +132,21 @@ class EventStore(Pingable, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """From the event at `position` on, the events of a stream are held back from `target` until they are replayed.
+class Quarantined:
+    """From `position` on, the events of a stream are held back from a follower's `target` until they are replayed.
 
-    `reason` is for an operator and names neither a person nor what an event says.
+    `reason` is for an operator; it repeats neither a person's number nor an event's content.
     """
 
-    target: Stream
+    follower: str
+    target: str
     position: int
     reason: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Follower and target."""
+        return self.follower, self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +158,12 @@ class Checkpoint:
 
     position: int = 0
     etag: str | None = None
-    owed: bool = False
-    parked: Sequence[Parked] = ()
+    catch_up_pending: bool = False
+    quarantined: Sequence[Quarantined] = ()
 
 
-class StreamLedger(Protocol):
-    """What following up needs of a store: how far each resource stream was followed, and where it is projected to.
+class CheckpointStore(Protocol):
+    """What following up needs of a store: resource streams, and how far each was followed.
 
     Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
     """
@@ -166,7 +172,13 @@ class StreamLedger(Protocol):
         """How far the stream has been followed; `Checkpoint()` when it never was."""
 
     async def advance(
-        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+        self,
+        stream: Stream,
+        checkpoint: Checkpoint,
+        position: int,
+        *,
+        catch_up_pending: bool,
+        quarantined: Sequence[Quarantined],
     ) -> bool:
         """Replace the checkpoint, in one write that gives it a new etag even when nothing else changes.
 
@@ -185,24 +197,7 @@ class StreamLedger(Protocol):
     async def end(self, stream: Stream) -> int:
         """The newest position of a resource stream, 0 when it holds nothing."""
 
-    def projects(self, stream: Stream) -> bool:
-        """Whether any event of a resource stream is projected."""
-
-    def targets(self, event: StoredEvent) -> Sequence[Stream]:
-        """The streams that an event is projected to; none where the event's one row serves them all."""
-
-    async def prepare(self, targets: Sequence[Stream]) -> None:
-        """Learn about streams that are about to be projected to, all at once; nothing depends on it but the cost."""
-
-    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Append events of one resource stream to a subject or org stream, in their order.
-
-        What stands there already stays as it is, so that the same call again, also while another is at work on the
-        same events, changes nothing. A tombstone is appended as a tombstone. Rows are registered at the moment of
-        projection. Any exception but UNAVAILABLE means that these events cannot be stored there.
-        """
-
-    async def owed(self) -> Sequence[Stream]:
+    async def catch_up_pending(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint is marked so."""
 
     async def behind(self) -> Sequence[Stream]:
@@ -215,11 +210,29 @@ class StreamLedger(Protocol):
         followed shows in these.
         """
 
-    async def parked(self) -> Sequence[Stream]:
+    async def quarantined(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""
 
     async def restored(self) -> int:
         """Let no cursor of before verify, and no checkpoint be beyond its stream; how many were.
 
         For a store that was restored, while nobody else uses it. Again, it changes as much again.
+        """
+
+
+class ProjectedStreams(Protocol):
+    """Where a store that keeps streams apart projects app events to.
+
+    Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
+    """
+
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """Learn about streams that are about to be projected to, all at once; nothing depends on it but the cost."""
+
+    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
+        """Append events of one resource stream to a subject or org stream, in their order.
+
+        What stands there already stays as it is, so that the same call again, also while another is at work on the
+        same events, changes nothing. A tombstone is appended as a tombstone. Rows are registered at the moment of
+        projection. Any exception but UNAVAILABLE means that these events cannot be stored there.
         """

@@ -17,7 +17,7 @@ from events_core.common import errors
 from events_core.common.errors import EventsError, FieldError
 from events_core.feeds.ports import Appended, EventStore
 from events_core.feeds.stream import CursorCodec, Stream, projections_of
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 
 ADMIN_SCOPE = "altinn:events.publish.admin"
 PUBLISH_SCOPE = "altinn:events.publish"
@@ -34,7 +34,7 @@ class Publisher:
 
     store: EventStore
     authorization: Authorization
-    wakeups: Wakeups
+    waiting: WaitingReaders
     apps_domain: str | None = None
     cursors: CursorCodec | None = None
 
@@ -197,7 +197,7 @@ async def _authorize(publisher: Publisher, caller: Caller, events: Sequence[Clou
 async def _store(publisher: Publisher, events: Sequence[CloudEvent]) -> list[Published]:
     _refuse_cursors(publisher, events)
     outcomes = await publisher.store.append(events)
-    publisher.wakeups.wake(stream for event in events for stream in streams_of(event))
+    publisher.waiting.wake(stream for event in events for stream in streams_of(event))
     return [Published(event, outcome) for event, outcome in zip(events, outcomes, strict=True)]
 
 

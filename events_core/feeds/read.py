@@ -11,7 +11,7 @@ from itertools import accumulate, compress
 
 from events_core.feeds.ports import Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Cursor, Filters
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 SCAN_ROWS = 10_000
@@ -137,7 +137,7 @@ def _continued(request: ReadRequest, chunk: Chunk, page: _Page) -> ReadRequest:
 
 
 async def read_or_wait(
-    store: EventStore, wakeups: Wakeups, request: ReadRequest, permitted: Permitted | None, seconds: float
+    store: EventStore, waiting: WaitingReaders, request: ReadRequest, permitted: Permitted | None, seconds: float
 ) -> tuple[FeedPage, bool]:
     """Read a page; when nothing readable is there, wait up to `seconds` for an event that the reader may read.
 
@@ -147,11 +147,11 @@ async def read_or_wait(
         EventsError: UNAVAILABLE when the store or the decision point does not answer.
     """
     page = await read_feed(store, request, permitted)
-    if page.events or seconds <= 0 or wakeups.full:
+    if page.events or seconds <= 0 or waiting.full:
         return page, bool(page.events)
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds), wakeups.watching(request.stream) as watch:
-            while not page.events and not wakeups.closed:
+        async with asyncio.timeout(seconds), waiting.watching(request.stream) as watch:
+            while not page.events and not waiting.closed:
                 changed = watch.changed
                 page = await read_feed(store, replace(request, cursor=page.end, event_id=None), permitted)
                 if not page.events and page.caught_up:

@@ -11,18 +11,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from events_core.access.names import app_of
 
-MARK_BYTES = 8
-_CURSOR = struct.Struct(f">BQ{MARK_BYTES}s")
+PROOF_BYTES = 8
+_CURSOR = struct.Struct(f">BQ{PROOF_BYTES}s")
 _CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the seal, and what is sealed, in base64
 _BEFORE, _AFTER = 0x12, 0x11  # version 1 in the high half, the side of the row in the low half
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One ordered log, by its name: `resource:urn:…`, `subject:/party/…` (app events only) or `org:ttd`.
-
-    `subscription:7` names what a subscription is to get, where following up treats it like the others.
-    """
+    """One ordered log, by its name: `resource:urn:…`, `subject:/party/…` (app events only) or `org:ttd`."""
 
     name: str
 
@@ -41,14 +38,9 @@ class Stream:
         """The stream of the app events of all apps of an org."""
         return cls(f"org:{org}")
 
-    @classmethod
-    def of_subscription(cls, subscription_id: int) -> Stream:
-        """The deliveries of a subscription."""
-        return cls(f"subscription:{subscription_id}")
-
     @property
     def kind(self) -> str:
-        """`resource`, `subject`, `org` or `subscription`."""
+        """`resource`, `subject` or `org`."""
         return self.name.partition(":")[0]
 
     @property
@@ -74,7 +66,7 @@ class Cursor:
     """
 
     position: int
-    mark: bytes
+    proof: bytes
     before: bool = False
 
 
@@ -91,7 +83,7 @@ class CursorCodec:
     def encode(self, cursor: Cursor, stream: Stream) -> str:
         """The cursor as text that is safe in a URL."""
         side = _BEFORE if cursor.before else _AFTER
-        plain = _CURSOR.pack(side, cursor.position, cursor.mark)
+        plain = _CURSOR.pack(side, cursor.position, cursor.proof)
         return base64.urlsafe_b64encode(self._cipher.encrypt(plain, [stream.name.encode()])).rstrip(b"=").decode()
 
     @staticmethod
@@ -105,13 +97,13 @@ class CursorCodec:
             return None
         try:
             sealed = base64.b64decode(text, b"-_", validate=True)
-            side, position, mark = _CURSOR.unpack(self._cipher.decrypt(sealed, [stream.name.encode()]))
+            side, position, proof = _CURSOR.unpack(self._cipher.decrypt(sealed, [stream.name.encode()]))
         except (ValueError, InvalidTag, struct.error):
             return None
-        return Cursor(position, mark, before=side == _BEFORE)
+        return Cursor(position, proof, before=side == _BEFORE)
 
 
-START = Cursor(0, bytes(MARK_BYTES))
+START = Cursor(0, bytes(PROOF_BYTES))
 """Before the first row of any stream."""
 
 

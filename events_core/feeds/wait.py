@@ -27,7 +27,7 @@ class _Watch:
         self.changed = asyncio.Event()
 
 
-class Wakeups:
+class WaitingReaders:
     """Lets at most `max_waiters` requests of this process wait for streams to grow, holding no thread."""
 
     def __init__(self, store: EventStore, max_waiters: int) -> None:

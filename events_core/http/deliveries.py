@@ -79,7 +79,7 @@ def _after(asked: Parameters, subscription_id: int) -> tuple[int, int]:
     if found is None or found[0].subscription != subscription_id:
         raise bad_parameter("after", "The 'after' parameter must be the id of a delivery of this subscription.")
     lane, position = found
-    return position, lane.job
+    return position, lane.replay
 
 
 def _wanted(document: dict[str, Any], application: Application, stream: Stream) -> replay.Wanted:

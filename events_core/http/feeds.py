@@ -184,7 +184,7 @@ async def answer(request: Request, application: Application, feed: Feed) -> func
     negotiated(request.header("accept"))
     wanted = _read_request(application, feed)
     seconds = 0 if _takes_others_place(application, feed) else _seconds(request, wanted)
-    page, met = await read_or_wait(application.store, application.wakeups, wanted, feed.permitted, seconds)
+    page, met = await read_or_wait(application.store, application.waiting, wanted, feed.permitted, seconds)
     if feed.shown:
         page = replace(page, events=[feed.shown(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}
@@ -193,7 +193,7 @@ async def answer(request: Request, application: Application, feed: Feed) -> func
 
 def _takes_others_place(application: Application, feed: Feed) -> bool:
     """Whether who has not logged in would wait where only half of the places are left, which are for callers."""
-    return not feed.caller.consumer and application.wakeups.half_full
+    return not feed.caller.consumer and application.waiting.half_full
 
 
 def _seconds(request: Request, wanted: ReadRequest) -> int:

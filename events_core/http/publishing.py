@@ -40,7 +40,7 @@ def _location(request: Request, application: Application, published: Published) 
     assert app is not None  # an app's event has its app's resource
     place = published.outcome.cursor
     before = application.cursors.encode(
-        Cursor(place.position, place.mark, before=True), Stream.of_resource(app.resource)
+        Cursor(place.position, place.proof, before=True), Stream.of_resource(app.resource)
     )
     return f"{request.base_url}{app_feed_path(app)}?{urlencode({'after': before, 'size': 1})}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from events_core.access.authorization import Authorization
 from events_core.access.names import AppId
@@ -12,16 +12,18 @@ from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
-from events_core.delivery.wakeup_queue import Bell
+from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.worker import Deliverer
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import EventStore, StreamLedger
+from events_core.feeds.ports import CheckpointStore, EventStore
 from events_core.feeds.publish import Publisher
 from events_core.feeds.stream import CursorCodec
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from events_core.operations.gauges import Gauges
 from events_core.operations.measure import Measure
-from events_core.settings import Settings
+
+if TYPE_CHECKING:
+    from events_core.settings import Settings  # pydantic is not loaded before the first request
 
 
 class Connections(Protocol):
@@ -42,10 +44,10 @@ class Application:
     tokens: TokenVerifier
     authorization: Authorization
     cursors: CursorCodec
-    wakeups: Wakeups
+    waiting: WaitingReaders
     publisher: Publisher
     anonymous_apps: tuple[AppId, ...]
-    ledger: StreamLedger
+    checkpoints: CheckpointStore
     follow_up: FollowUp
     subscriber: Subscriber
     deliveries: DeliveryStore
@@ -53,12 +55,12 @@ class Application:
     tracer: Tracer
     measure: Measure
     report: Callable[[Gauges], None]
-    bell: Bell
+    wakeup_queue: WakeupQueue
     connections: Sequence[Connections]
 
     async def close(self) -> None:
         """Answer waiting readers, stop deliveries, then release connections, threads and files."""
-        self.wakeups.close()
+        self.waiting.close()
         await self.deliverer.close()
         for connections in self.connections:
             await connections.close()

@@ -39,19 +39,19 @@ class Background:
         """
         application = await self.application()
         await application.follow_up.follow_all(streams_of(documents), FEED_ROUND_SECONDS)
-        return application.bell.rung()
+        return application.wakeup_queue.drain()
 
     async def sweep(self) -> list[str]:
         """Follow the streams whose checkpoint says that more is known to follow."""
         application = await self.application()
         await application.follow_up.sweep()
-        return application.bell.rung()
+        return application.wakeup_queue.drain()
 
     async def compare(self) -> list[str]:
         """Catch up on streams whose notification was missed."""
         application = await self.application()
         await application.follow_up.compare()
-        return application.bell.rung()
+        return application.wakeup_queue.drain()
 
     async def deliver(self, message: str) -> list[str]:
         """Serve the lane that a message names; ignore a message that names none.
@@ -66,13 +66,13 @@ class Background:
         except EventsError as error:
             _log.warning("A lane has to wait: %s", error.detail)
             return []
-        return application.bell.rung()
+        return application.wakeup_queue.drain()
 
     async def sweep_deliveries(self) -> list[str]:
         """Find lanes that are due and whose wake-up was lost."""
         application = await self.application()
         await application.deliverer.sweep()
-        return application.bell.rung()
+        return application.wakeup_queue.drain()
 
     async def measure(self) -> None:
         """Report what alerts read."""

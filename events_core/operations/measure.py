@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from events_core.common.errors import StreamHoleError
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import SECOND
 from events_core.delivery.ports import DeliveryStore, Overdue
 from events_core.delivery.subscription import Subscription
-from events_core.feeds.ports import Checkpoint, StreamLedger
+from events_core.feeds.ports import Checkpoint, CheckpointStore
 from events_core.feeds.stream import Stream
 from events_core.operations.gauges import Gauges
 
@@ -32,9 +32,9 @@ class _Waiting:
 class Measure:
     """Measures the service; `clock` gives microseconds since the epoch."""
 
-    ledger: StreamLedger
+    checkpoints: CheckpointStore
     deliveries: DeliveryStore
-    directory: Directory
+    cache: SubscriptionCache
     clock: Callable[[], int]
 
     async def __call__(self) -> Gauges:
@@ -61,24 +61,29 @@ class Measure:
 
     async def _waiting(self) -> list[_Waiting]:
         places = asyncio.Semaphore(_AT_ONCE)
-        suspects = await self.ledger.suspects(STREAMS_LOOKED_AT)
+        suspects = await self.checkpoints.suspects(STREAMS_LOOKED_AT)
         return await asyncio.gather(*(self._after(stream, seen, places) for stream, seen in suspects))
 
     async def _after(self, stream: Stream, seen: Checkpoint, places: asyncio.Semaphore) -> _Waiting:
         async with places:
             try:
-                rows = await self.ledger.read_after(stream, seen.position, 1)
+                rows = await self.checkpoints.read_after(stream, seen.position, 1)
             except StreamHoleError:
                 return _Waiting(hole=True)
         return _Waiting(rows[0].registered if rows else None)
 
     async def _parked(self) -> int:
-        return sum([len((await self.ledger.checkpoint(each)).parked) for each in await self.ledger.parked()])
+        return sum(
+            [
+                len((await self.checkpoints.checkpoint(each)).quarantined)
+                for each in await self.checkpoints.quarantined()
+            ]
+        )
 
     async def _undelivered(self) -> list[int]:
         """Since when attempts are due that nothing but ourselves keeps from being made."""
         overdue = await self.deliveries.overdue(self.clock())
-        subscriptions = await self.directory.recent()
+        subscriptions = await self.cache.recent()
         return [each.since for each in overdue if _is_ours(each, subscriptions.get(each.lane.subscription))]
 
 

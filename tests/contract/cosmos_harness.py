@@ -104,11 +104,11 @@ class FollowedStore:
 
     async def _follow(self, events: Sequence[CloudEvent]) -> None:
         """Project what was not yet, in the order of the events: across resources the service promises none."""
-        ledger = self.cosmos.ledger
+        store = self.cosmos.checkpoints
         order = {(each.resource, each.source, each.id): n for n, each in reversed(list(enumerate(events)))}
         async with self._harness.following:
             resources = [Stream.of_resource(each) for each in dict.fromkeys(event.resource for event in events)]
-            checkpoints = [await ledger.checkpoint(stream) for stream in resources]
+            checkpoints = [await store.checkpoint(stream) for stream in resources]
             news = [await self._news(s, c.position) for s, c in zip(resources, checkpoints, strict=True)]
             rows = sorted(
                 (row for some in news for row in some),
@@ -117,11 +117,11 @@ class FollowedStore:
             await self._project(rows)
             for stream, checkpoint, some in zip(resources, checkpoints, news, strict=True):
                 if some:
-                    await ledger.advance(stream, checkpoint, some[-1].position, owed=False, parked=[])
+                    await store.advance(stream, checkpoint, some[-1].position, catch_up_pending=False, quarantined=[])
 
     async def _news(self, stream: Stream, position: int) -> list[StoredEvent]:
         news: list[StoredEvent] = []
-        while some := await self.cosmos.ledger.read_after(stream, news[-1].position if news else position, ROWS):
+        while some := await self.cosmos.checkpoints.read_after(stream, news[-1].position if news else position, ROWS):
             news += some
         return news
 
@@ -135,7 +135,7 @@ class FollowedStore:
             for stream in streams:
                 targets.setdefault(stream, []).append(row)
         for target, some in targets.items():
-            await self.cosmos.ledger.project(target, some)
+            await self.cosmos.projection.project(target, some)
 
 
 class LaggingStore(FollowedStore):

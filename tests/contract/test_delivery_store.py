@@ -238,7 +238,7 @@ async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
     await store.record([delivery(5, Lane(2))], NOW)
     seen: list[tuple[int, int]] = []
     while page := await store.page(1, seen[-1] if seen else (0, 0), 4):
-        seen += [(each.position, each.lane.job) for each in page]
+        seen += [(each.position, each.lane.replay) for each in page]
     assert seen == sorted([*((n, 0) for n in range(1, 11)), (3, 1), (8, 1)])
     lease = await leased(store)
     await store.save(replace((await ready(store, lease))[6], state=State.DEAD, next_attempt=None, settled=NOW))

@@ -196,7 +196,7 @@ class Model(RuleBasedStateMachine):
         elsewhere = [row.cursor for row in self.rows if not row.may_stand_in(stream)]
         places = [START, *elsewhere, *self.gone.get(stream, [])[-3:], *own.values()]
         place = data.draw(st.none() | st.sampled_from(places))
-        cursor = Cursor(place.position, place.mark, data.draw(st.booleans())) if place else None
+        cursor = Cursor(place.position, place.proof, data.draw(st.booleans())) if place else None
         first, last = (None if n is None else self.began + n * SECOND for n in bounds)
         request = ReadRequest(stream, cursor, event_id, first, last, filters, limit, scan)
         rows = [row for row in self.runner.run(walk(self.store, request)) if not self._is_left(row, stream)]
@@ -234,10 +234,10 @@ class Model(RuleBasedStateMachine):
     @staticmethod
     def _after_start(rows: list[Kept], request: ReadRequest) -> list[Kept]:
         cursor = request.cursor
-        if cursor is not None and (cursor.position, cursor.mark) == (START.position, START.mark):
+        if cursor is not None and (cursor.position, cursor.proof) == (START.position, START.proof):
             return rows
         for n, row in enumerate(rows):
-            if cursor is not None and (row.cursor.position, row.cursor.mark) == (cursor.position, cursor.mark):
+            if cursor is not None and (row.cursor.position, row.cursor.proof) == (cursor.position, cursor.proof):
                 return rows[n if cursor.before else n + 1 :]
         by_id = [n for n, row in enumerate(rows) if row.event.id == request.event_id]
         return rows[by_id[0] + 1 :] if by_id else rows

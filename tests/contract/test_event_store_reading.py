@@ -86,7 +86,7 @@ async def test_a_cursor_that_does_not_verify_leaves_it_to_the_id(
     store: EventStore, abc: list[Cursor], filters: Filters
 ) -> None:
     """A forged place is not believed, and the id is looked up."""
-    for forged in (replace(abc[1], mark=b"forged!!"), replace(abc[1], position=2**64 - 1), replace(abc[1], mark=b"")):
+    for forged in (replace(abc[1], proof=b"forged!!"), replace(abc[1], position=2**64 - 1), replace(abc[1], proof=b"")):
         request = ReadRequest(RESOURCE, cursor=forged, filters=filters)
         assert await _ids(store, request) == ["a", "b", "c"]
         assert await _ids(store, replace(request, event_id="a")) == ["b", "c"]

@@ -9,13 +9,13 @@ from dataclasses import replace
 import pytest
 
 from events_core.common import errors
-from events_core.common.coalesce import Turns
+from events_core.common.coalesce import CoalescedRuns
 from events_core.common.errors import EventsError
-from events_core.delivery.cache import Directory
+from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Lane
 from events_core.delivery.ports import Changes
 from events_core.delivery.subscription import Subscription
-from events_core.delivery.wakeup_queue import Bell
+from events_core.delivery.wakeup_queue import WakeupQueue
 from tests.contract.event_store import APP
 from tests.support.deliveries import subscription
 
@@ -46,7 +46,7 @@ class Directories:
 
     def __init__(self) -> None:
         self.now, self.store = 0.0, Subscriptions()
-        self.directory = Directory(self.store, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.cache = SubscriptionCache(self.store, clock=lambda: self.now)  # type: ignore[arg-type]
 
     def put(self, *some: Subscription) -> None:
         """Change subscriptions."""
@@ -63,32 +63,32 @@ async def test_what_is_asked_for_afresh_is_what_stands(place: Directories) -> No
     """However soon after the last time."""
     for number in (1, 2):
         place.put(subscription(id=number, endpoint=f"https://x.example/{number}"))
-        assert len(await place.directory.fresh()) == number
+        assert len(await place.cache.fresh()) == number
 
 
 async def test_what_is_known_serves_for_two_seconds(place: Directories) -> None:
     """And is refreshed then, with deletions."""
     place.put(subscription(id=1))
-    assert (await place.directory.recent()).any_of(APP)
+    assert (await place.cache.recent()).any_of(APP)
     place.put(replace(subscription(id=1), deleted=True))
     place.now = 2.0
-    assert (await place.directory.recent()).any_of(APP)
+    assert (await place.cache.recent()).any_of(APP)
     place.now = 2.1
-    assert not (await place.directory.recent()).any_of(APP)
+    assert not (await place.cache.recent()).any_of(APP)
     assert place.store.asked == 2
 
 
 async def test_one_that_is_newer_is_found_all_the_same(place: Directories) -> None:
     """Whoever was just told of it need not wait."""
-    await place.directory.recent()
+    await place.cache.recent()
     place.put(subscription(id=1))
-    assert await place.directory.find(1) is not None
-    assert await place.directory.find(2) is None
+    assert await place.cache.find(1) is not None
+    assert await place.cache.find(2) is None
 
 
 async def test_many_who_ask_at_once_share_a_refresh(place: Directories) -> None:
     """One that began after the last of them asked."""
-    await asyncio.gather(*(place.directory.fresh() for _ in range(10)))
+    await asyncio.gather(*(place.cache.fresh() for _ in range(10)))
     assert place.store.asked <= 2
 
 
@@ -97,23 +97,23 @@ async def test_a_store_that_is_down_is_an_error_and_no_old_news(place: Directori
     place.store.down = True
     place.put(subscription(id=1))
     with pytest.raises(EventsError):
-        await place.directory.recent()
+        await place.cache.recent()
     place.store.down = False
-    assert (await place.directory.recent()).any_of(APP)
+    assert (await place.cache.recent()).any_of(APP)
 
 
 async def test_who_asks_during_a_round_waits_for_the_next() -> None:
     """So it has seen whatever was there when it asked; rounds never overlap."""
-    turns, gate, seen, there = Turns(), asyncio.Event(), [], 1
+    turns, gate, seen, there = CoalescedRuns(), asyncio.Event(), [], 1
 
     async def work() -> None:
         seen.append(there)
         await gate.wait()
 
-    first = asyncio.create_task(turns.take(work))
+    first = asyncio.create_task(turns.run(work))
     await asyncio.sleep(0)
     there = 2
-    others = [asyncio.create_task(turns.take(work)) for _ in range(3)]
+    others = [asyncio.create_task(turns.run(work)) for _ in range(3)]
     await asyncio.sleep(0)
     assert (seen, turns.wanted) == ([1], 4)
     gate.set()
@@ -123,8 +123,8 @@ async def test_who_asks_during_a_round_waits_for_the_next() -> None:
 
 def test_a_bell_tells_of_each_lane_once() -> None:
     """In the order in which they were rung for."""
-    bell = Bell()
+    wakeup_queue = WakeupQueue()
     lanes: Sequence[Lane] = [Lane(2), Lane(1), Lane(2), Lane(1, 3)]
-    bell.ring(lanes)
-    assert bell.rung() == ["2", "1", "1r3"]
-    assert bell.rung() == []
+    wakeup_queue.put(lanes)
+    assert wakeup_queue.drain() == ["2", "1", "1r3"]
+    assert wakeup_queue.drain() == []

@@ -64,7 +64,7 @@ def with_faults(place: Place, chance: Callable[[], bool]) -> None:
 async def followed(place: Place, some: list[CloudEvent]) -> None:
     """Publish, and follow up until that succeeds, as the change feed's retries and the sweeps do."""
     await place.events.store.append(some)
-    while await place.events.ledger.behind():
+    while await place.events.checkpoints.behind():
         await place.events.follow_up.compare()
 
 

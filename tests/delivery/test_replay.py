@@ -44,7 +44,7 @@ async def test_a_replay_ends_where_it_is_told_to(place: Place) -> None:
     subscription = await place.subscribe()
     await place.publish(event("a"))
     place.clock.add(60)
-    rows = await place.events.ledger.read_after(subscription.filter.stream, 0, 10)
+    rows = await place.events.checkpoints.read_after(subscription.filter.stream, 0, 10)
     await place.publish(event("b"))
     await place.deliver()
     place.receiver.received.clear()

@@ -266,5 +266,5 @@ async def test_where_nobody_subscribes_following_up_asks_nobody(place: Place) ->
     """Neither the decision point nor Register."""
     await place.publish(*events(3))
     assert (place.pdp.requests, place.register.requests) == ([], [])
-    seen = await place.events.ledger.checkpoint(Stream.of_resource(APP))
+    seen = await place.events.checkpoints.checkpoint(Stream.of_resource(APP))
     assert seen.position > 0

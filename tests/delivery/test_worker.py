@@ -205,7 +205,7 @@ async def test_a_subscription_that_changes_while_it_is_served_is_silent(place: P
                 await other.delete(owner, subscription.id)
             else:
                 await other.pause(owner, subscription.id, paused=True)
-            place.events.subscriber.directory._refreshed = -math.inf  # as two seconds later
+            place.events.subscriber.cache._refreshed = -math.inf  # as two seconds later
         return web.Response()
 
     place.receiver.answer = answer

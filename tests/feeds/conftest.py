@@ -9,41 +9,31 @@ import pytest
 
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.wait import Wakeups
-from tests.support.checkpoints import MemoryLedger, SteppedLedger
-from tests.support.delivering import Place, place_on
+from events_core.feeds.wait import WaitingReaders
+from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, projecting
 
 
 @pytest.fixture
-def ledger() -> MemoryLedger:
+def checkpoints() -> MemoryCheckpoints:
     """An empty ledger."""
-    return MemoryLedger()
+    return MemoryCheckpoints()
 
 
 @pytest.fixture
-def stepped(ledger: MemoryLedger) -> SteppedLedger:
+def stepped(checkpoints: MemoryCheckpoints) -> SteppedCheckpoints:
     """The same ledger with its steps to hold up or break."""
-    return SteppedLedger(ledger)
+    return SteppedCheckpoints(checkpoints)
 
 
 @pytest.fixture
-async def wakeups(tmp_path: Path) -> AsyncIterator[Wakeups]:
+async def waiting(tmp_path: Path) -> AsyncIterator[WaitingReaders]:
     """The waiting readers of this process."""
     store = SqliteEventStore(tmp_path / "events.db")
-    yield Wakeups(store, 4)
+    yield WaitingReaders(store, 4)
     await store.close()
 
 
 @pytest.fixture
-def following(stepped: SteppedLedger, wakeups: Wakeups) -> FollowUp:
+def following(stepped: SteppedCheckpoints, waiting: WaitingReaders) -> FollowUp:
     """The use case, which does not pause between tries."""
-    return FollowUp(stepped, wakeups, pauses=(0, 0))
-
-
-@pytest.fixture(params=["sqlite", "cosmos"])
-async def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
-    """The service with what it delivers to, on each store."""
-    async with place_on(request.param, tmp_path, monkeypatch) as place:
-        yield place
+    return projecting(stepped, waiting, pauses=(0, 0))

@@ -13,9 +13,9 @@ from events_core.common.errors import EventsError, Problem
 from events_core.feeds import follow_up
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, event, events, ids
-from tests.support.checkpoints import MemoryLedger, SteppedLedger, counting, failing, held
+from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, counting, failing, held, projecting
 from tests.support.clock import Clock
 
 APPS, OTHERS = Stream.of_resource(APP), Stream.of_resource(OTHER_APP)
@@ -25,59 +25,63 @@ SUBJECT, ORG = Stream.of_subject(PARTY), Stream.of_org("ttd")
 # -- What goes where --------------------------------------------------------------------------------------------------
 
 
-async def test_the_event_of_an_app_reaches_its_subject_and_its_org(ledger: MemoryLedger, following: FollowUp) -> None:
+async def test_the_event_of_an_app_reaches_its_subject_and_its_org(
+    checkpoints: MemoryCheckpoints, following: FollowUp
+) -> None:
     """In the order in which they were published."""
     some = events(5)
-    await ledger.append(some)
+    await checkpoints.append(some)
     await following.follow(APPS)
-    assert await held(ledger, SUBJECT) == await held(ledger, ORG) == ids(some)
+    assert await held(checkpoints, SUBJECT) == await held(checkpoints, ORG) == ids(some)
 
 
-async def test_events_of_other_resources_are_projected_nowhere(ledger: MemoryLedger, following: FollowUp) -> None:
+async def test_events_of_other_resources_are_projected_nowhere(
+    checkpoints: MemoryCheckpoints, following: FollowUp
+) -> None:
     """Party feeds and org feeds hold the events of apps."""
-    await ledger.append(events(2, resource=ANY))
+    await checkpoints.append(events(2, resource=ANY))
     await following.follow(Stream.of_resource(ANY))
-    assert await held(ledger, SUBJECT) == []
-    assert (await ledger.checkpoint(Stream.of_resource(ANY))).position == 2
+    assert await held(checkpoints, SUBJECT) == []
+    assert (await checkpoints.checkpoint(Stream.of_resource(ANY))).position == 2
 
 
-async def test_an_event_without_subject_reaches_its_org(ledger: MemoryLedger, following: FollowUp) -> None:
+async def test_an_event_without_subject_reaches_its_org(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
     """And passes."""
-    await ledger.append([event("a", subject=None), event("b")])
+    await checkpoints.append([event("a", subject=None), event("b")])
     await following.follow(APPS)
-    assert await held(ledger, ORG) == ["a", "b"]
-    assert await held(ledger, SUBJECT) == ["b"]
+    assert await held(checkpoints, ORG) == ["a", "b"]
+    assert await held(checkpoints, SUBJECT) == ["b"]
 
 
 async def test_an_event_erased_before_it_was_followed_keeps_its_place_only(
-    ledger: MemoryLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, following: FollowUp
 ) -> None:
     """Its text goes nowhere."""
     some = events(2)
-    await ledger.append(some)
-    await ledger.erase(some[0])
+    await checkpoints.append(some)
+    await checkpoints.erase(some[0])
     await following.follow(APPS)
-    assert [row.json for row in await ledger.rows(SUBJECT)] == [None, some[1].json]
+    assert [row.json for row in await checkpoints.rows(SUBJECT)] == [None, some[1].json]
 
 
 async def test_a_long_stream_is_followed_to_its_end(
-    ledger: MemoryLedger, following: FollowUp, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page."""
     monkeypatch.setattr(follow_up, "PAGE", 3)
     some = events(10)
-    await ledger.append(some)
+    await checkpoints.append(some)
     await following.follow(APPS)
-    assert await held(ledger, SUBJECT) == ids(some)
-    assert (await ledger.checkpoint(APPS)).position == 10
+    assert await held(checkpoints, SUBJECT) == ids(some)
+    assert (await checkpoints.checkpoint(APPS)).position == 10
 
 
 async def test_readers_of_the_projected_streams_are_woken(
-    ledger: MemoryLedger, following: FollowUp, wakeups: Wakeups
+    checkpoints: MemoryCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
     """Those that wait in this process, at once."""
-    await ledger.append([event()])
-    async with wakeups.watching(SUBJECT) as subject, wakeups.watching(ORG) as org:
+    await checkpoints.append([event()])
+    async with waiting.watching(SUBJECT) as subject, waiting.watching(ORG) as org:
         changed = subject.changed, org.changed
         await following.follow(APPS)
         assert all(flag.is_set() for flag in changed)
@@ -86,26 +90,28 @@ async def test_readers_of_the_projected_streams_are_woken(
 # -- More than once, more than one ------------------------------------------------------------------------------------
 
 
-async def test_following_twice_changes_nothing(ledger: MemoryLedger, following: FollowUp) -> None:
+async def test_following_twice_changes_nothing(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
     """Wake-ups may repeat."""
-    await ledger.append(events(3))
+    await checkpoints.append(events(3))
     await following.follow(APPS)
-    before = [await ledger.rows(stream) for stream in (SUBJECT, ORG)]
+    before = [await checkpoints.rows(stream) for stream in (SUBJECT, ORG)]
     await following.follow(APPS)
-    assert [await ledger.rows(stream) for stream in (SUBJECT, ORG)] == before
+    assert [await checkpoints.rows(stream) for stream in (SUBJECT, ORG)] == before
 
 
-async def test_processes_that_follow_at_once_change_nothing(ledger: MemoryLedger, wakeups: Wakeups) -> None:
+async def test_processes_that_follow_at_once_change_nothing(
+    checkpoints: MemoryCheckpoints, waiting: WaitingReaders
+) -> None:
     """Each event stands once, in its order."""
     some = [each for _ in range(30) for each in (event(), event(subject="/party/1"))]
-    await ledger.append(some)
-    await asyncio.gather(*(FollowUp(ledger, wakeups).follow(APPS) for _ in range(4)))
-    assert await held(ledger, ORG) == ids(some)
-    assert await held(ledger, SUBJECT) == ids(some)[::2]
+    await checkpoints.append(some)
+    await asyncio.gather(*(projecting(checkpoints, waiting).follow(APPS) for _ in range(4)))
+    assert await held(checkpoints, ORG) == ids(some)
+    assert await held(checkpoints, SUBJECT) == ids(some)[::2]
 
 
 async def test_wake_ups_during_a_round_share_one_more(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """A stream is followed by one task of the process, and nobody who asked is left out."""
     asked: list[asyncio.Task[None]] = []
@@ -114,19 +120,19 @@ async def test_wake_ups_during_a_round_share_one_more(
     async def ask_again(name: str, _: tuple[Any, ...]) -> None:
         calls[name] += 1
         if name == "read_after" and not asked:
-            await ledger.append([event("late")])
+            await checkpoints.append([event("late")])
             asked.extend(asyncio.create_task(following.follow(APPS)) for _ in range(5))
             await asyncio.sleep(0)
 
     stepped.after = ask_again
     await following.follow(APPS)
     await asyncio.gather(*asked)
-    assert await held(ledger, SUBJECT) == ["late"]
+    assert await held(checkpoints, SUBJECT) == ["late"]
     assert calls["read_after"] == 3, "one round that found nothing, and one with a page and the end"
 
 
 async def test_who_gives_up_waiting_leaves_the_others_to_it(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """A cancelled round is taken over by the next in line."""
     reading, forever = asyncio.Event(), asyncio.Event()
@@ -136,7 +142,7 @@ async def test_who_gives_up_waiting_leaves_the_others_to_it(
             reading.set()
             await forever.wait()
 
-    await ledger.append([event("a")])
+    await checkpoints.append([event("a")])
     stepped.before = hold_up
     first = asyncio.create_task(following.follow(APPS))
     await reading.wait()
@@ -144,11 +150,11 @@ async def test_who_gives_up_waiting_leaves_the_others_to_it(
     await asyncio.sleep(0)
     first.cancel()
     await second
-    assert await held(ledger, SUBJECT) == ["a"]
+    assert await held(checkpoints, SUBJECT) == ["a"]
 
 
 async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to 32 at once."""
     monkeypatch.setattr(follow_up, "PAGE", 80)
@@ -167,7 +173,7 @@ async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
             busy[arguments[0]] -= 1
 
     stepped.before, stepped.after = enter, leave
-    await ledger.append([event(subject=f"/party/{n % 40}") for n in range(160)])
+    await checkpoints.append([event(subject=f"/party/{n % 40}") for n in range(160)])
     await following.follow(APPS)
     assert max(most) == 32
 
@@ -175,7 +181,7 @@ async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
 # -- What is owed -----------------------------------------------------------------------------------------------------
 
 
-def slowed(stepped: SteppedLedger, wakeups: Wakeups, seconds: float) -> FollowUp:
+def slowed(stepped: SteppedCheckpoints, waiting: WaitingReaders, seconds: float) -> FollowUp:
     """The use case on a ledger that takes so long for each page."""
     clock = Clock()
 
@@ -183,62 +189,70 @@ def slowed(stepped: SteppedLedger, wakeups: Wakeups, seconds: float) -> FollowUp
         clock.now += seconds if name == "read_after" else 0
 
     stepped.before = slow
-    return FollowUp(stepped, wakeups, clock=clock)
+    return projecting(stepped, waiting, clock=clock)
 
 
 async def test_after_half_a_minute_the_rest_is_owed_and_the_sweep_goes_on(
-    ledger: MemoryLedger, stepped: SteppedLedger, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints,
+    stepped: SteppedCheckpoints,
+    waiting: WaitingReaders,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A call does not keep others waiting for longer."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
-    following = slowed(stepped, wakeups, 16)
+    following = slowed(stepped, waiting, 16)
     some = events(7)
-    await ledger.append(some)
+    await checkpoints.append(some)
     await following.follow(APPS)
-    assert await ledger.owed() == [APPS]
-    assert (await ledger.checkpoint(APPS)).position == 4
+    assert await checkpoints.catch_up_pending() == [APPS]
+    assert (await checkpoints.checkpoint(APPS)).position == 4
     await following.sweep()
     await following.sweep()
-    assert await held(ledger, SUBJECT) == ids(some)
-    assert await ledger.owed() == []
+    assert await held(checkpoints, SUBJECT) == ids(some)
+    assert await checkpoints.catch_up_pending() == []
 
 
 async def test_the_change_feed_is_not_kept_waiting_by_one_stream(
-    ledger: MemoryLedger, stepped: SteppedLedger, wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints,
+    stepped: SteppedCheckpoints,
+    waiting: WaitingReaders,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After five seconds the rest is owed: until the call returns, the feed tells of no other stream."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
-    following = slowed(stepped, wakeups, 3)
+    following = slowed(stepped, waiting, 3)
     some = events(15)
-    await ledger.append(some)
+    await checkpoints.append(some)
     await following.follow_all([APPS], follow_up.FEED_ROUND_SECONDS)
-    assert (await ledger.checkpoint(APPS)).position == 4
-    assert await ledger.owed() == [APPS]
+    assert (await checkpoints.checkpoint(APPS)).position == 4
+    assert await checkpoints.catch_up_pending() == [APPS]
     await following.sweep()
-    assert await held(ledger, SUBJECT) == ids(some)
+    assert await held(checkpoints, SUBJECT) == ids(some)
 
 
 async def test_the_sweep_follows_nothing_that_is_not_owed(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """It runs every ten seconds and costs one question."""
     calls: Counter[str] = Counter()
-    await ledger.append([event()])
+    await checkpoints.append([event()])
     stepped.before = counting(calls)
     await following.sweep()
-    assert calls == {"owed": 1}
+    assert calls == {"catch_up_pending": 1}
 
 
-async def test_the_comparison_finds_what_nobody_was_woken_for(ledger: MemoryLedger, following: FollowUp) -> None:
+async def test_the_comparison_finds_what_nobody_was_woken_for(
+    checkpoints: MemoryCheckpoints, following: FollowUp
+) -> None:
     """From the very first event of a stream on."""
-    await ledger.append([event("a"), event("b", resource=OTHER_APP)])
+    await checkpoints.append([event("a"), event("b", resource=OTHER_APP)])
     await following.compare()
-    assert await held(ledger, ORG) == ["a", "b"]
-    assert await ledger.behind() == []
+    assert await held(checkpoints, ORG) == ["a", "b"]
+    assert await checkpoints.behind() == []
 
 
 async def test_a_stream_that_cannot_be_followed_is_owed_and_the_others_are_followed(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """Whoever woke us may forget it then."""
 
@@ -247,43 +261,43 @@ async def test_a_stream_that_cannot_be_followed_is_owed_and_the_others_are_follo
             raise errors.unavailable("The store does not answer.")
 
     stepped.before = broken
-    await ledger.append([event("a"), event("b", resource=OTHER_APP)])
+    await checkpoints.append([event("a"), event("b", resource=OTHER_APP)])
     await following.follow_all([APPS, OTHERS, APPS])
-    assert await ledger.owed() == [APPS]
-    assert await held(ledger, ORG) == ["b"]
+    assert await checkpoints.catch_up_pending() == [APPS]
+    assert await held(checkpoints, ORG) == ["b"]
 
 
 @pytest.mark.parametrize("method", ["checkpoint", "advance"])
 async def test_a_stream_that_can_be_neither_followed_nor_marked_is_reported(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, method: str
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, method: str
 ) -> None:
     """So that the trigger is called again."""
     stepped.before = failing(method)
-    await ledger.append([event()])
+    await checkpoints.append([event()])
     with pytest.raises(EventsError) as caught:
         await following.follow_all([APPS, OTHERS])
     assert caught.value.problem is Problem.UNAVAILABLE
 
 
 async def test_a_bug_in_one_stream_leaves_it_owed(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, caplog: pytest.LogCaptureFixture
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever it is, it holds up no other stream of the change feed."""
     stepped.before = failing("read_after", error=ZeroDivisionError())
-    await ledger.append([event()])
+    await checkpoints.append([event()])
     await following.follow_all([APPS])
-    assert await ledger.owed() == [APPS]
-    assert f"{APPS.name} is owed" in caplog.messages
+    assert await checkpoints.catch_up_pending() == [APPS]
+    assert f"catch-up pending stream={APPS.name}" in caplog.messages
 
 
 async def test_a_crash_leaves_what_was_owed_owed(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark goes when the end is reached, not with the first page."""
     monkeypatch.setattr(follow_up, "PAGE", 1)
     some = events(3)
-    await ledger.append(some)
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 0, owed=True, parked=())
+    await checkpoints.append(some)
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=True, quarantined=())
     pages = iter([None, None])
 
     async def crash_on_the_third_page(name: str, _: tuple[Any, ...]) -> None:
@@ -293,24 +307,24 @@ async def test_a_crash_leaves_what_was_owed_owed(
     stepped.before = crash_on_the_third_page
     with pytest.raises(KeyError):
         await following.follow(APPS)
-    assert await held(ledger, SUBJECT) == ids(some[:2])
-    assert await ledger.owed() == [APPS]
+    assert await held(checkpoints, SUBJECT) == ids(some[:2])
+    assert await checkpoints.catch_up_pending() == [APPS]
 
 
 async def test_what_is_marked_while_a_round_ends_stays_marked(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, wakeups: Wakeups
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
     """A round that saw the end before the newest event does not take away the mark that stands for it."""
-    await ledger.append([event("a")])
+    await checkpoints.append([event("a")])
     await following.follow(APPS)
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 1, owed=True, parked=())
-    broken = SteppedLedger(ledger, before=failing("read_after"))
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 1, catch_up_pending=True, quarantined=())
+    broken = SteppedCheckpoints(checkpoints, before=failing("read_after"))
 
     async def meanwhile(name: str, _: tuple[Any, ...]) -> None:
         if name == "read_after":
-            await ledger.append([event("b")])
-            await FollowUp(broken, wakeups).follow_all([APPS])
+            await checkpoints.append([event("b")])
+            await projecting(broken, waiting).follow_all([APPS])
 
     stepped.after = meanwhile
     await following.follow(APPS)
-    assert await ledger.owed() == [APPS]
+    assert await checkpoints.catch_up_pending() == [APPS]

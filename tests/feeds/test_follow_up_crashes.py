@@ -19,9 +19,9 @@ from events_core.common.errors import EventsError
 from events_core.feeds import follow_up
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.stream import Stream, projections_of
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, OTHER_APP, event
-from tests.support.checkpoints import MemoryLedger, SteppedLedger
+from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, projecting
 
 RESOURCES = (APP, OTHER_APP)
 SUBJECTS = ("/party/1", "/party/2", None)
@@ -141,105 +141,111 @@ async def woken(process: FollowUp, whats: Sequence[str]) -> bool:
     return True
 
 
-async def live(rounds: Sequence[Round], ledger: MemoryLedger, wakeups: Wakeups) -> None:
+async def live(rounds: Sequence[Round], checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
     """Live through the rounds; a process that crashes is started anew."""
     weather = Weather()
 
     def started() -> FollowUp:
-        return FollowUp(SteppedLedger(ledger, weather.before, weather.after), wakeups, pauses=(0, 0))
+        return projecting(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting, pauses=(0, 0))
 
     processes = [started() for _ in range(PROCESSES)]
     for each in rounds:
         weather.change([])
-        await ledger.append(each.published)
+        await checkpoints.append(each.published)
         weather.change(each.faults)
         whats = [[what for number, what in each.woken if number == n] for n in range(PROCESSES)]
         alive = await asyncio.gather(*map(woken, processes, whats))
         processes = [kept if lives else started() for kept, lives in zip(processes, alive, strict=True)]
-        await check_order(ledger)
+        await check_order(checkpoints)
 
 
-async def check_order(ledger: MemoryLedger) -> None:
+async def check_order(checkpoints: MemoryCheckpoints) -> None:
     """At any time: each event at most once, and those of a resource in their order, without one left out."""
-    for target, expected in (await expected_of(ledger)).items():
-        held = await ledger.rows(target)
+    for target, expected in (await expected_of(checkpoints)).items():
+        held = await checkpoints.rows(target)
         assert [row.position for row in held] == [*range(1, len(held) + 1)]
         for resource, published in expected.items():
             there = [row.id for row in held if row.resource == resource]
             assert there == published[: len(there)]
 
 
-async def expected_of(ledger: MemoryLedger) -> dict[Stream, dict[str, list[str]]]:
+async def expected_of(checkpoints: MemoryCheckpoints) -> dict[Stream, dict[str, list[str]]]:
     """What each target is to hold of each resource in the end."""
     expected: dict[Stream, dict[str, list[str]]] = {}
     for stream in STREAMS:
-        for row in await ledger.rows(stream):
+        for row in await checkpoints.rows(stream):
             for target in projections_of(row.resource, row.subject):
                 expected.setdefault(target, {}).setdefault(row.resource, []).append(row.id)
     return expected
 
 
-async def heal(ledger: MemoryLedger, wakeups: Wakeups) -> None:
+async def heal(checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
     """What a day without faults does, and an operator who replays what is parked."""
-    process = FollowUp(ledger, wakeups)
+    process = projecting(checkpoints, waiting)
     await process.compare()
     await process.sweep()
     assert await process.replay() == 0
 
 
-async def end(ledger: MemoryLedger) -> None:
+async def end(checkpoints: MemoryCheckpoints) -> None:
     """Nothing is missing, and nothing is left to do."""
-    assert (await ledger.owed(), await ledger.behind(), await ledger.parked()) == ([], [], [])
-    for target, expected in (await expected_of(ledger)).items():
-        held = await ledger.rows(target)
+    assert (await checkpoints.catch_up_pending(), await checkpoints.behind(), await checkpoints.quarantined()) == (
+        [],
+        [],
+        [],
+    )
+    for target, expected in (await expected_of(checkpoints)).items():
+        held = await checkpoints.rows(target)
         assert len(held) == sum(map(len, expected.values()))
         assert {resource: [row.id for row in held if row.resource == resource] for resource in expected} == expected
 
 
-async def _story(rounds: Sequence[Round], wakeups: Wakeups) -> None:
-    ledger = MemoryLedger()
-    await live(rounds, ledger, wakeups)
-    await heal(ledger, wakeups)
-    await end(ledger)
+async def _story(rounds: Sequence[Round], waiting: WaitingReaders) -> None:
+    checkpoints = MemoryCheckpoints()
+    await live(rounds, checkpoints, waiting)
+    await heal(checkpoints, waiting)
+    await end(checkpoints)
 
 
 @pytest.fixture(scope="module")
-def wakeups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wakeups]:
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WaitingReaders]:
     """Readers, none of which waits."""
     store = SqliteEventStore(tmp_path_factory.mktemp("events") / "events.db")
-    yield Wakeups(store, 0)
+    yield WaitingReaders(store, 0)
     asyncio.run(store.close())
 
 
 @settings(max_examples=150, deadline=None)
 @given(rounds=st.lists(ROUNDS, min_size=1, max_size=5))
-def test_no_gap_no_repeat_nothing_missing_no_inversion(wakeups: Wakeups, rounds: Sequence[Round]) -> None:
+def test_no_gap_no_repeat_nothing_missing_no_inversion(waiting: WaitingReaders, rounds: Sequence[Round]) -> None:
     """Crashes between any two steps, processes at once, wake-ups lost and repeated, refusals, replays at any time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follow_up, "PAGE", 3)
-        asyncio.run(_story(rounds, wakeups))
+        asyncio.run(_story(rounds, waiting))
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
 async def test_a_crash_at_any_call_is_made_good_by_the_next_wake_up(
-    wakeups: Wakeups, monkeypatch: pytest.MonkeyPatch, *, done: bool
+    waiting: WaitingReaders, monkeypatch: pytest.MonkeyPatch, *, done: bool
 ) -> None:
     """However far the round had come."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     published = [event(subject=subject) for subject in ("/party/1", "/party/2", "/party/1", None, "/party/1")]
     crashes = 0
-    while await _made_good(published, wakeups, Fault(crashes, "crash", done)):
+    while await _made_good(published, waiting, Fault(crashes, "crash", done)):
         crashes += 1
     assert crashes > 10
 
 
-async def _made_good(published: Sequence[CloudEvent], wakeups: Wakeups, fault: Fault) -> bool:
+async def _made_good(published: Sequence[CloudEvent], waiting: WaitingReaders, fault: Fault) -> bool:
     """Whether the process crashed, which did no harm."""
-    ledger, weather = MemoryLedger(), Weather()
-    await ledger.append(published)
+    checkpoints, weather = MemoryCheckpoints(), Weather()
+    await checkpoints.append(published)
     weather.change([fault])
-    crashed = not await woken(FollowUp(SteppedLedger(ledger, weather.before, weather.after), wakeups), [APP])
-    await check_order(ledger)
-    await FollowUp(ledger, wakeups).follow(STREAMS[0])
-    await end(ledger)
+    crashed = not await woken(
+        projecting(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting), [APP]
+    )
+    await check_order(checkpoints)
+    await projecting(checkpoints, waiting).follow(STREAMS[0])
+    await end(checkpoints)
     return crashed

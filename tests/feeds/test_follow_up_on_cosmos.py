@@ -15,8 +15,9 @@ from events_core.adapters.cosmos.streams.store import CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
 from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, OTHER_APP, event, everything
 from tests.support.cosmos import CosmosServer, Fault, cosmos_server, ours_only
 from tests.support.following import store_on
@@ -36,7 +37,7 @@ async def server() -> AsyncIterator[CosmosServer]:
 
 def following(store: CosmosEventStore) -> FollowUp:
     """The use case of one process."""
-    return FollowUp(store.ledger, Wakeups(store, 0), pauses=(0, 0))
+    return FollowUp(store.checkpoints, [Projection(store.projection, WaitingReaders(store, 0))], pauses=(0, 0))
 
 
 UNWELL = [
@@ -123,7 +124,7 @@ async def test_a_stream_of_278_events_a_second_over_5000_subjects_is_kept_up_wit
             requests = sum(sum(each.values()) for each in (await slow_server.counts(database)).values())
             assert requests <= part * 1.1
         print(f"\nevents a second of processor time: {', '.join(f'{rate:.0f}' for rate in rates)}")
-        assert (await store.ledger.checkpoint(APPS)).position == 6 * part
+        assert (await store.checkpoints.checkpoint(APPS)).position == 6 * part
         for each in (publisher, store):
             await each.close()
     assert max(rates) > 278

@@ -12,70 +12,78 @@ from events_core.common import errors
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds import follow_up
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import Checkpoint, Parked
+from events_core.feeds.ports import Checkpoint, Quarantined
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, OTHER_APP, PARTY, PERSON, event, events, ids
-from tests.support.checkpoints import MemoryLedger, SteppedLedger, failing, held, nothing, refusing
+from tests.support.checkpoints import (
+    MemoryCheckpoints,
+    SteppedCheckpoints,
+    failing,
+    held,
+    nothing,
+    projecting,
+    refusing,
+)
 
 APPS, OTHERS = Stream.of_resource(APP), Stream.of_resource(OTHER_APP)
 SUBJECT, ORG = Stream.of_subject(PARTY), Stream.of_org("ttd")
 
 
 async def test_a_poison_event_is_parked_and_passed(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """With those that follow it in the same target; everything else goes on."""
     stepped.before = refusing((SUBJECT, "b"))
-    await ledger.append([event("a"), event("b"), event("c"), event("d", subject="/party/1")])
+    await checkpoints.append([event("a"), event("b"), event("c"), event("d", subject="/party/1")])
     await following.follow(APPS)
-    assert await held(ledger, SUBJECT) == ["a"]
-    assert await held(ledger, ORG) == ["a", "b", "c", "d"]
-    assert await held(ledger, Stream.of_subject("/party/1")) == ["d"]
-    seen = await ledger.checkpoint(APPS)
-    assert (seen.position, seen.parked) == (4, (Parked(SUBJECT, 2, "subject: ValueError"),))
+    assert await held(checkpoints, SUBJECT) == ["a"]
+    assert await held(checkpoints, ORG) == ["a", "b", "c", "d"]
+    assert await held(checkpoints, Stream.of_subject("/party/1")) == ["d"]
+    seen = await checkpoints.checkpoint(APPS)
+    assert (seen.position, seen.quarantined) == (4, (Quarantined("projection", SUBJECT.name, 2, "ValueError"),))
 
 
 async def test_later_events_of_a_parked_target_wait_for_the_replay(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """Else they would overtake it."""
     stepped.before = refusing((SUBJECT, "a"), times=3)
-    await ledger.append([event("a")])
+    await checkpoints.append([event("a")])
     await following.follow(APPS)
-    await ledger.append([event("b"), event("other", resource=OTHER_APP)])
+    await checkpoints.append([event("b"), event("other", resource=OTHER_APP)])
     await following.follow_all([APPS, OTHERS])
-    assert await held(ledger, SUBJECT) == ["other"], "order is promised within a resource"
+    assert await held(checkpoints, SUBJECT) == ["other"], "order is promised within a resource"
     assert await following.replay() == 0
-    assert await held(ledger, SUBJECT) == ["other", "a", "b"]
-    assert await ledger.parked() == []
+    assert await held(checkpoints, SUBJECT) == ["other", "a", "b"]
+    assert await checkpoints.quarantined() == []
 
 
-@pytest.mark.parametrize(("failures", "parked"), [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.parametrize(("failures", "quarantined"), [(1, 0), (2, 0), (3, 1)])
 async def test_an_event_is_tried_three_times(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, failures: int, parked: int
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, failures: int, quarantined: int
 ) -> None:
     """What fails for a moment is not parked."""
     stepped.before = refusing((SUBJECT, "a"), times=failures)
-    await ledger.append([event("a")])
+    await checkpoints.append([event("a")])
     await following.follow(APPS)
-    assert len((await ledger.checkpoint(APPS)).parked) == parked
+    assert len((await checkpoints.checkpoint(APPS)).quarantined) == quarantined
 
 
 async def test_a_store_that_does_not_answer_parks_nothing(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """It says nothing about the event; the checkpoint stays."""
     stepped.before = failing("project")
-    await ledger.append(events(3))
+    await checkpoints.append(events(3))
     with pytest.raises(EventsError):
         await following.follow(APPS)
-    seen = await ledger.checkpoint(APPS)
-    assert (seen.position, seen.parked) == (0, ())
+    seen = await checkpoints.checkpoint(APPS)
+    assert (seen.position, seen.quarantined) == (0, ())
 
 
 async def test_a_store_that_stops_answering_ends_the_round_at_once(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """What is on its way to other targets is not waited for."""
     started = asyncio.Event()
@@ -89,74 +97,80 @@ async def test_a_store_that_stops_answering_ends_the_round_at_once(
             raise errors.unavailable("The store does not answer.")
 
     stepped.before = step
-    await ledger.append([event()])
+    await checkpoints.append([event()])
     with pytest.raises(EventsError):
         await following.follow(APPS)
 
 
 async def test_any_other_error_of_the_store_parks(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """Such as an event that is too large for it."""
     stepped.before = failing("project", error=errors.too_large("The event is too large to be stored."))
-    await ledger.append([event(subject=None)])
+    await checkpoints.append([event(subject=None)])
     await following.follow(APPS)
-    assert (await ledger.checkpoint(APPS)).parked == (Parked(ORG, 1, "org: Content too large"),)
+    assert (await checkpoints.checkpoint(APPS)).quarantined == (
+        Quarantined("projection", ORG.name, 1, "Content too large"),
+    )
 
 
 async def test_a_store_that_refuses_everything_is_broken(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the stream stops, and parks no more."""
-    monkeypatch.setattr(follow_up, "MOST_PARKED", 10)
+    monkeypatch.setattr(follow_up, "MOST_QUARANTINED", 10)
     stepped.before = failing("project", error=ValueError())
-    await ledger.append([event(subject=f"/party/{n}") for n in range(10)])
+    await checkpoints.append([event(subject=f"/party/{n}") for n in range(10)])
     with pytest.raises(EventsError) as caught:
         await following.follow(APPS)
     assert caught.value.problem is Problem.UNAVAILABLE
-    assert (await ledger.checkpoint(APPS)).position == 0
+    assert (await checkpoints.checkpoint(APPS)).position == 0
 
 
 async def test_parking_is_told_without_naming_anybody(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, caplog: pytest.LogCaptureFixture
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An alert for the operator, at the level of errors."""
     stepped.before = failing("project", error=ValueError(PERSON))
-    await ledger.append([event(subject=PERSON)])
+    await checkpoints.append([event(subject=PERSON)])
     await following.follow(APPS)
     alerts = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert sorted(alerts) == [
-        f"{APPS.name}: event 1 is parked, org: ValueError",
-        f"{APPS.name}: event 1 is parked, subject: ValueError",
+        f"events parked stream={APPS.name} follower=projection position=1 reason=ValueError",
+        f"events parked stream={APPS.name} follower=projection position=1 reason=ValueError",
     ]
     assert PERSON not in caplog.text
-    assert PERSON not in "".join(parked.reason for parked in (await ledger.checkpoint(APPS)).parked)
+    assert PERSON not in "".join(quarantined.reason for quarantined in (await checkpoints.checkpoint(APPS)).quarantined)
 
 
 async def test_a_replay_that_fails_again_leaves_the_rest_parked(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
     """From the event that fails on, and says for how many targets."""
     stepped.before = refusing((SUBJECT, "a"))
-    await ledger.append([event("a"), event("b"), event("c"), event("d")])
+    await checkpoints.append([event("a"), event("b"), event("c"), event("d")])
     await following.follow(APPS)
     stepped.before = refusing((SUBJECT, "c"))
     assert await following.replay() == 1
-    assert await held(ledger, SUBJECT) == ["a", "b"]
-    assert [parked.position for parked in (await ledger.checkpoint(APPS)).parked] == [3]
+    assert await held(checkpoints, SUBJECT) == ["a", "b"]
+    assert [quarantined.position for quarantined in (await checkpoints.checkpoint(APPS)).quarantined] == [3]
     stepped.before = nothing
     assert await following.replay() == 0
-    assert await held(ledger, SUBJECT) == ["a", "b", "c", "d"]
+    assert await held(checkpoints, SUBJECT) == ["a", "b", "c", "d"]
 
 
 async def test_a_long_replay_goes_page_by_page_and_keeps_what_is_done(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, monkeypatch: pytest.MonkeyPatch
+    checkpoints: MemoryCheckpoints,
+    stepped: SteppedCheckpoints,
+    following: FollowUp,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: WaitingReaders,
 ) -> None:
     """So that one that ends halfway goes on from there."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     some = events(7)
     stepped.before = refusing((SUBJECT, some[0].id))
-    await ledger.append(some)
+    await checkpoints.append(some)
     await following.follow(APPS)
     calls: Counter[str] = Counter()
 
@@ -168,32 +182,32 @@ async def test_a_long_replay_goes_page_by_page_and_keeps_what_is_done(
     stepped.before = fail_on_the_third_page
     with pytest.raises(EventsError):
         await following.replay()
-    assert [parked.position for parked in (await ledger.checkpoint(APPS)).parked] == [5]
-    await FollowUp(ledger, following._wakeups).replay()
-    assert await held(ledger, SUBJECT) == ids(some)
+    assert [quarantined.position for quarantined in (await checkpoints.checkpoint(APPS)).quarantined] == [5]
+    await projecting(checkpoints, waiting).replay()
+    assert await held(checkpoints, SUBJECT) == ids(some)
 
 
 async def test_a_replay_and_a_round_at_once_lose_nothing(
-    ledger: MemoryLedger, stepped: SteppedLedger, following: FollowUp, wakeups: Wakeups
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
     """A round that still holds an event back when the replay ends loses the race for the checkpoint."""
     stepped.before = refusing((SUBJECT, "a"), times=3)
-    await ledger.append([event("a")])
+    await checkpoints.append([event("a")])
     await following.follow(APPS)
-    await ledger.append([event("b")])
+    await checkpoints.append([event("b")])
 
     async def replay(name: str, _: tuple[Any, ...]) -> None:
         if name == "read_after":
             stepped.after = nothing
-            assert await FollowUp(ledger, wakeups).replay() == 0
+            assert await projecting(checkpoints, waiting).replay() == 0
 
     stepped.before, stepped.after = nothing, replay
     await following.follow(APPS)
-    assert await held(ledger, SUBJECT) == ["a", "b"]
-    assert (await ledger.checkpoint(APPS)).parked == ()
+    assert await held(checkpoints, SUBJECT) == ["a", "b"]
+    assert (await checkpoints.checkpoint(APPS)).quarantined == ()
 
 
-async def test_nothing_parked_is_nothing_to_replay(following: FollowUp, ledger: MemoryLedger) -> None:
+async def test_nothing_parked_is_nothing_to_replay(following: FollowUp, checkpoints: MemoryCheckpoints) -> None:
     """And a stream that was never followed has a checkpoint at its start."""
     assert await following.replay() == 0
-    assert await ledger.checkpoint(APPS) == Checkpoint()
+    assert await checkpoints.checkpoint(APPS) == Checkpoint()

@@ -21,7 +21,7 @@ from events_core.cloudevent import read_batch, read_structured
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds.publish import ADMIN_SCOPE, Publisher, app_feed_path, publish, publish_app_event, streams_of
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 from local.host import ROOT
 from tests.support.askers import APP, APP_RESOURCE, OTHER_RESOURCE, USER, app_event, instance_url, other_event
 
@@ -33,7 +33,7 @@ async def publisher(tmp_path: Path) -> AsyncIterator[Publisher]:
     """Publishing on a new store, with the embedded policy and register."""
     store = SqliteEventStore(tmp_path / "events.db")
     policy, register = LocalPolicy(ROOT / "local/policy.json"), LocalRegister(ROOT / "local/register.json")
-    yield Publisher(store, Authorization(policy, register), Wakeups(store, 8))
+    yield Publisher(store, Authorization(policy, register), WaitingReaders(store, 8))
     await store.close()
 
 
@@ -47,7 +47,7 @@ def text(resource: str, **attributes: Any) -> dict[str, Any]:
 async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[str, Any]) -> list[bool]:
     """Publish as an administrator; of each stream, whether who waits for it was woken."""
     async with AsyncExitStack() as stack:
-        watches = [await stack.enter_async_context(publisher.wakeups.watching(stream)) for stream in streams]
+        watches = [await stack.enter_async_context(publisher.waiting.watching(stream)) for stream in streams]
         changes: list[asyncio.Event] = [watch.changed for watch in watches]
         await publish(publisher, ADMIN, read_batch(json.dumps(events).encode()))
         return [change.is_set() for change in changes]
@@ -80,7 +80,7 @@ async def test_a_batch_wakes_the_readers_of_all_its_events(publisher: Publisher)
 async def test_a_refused_publish_wakes_nobody(publisher: Publisher) -> None:
     """What is not stored changes no stream."""
     stream = Stream.of_resource(OTHER_RESOURCE)
-    async with publisher.wakeups.watching(stream) as watch:
+    async with publisher.waiting.watching(stream) as watch:
         changed = watch.changed
         with pytest.raises(EventsError) as refused:
             await publish(publisher, USER, read_batch(json.dumps([text(OTHER_RESOURCE)]).encode()))

@@ -18,7 +18,7 @@ from events_core.feeds import read
 from events_core.feeds.ports import ReadRequest, StoredEvent
 from events_core.feeds.read import FeedPage, read_or_wait
 from events_core.feeds.stream import START, Filters, Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 
 RESOURCE = "urn:altinn:resource:ttd-mail"
 SOURCE = "https://mail.example/box"
@@ -234,7 +234,7 @@ async def test_any_mixture_is_walked_once(store: SqliteEventStore, monkeypatch: 
 async def test_who_wants_to_wait_for_what_is_there_gets_it_at_once(store: SqliteEventStore) -> None:
     """Something to read is the page, and the wish is met."""
     await fill(store, "v1")
-    page, met = await read_or_wait(store, Wakeups(store, 1), ALL, None, 60)
+    page, met = await read_or_wait(store, WaitingReaders(store, 1), ALL, None, 60)
     assert (names(page), met) == (["v1"], True)
 
 
@@ -243,7 +243,7 @@ async def test_who_cannot_or_will_not_wait_gets_the_empty_page(
     store: SqliteEventStore, places: int, seconds: float
 ) -> None:
     """Without a place, or without seconds, the page comes at once and the wish is not met."""
-    page, met = await read_or_wait(store, Wakeups(store, places), ALL, None, seconds)
+    page, met = await read_or_wait(store, WaitingReaders(store, places), ALL, None, seconds)
     assert (page.events, met) == ([], False)
 
 
@@ -256,6 +256,6 @@ async def test_what_is_stored_before_the_wait_begins_is_not_missed(tmp_path: Pat
             return await super().head(stream)
 
     store = Late(tmp_path / "events.db")
-    page, met = await read_or_wait(store, Wakeups(store, 1), ALL, None, 60)
+    page, met = await read_or_wait(store, WaitingReaders(store, 1), ALL, None, 60)
     assert (names(page), met) == (["v1"], True)
     await store.close()

@@ -14,7 +14,7 @@ from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
 from events_core.feeds import wait as module
 from events_core.feeds.stream import Stream
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.wait import WaitingReaders
 
 MAIL, OTHER = Stream.of_resource("urn:altinn:resource:ttd-mail"), Stream.of_resource("urn:altinn:resource:other")
 
@@ -55,34 +55,34 @@ def _event(name: str, stream: Stream = MAIL) -> CloudEvent:
 
 async def test_a_publish_in_this_process_wakes_at_once(store: CountingStore) -> None:
     """Readers of a stream are woken when they are told of it, and no others."""
-    wakeups = Wakeups(store, 2)
-    async with wakeups.watching(MAIL) as mail, wakeups.watching(OTHER) as other:
+    waiting = WaitingReaders(store, 2)
+    async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         mail_changed, other_changed = mail.changed, other.changed
-        wakeups.wake([MAIL])
+        waiting.wake([MAIL])
         assert (mail_changed.is_set(), other_changed.is_set()) == (True, False)
 
 
 async def test_each_change_wakes_anew(store: CountingStore) -> None:
     """After a change the next one is waited for with a flag of its own."""
-    wakeups = Wakeups(store, 1)
-    async with wakeups.watching(MAIL) as watch:
-        wakeups.wake([MAIL])
+    waiting = WaitingReaders(store, 1)
+    async with waiting.watching(MAIL) as watch:
+        waiting.wake([MAIL])
         assert not watch.changed.is_set()
         changed = watch.changed
-        wakeups.wake([MAIL])
+        waiting.wake([MAIL])
         assert changed.is_set()
 
 
 async def test_waking_a_stream_that_nobody_watches_does_nothing(store: CountingStore) -> None:
     """A publish costs nothing while nobody waits."""
-    Wakeups(store, 1).wake([MAIL, OTHER])
+    WaitingReaders(store, 1).wake([MAIL, OTHER])
     assert store.heads == 0
 
 
 async def test_a_publish_of_another_process_wakes_by_the_poll(store: CountingStore, tmp_path: Path) -> None:
     """What another process stores is seen by the head poll, about every half second."""
     elsewhere = SqliteEventStore(tmp_path / "events.db")
-    async with Wakeups(store, 1).watching(MAIL) as watch:
+    async with WaitingReaders(store, 1).watching(MAIL) as watch:
         changed, begun = watch.changed, time.perf_counter()
         await elsewhere.append([_event("e1")])
         async with asyncio.timeout(10):
@@ -97,7 +97,7 @@ async def test_the_poll_wakes_once_for_each_change(
     """A head that stands still wakes nobody."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     await store.append([_event("e1")])
-    async with Wakeups(store, 1).watching(MAIL) as watch:
+    async with WaitingReaders(store, 1).watching(MAIL) as watch:
         changed = watch.changed
         await store.until_asked(5)
         assert not changed.is_set()
@@ -106,17 +106,17 @@ async def test_the_poll_wakes_once_for_each_change(
 async def test_all_readers_of_a_stream_share_one_poll(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many wait, the head is asked for once on entering and then once each interval."""
     monkeypatch.setattr(module, "POLL_SECONDS", 3600)
-    wakeups = Wakeups(store, 3)
-    async with wakeups.watching(MAIL) as first, wakeups.watching(MAIL) as second, wakeups.watching(MAIL) as third:
+    waiting = WaitingReaders(store, 3)
+    async with waiting.watching(MAIL) as first, waiting.watching(MAIL) as second, waiting.watching(MAIL) as third:
         assert first is second is third
         assert store.heads == 1
 
 
 async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
     """While nobody waits nothing is polled."""
-    wakeups = Wakeups(store, 2)
-    async with wakeups.watching(MAIL) as watch:
-        async with wakeups.watching(MAIL):
+    waiting = WaitingReaders(store, 2)
+    async with waiting.watching(MAIL) as watch:
+        async with waiting.watching(MAIL):
             pass
         assert watch.poll is not None
         assert not watch.poll.done()
@@ -126,32 +126,32 @@ async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
 
 async def test_no_more_than_the_allowed_number_waits(store: CountingStore) -> None:
     """Each reader takes a place, of whatever stream, and gives it back."""
-    wakeups = Wakeups(store, 2)
-    async with wakeups.watching(MAIL):
-        assert not wakeups.full
-        async with wakeups.watching(OTHER):
-            assert wakeups.full
-        assert not wakeups.full
+    waiting = WaitingReaders(store, 2)
+    async with waiting.watching(MAIL):
+        assert not waiting.full
+        async with waiting.watching(OTHER):
+            assert waiting.full
+        assert not waiting.full
 
 
 async def test_a_reader_that_is_cancelled_gives_its_place_back(store: CountingStore) -> None:
     """A client that leaves, or runs out of time, takes no place with it."""
-    wakeups = Wakeups(store, 1)
+    waiting = WaitingReaders(store, 1)
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01), wakeups.watching(MAIL) as watch:
+        async with asyncio.timeout(0.01), waiting.watching(MAIL) as watch:
             await watch.changed.wait()
-    assert not wakeups.full
+    assert not waiting.full
 
 
 async def test_a_store_that_does_not_answer_gives_the_place_back(tmp_path: Path) -> None:
     """Who cannot begin to wait is told so, and holds no place."""
     closed = SqliteEventStore(tmp_path / "events.db")
     await closed.close()
-    wakeups = Wakeups(closed, 1)
+    waiting = WaitingReaders(closed, 1)
     with pytest.raises(EventsError, match="503"):
-        async with wakeups.watching(MAIL):
+        async with waiting.watching(MAIL):
             pass
-    assert not wakeups.full
+    assert not waiting.full
 
 
 async def test_the_poll_outlives_a_store_that_fails(
@@ -159,7 +159,7 @@ async def test_the_poll_outlives_a_store_that_fails(
 ) -> None:
     """A poll that fails is tried again, and finds what came meanwhile."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
-    async with Wakeups(store, 1).watching(MAIL) as watch:
+    async with WaitingReaders(store, 1).watching(MAIL) as watch:
         changed = watch.changed
         store._closed = True
         await store.until_asked(2)
@@ -171,19 +171,19 @@ async def test_the_poll_outlives_a_store_that_fails(
 
 async def test_closing_wakes_everybody_and_lets_nobody_wait(store: CountingStore) -> None:
     """When the process stops those who wait are woken, and there is no place any more."""
-    wakeups = Wakeups(store, 5)
-    async with wakeups.watching(MAIL) as mail, wakeups.watching(OTHER) as other:
+    waiting = WaitingReaders(store, 5)
+    async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         flags = [mail.changed, other.changed]
-        wakeups.close()
+        waiting.close()
         assert [flag.is_set() for flag in flags] == [True, True]
-    assert wakeups.full
+    assert waiting.full
 
 
 async def test_a_listener_hears_of_every_stream_that_is_woken(store: CountingStore) -> None:
     """Also when nobody waits for it, until it listens no longer."""
-    wakeups = Wakeups(store, 0)
+    waiting = WaitingReaders(store, 0)
     heard: list[set[Stream]] = []
-    with wakeups.listening(heard.append):
-        wakeups.wake([MAIL, OTHER])
-    wakeups.wake([MAIL])
+    with waiting.listening(heard.append):
+        waiting.wake([MAIL, OTHER])
+    waiting.wake([MAIL])
     assert heard == [{MAIL, OTHER}]

@@ -53,9 +53,9 @@ async def test_the_documents_of_the_container_name_the_streams_to_follow() -> No
     async with cosmos_server() as server, server.database() as database:
         async with store_on(server, database) as store:
             await store.append([event(resource=resource, subject=PERSON) for resource in (APP, OTHER_APP, long, APP)])
-            rows = await store.ledger.read_after(APPS, 0, 10)
+            rows = await store.checkpoints.read_after(APPS, 0, 10)
             for target in (SUBJECT, Stream.of_subject(PERSON), Stream.of_org("ttd")):
-                await store.ledger.project(target, rows)
+                await store.projection.project(target, rows)
         async with server.client() as client:
             documents = await _all_of(client, database)
     assert len(documents) == 4 + 3 * 2
@@ -105,9 +105,9 @@ async def test_the_nightly_comparison_finds_what_was_missed(events: Application)
 
 async def test_the_sweep_follows_what_is_owed(events: Application) -> None:
     """And nothing else."""
-    ledger = events.ledger
+    checkpoints = events.checkpoints
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 0, owed=True, parked=())
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=True, quarantined=())
     await FUNCTIONS["sweep"](TICK)
     assert ids(await everything(events.store, SUBJECT)) == ["a"]
 

@@ -60,9 +60,9 @@ async def cosmos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Cosmos
             await publish(service, "first")
             store = (await app.current()).store
             assert isinstance(store, CosmosEventStore)
-            store._appender._places = replace(store._appender._places, deadline_seconds=DEADLINE)
+            store._appender._context = replace(store._appender._context, deadline_seconds=DEADLINE)
             for writer in store._appender._writers.values():
-                writer._places = store._appender._places
+                writer._context = store._appender._context
             monkeypatch.setattr("events_core.adapters.cosmos.client.REQUEST_SECONDS", DEADLINE)
             try:
                 yield service

@@ -216,7 +216,7 @@ async def test_waiting_readers_are_answered_when_the_service_stops(service: Serv
     """A reader that waits is answered as things are when the process stops."""
     reader = waiting(service, service.org())
     await until_waiting()
-    (await app.current()).wakeups.close()
+    (await app.current()).waiting.close()
     answer = await reader
     assert (answer.status, answer.json()) == (200, [])
 

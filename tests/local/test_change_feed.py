@@ -36,7 +36,7 @@ async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 async def until_there(events: Application, count: int) -> list[str]:
     """The ids in the subject's stream, once there are so many."""
-    async with asyncio.timeout(20), events.wakeups.watching(SUBJECT) as watch:
+    async with asyncio.timeout(20), events.waiting.watching(SUBJECT) as watch:
         while True:
             changed = watch.changed
             rows = await everything(events.store, SUBJECT)
@@ -50,7 +50,7 @@ async def test_what_this_process_publishes_is_followed_up(events: Application) -
     async with background(FOLLOW_UP):
         for name in ("a", "b"):
             await events.store.append([event(name)])
-            events.wakeups.wake([APPS, SUBJECT])
+            events.waiting.wake([APPS, SUBJECT])
             await until_there(events, 1)
         assert await until_there(events, 2) == ["a", "b"]
 
@@ -65,15 +65,17 @@ async def test_what_was_published_before_is_followed_up_at_the_start(events: App
 async def test_what_is_owed_is_swept(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every few seconds."""
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
-    ledger = events.ledger
+    checkpoints = events.checkpoints
     await events.store.append([event("a")])
     async with background(FOLLOW_UP):
         await until_there(events, 1)
         await events.store.append([event("b")])
-        owed = False
-        while not owed:
-            seen = await ledger.checkpoint(APPS)
-            owed = await ledger.advance(APPS, seen, seen.position, owed=True, parked=())
+        catch_up_pending = False
+        while not catch_up_pending:
+            seen = await checkpoints.checkpoint(APPS)
+            catch_up_pending = await checkpoints.advance(
+                APPS, seen, seen.position, catch_up_pending=True, quarantined=()
+            )
         assert await until_there(events, 2) == ["a", "b"]
 
 
@@ -95,9 +97,9 @@ async def test_a_call_that_fails_is_made_again(
         third.set()
 
     async with background([Function("follow_up", FOLLOW_UP[0].trigger, fails_twice)]):
-        while not events.wakeups._listeners:  # noqa: ASYNC110 - nobody tells when it listens
+        while not events.waiting._listeners:  # noqa: ASYNC110 - nobody tells when it listens
             await asyncio.sleep(0)
-        events.wakeups.wake([APPS, Stream.of_resource(ANY), SUBJECT])
+        events.waiting.wake([APPS, Stream.of_resource(ANY), SUBJECT])
         await asyncio.wait_for(third.wait(), 5)
     assert calls == [sorted([APP, ANY])] * 3
     assert {"following up has to wait: The store does not answer.", "following up failed"} <= {*caplog.messages}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events_core.feeds.ports import Parked, ReadRequest, StreamLedger
+from events_core.feeds.ports import CheckpointStore, Quarantined, ReadRequest
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
 from local import maintenance
@@ -28,20 +28,22 @@ async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         yield events
 
 
-def ledger_of(events: Application) -> StreamLedger:
+def ledger_of(events: Application) -> CheckpointStore:
     """What the application follows up with."""
-    return events.ledger
+    return events.checkpoints
 
 
 async def test_what_is_parked_is_brought_to_its_stream(events: Application) -> None:
     """From the first event that was held back on."""
     await events.store.append([event(name) for name in ("a", "b", "c")])
-    ledger = ledger_of(events)
-    parked = [Parked(SUBJECT, 2, "subject: ValueError")]
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 3, owed=False, parked=parked)
+    checkpoints = ledger_of(events)
+    quarantined = [Quarantined("projection", SUBJECT.name, 2, "ValueError")]
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), 3, catch_up_pending=False, quarantined=quarantined
+    )
     assert await maintenance.done(maintenance._replay) == 0
     assert ids(await everything(events.store, SUBJECT)) == ["b", "c"]
-    assert await ledger.parked() == []
+    assert await checkpoints.quarantined() == []
 
 
 async def test_a_store_that_does_not_answer_is_one_line(events: Application) -> None:
@@ -78,11 +80,17 @@ def test_a_bad_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 async def test_a_restored_database_is_gone_on_from(events: Application) -> None:
     """Checkpoints that are beyond their streams are set back, so that what comes is followed up; and once only."""
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
-    ledger = ledger_of(events)
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 7, owed=False, parked=[Parked(SUBJECT, 5, "lost")])
+    checkpoints = ledger_of(events)
+    await checkpoints.advance(
+        APPS,
+        await checkpoints.checkpoint(APPS),
+        7,
+        catch_up_pending=False,
+        quarantined=[Quarantined("projection", SUBJECT.name, 5, "lost")],
+    )
     assert await events.follow_up.restored() == 1
-    checkpoint = await ledger.checkpoint(APPS)
-    assert (checkpoint.position, checkpoint.owed, list(checkpoint.parked)) == (1, True, [])
+    checkpoint = await checkpoints.checkpoint(APPS)
+    assert (checkpoint.position, checkpoint.catch_up_pending, list(checkpoint.quarantined)) == (1, True, [])
     assert await events.follow_up.restored() == 0
     await events.store.append([event("c")])
     await events.follow_up.sweep()
@@ -92,11 +100,11 @@ async def test_a_restored_database_is_gone_on_from(events: Application) -> None:
 async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(events: Application) -> None:
     """Not to its beginning: what was followed up long ago would come again."""
     await events.store.append([event(f"{n}") for n in range(40)])
-    ledger = ledger_of(events)
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 700, owed=False, parked=[])
+    checkpoints = ledger_of(events)
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 700, catch_up_pending=False, quarantined=[])
     events.store._heads._known.clear()  # type: ignore[attr-defined] # as a process that has just begun
     assert await events.follow_up.restored() == 1
-    assert (await ledger.checkpoint(APPS)).position == 40
+    assert (await checkpoints.checkpoint(APPS)).position == 40
 
 
 async def test_cursors_from_before_a_restore_are_unknown() -> None:
@@ -105,7 +113,7 @@ async def test_cursors_from_before_a_restore_are_unknown() -> None:
         async with store_on(server, database) as store:
             await store.append([event("a"), event("b")])
             cursor = (await store.read(ReadRequest(APPS, limit=1))).end
-            await store.ledger.restored()
+            await store.checkpoints.restored()
         async with store_on(server, database) as store:
             assert ids((await store.read(ReadRequest(APPS, cursor))).rows) == ["a", "b"]
 

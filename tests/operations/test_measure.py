@@ -13,10 +13,10 @@ from azure.functions.timer import TimerRequest
 
 import function_app
 from events_core import app
-from events_core.adapters.cosmos.streams.checkpoints import CosmosLedger
+from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
 from events_core.common.errors import EventsError
 from events_core.delivery.delivery import State
-from events_core.feeds.ports import Parked
+from events_core.feeds.ports import Quarantined
 from events_core.feeds.stream import Stream
 from events_core.operations.gauges import Gauges
 from local.host import functions_of
@@ -72,7 +72,7 @@ async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> 
     await subscriptions.change(replace(paused, paused=True))
     place.receiver.answer = lambda _: web.Response(status=500)
     await place.subscribe(path="/never-validated")
-    await place.events.measure.directory.fresh()
+    await place.events.measure.cache.fresh()
     await place.publish(*events(2))
     place.clock.add(100)
     assert (await place.events.measure()).oldest_undelivered_seconds == 0
@@ -104,9 +104,9 @@ async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -
 async def test_what_is_held_back_is_counted(place: Place) -> None:
     """Each stream and subscription that is."""
     await place.publish(event())
-    ledger = place.events.ledger
-    held = [Parked(Stream(f"subject:/party/{n}"), 1, "subject: ValueError") for n in (1, 2)]
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 1, owed=False, parked=held)
+    checkpoints = place.events.checkpoints
+    held = [Quarantined("projection", f"subject:/party/{n}", 1, "ValueError") for n in (1, 2)]
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 1, catch_up_pending=False, quarantined=held)
     assert (await place.events.measure()).parked == 2
 
 
@@ -115,14 +115,14 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
     async with place_on("cosmos", tmp_path, monkeypatch) as place:
         await place.events.store.append(events(3))
         await place.events.store.append([event(resource=OTHER_APP)])
-        ledger = place.events.ledger
-        assert isinstance(ledger, CosmosLedger)
-        holed = replace(ledger, reader=replace(ledger.reader, hole_seconds=-5))
-        (first, *_) = await ledger.read_after(APPS, 0, 1)
-        database = ledger.cursors._database
+        checkpoints = place.events.checkpoints
+        assert isinstance(checkpoints, CosmosCheckpoints)
+        holed = replace(checkpoints, reader=replace(checkpoints.reader, hole_seconds=-5))
+        (first, *_) = await checkpoints.read_after(APPS, 0, 1)
+        database = checkpoints.cursors._database
         await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
         place.clock.add(100)
-        gauges = await replace(place.events.measure, ledger=holed)()
+        gauges = await replace(place.events.measure, checkpoints=holed)()
         assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
 
 

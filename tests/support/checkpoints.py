@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from events_core.access.names import app_of
 from events_core.cloudevent import CloudEvent
 from events_core.common import errors
-from events_core.feeds.ports import Checkpoint, Parked, StoredEvent, StreamLedger
-from events_core.feeds.stream import Cursor, Stream, projections_of
+from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
+from events_core.feeds.projection import Projection
+from events_core.feeds.stream import Cursor, Stream
+from events_core.feeds.wait import WaitingReaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class MemoryRow:
         return self.resource, self.source, self.id
 
 
-class MemoryLedger:
+class MemoryCheckpoints:
     """Streams and checkpoints in dictionaries; every call lets others run before it changes anything, and after."""
 
     def __init__(self, clock: Callable[[], int] = lambda: 0) -> None:
@@ -107,13 +109,19 @@ class MemoryLedger:
         return self._checkpoints.get(stream, Checkpoint())
 
     async def advance(
-        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+        self,
+        stream: Stream,
+        checkpoint: Checkpoint,
+        position: int,
+        *,
+        catch_up_pending: bool,
+        quarantined: Sequence[Quarantined],
     ) -> bool:
         """Replace the checkpoint if it is the one that was read."""
         await asyncio.sleep(0)
         if self._checkpoints.get(stream, Checkpoint()).etag != checkpoint.etag:
             return False
-        self._checkpoints[stream] = Checkpoint(position, next(self._etags), owed, tuple(parked))
+        self._checkpoints[stream] = Checkpoint(position, next(self._etags), catch_up_pending, tuple(quarantined))
         await asyncio.sleep(0)
         return True
 
@@ -126,14 +134,6 @@ class MemoryLedger:
         """The newest position."""
         await asyncio.sleep(0)
         return len(self._streams[stream])
-
-    def projects(self, stream: Stream) -> bool:
-        """Whether it is an app's."""
-        return app_of(stream.key) is not None
-
-    def targets(self, event: StoredEvent) -> Sequence[Stream]:
-        """The streams of an event's subject and org."""
-        return projections_of(event.resource, event.subject)
 
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """Everything is known."""
@@ -156,9 +156,9 @@ class MemoryLedger:
                 rows += [replace(row, position=head + n, registered=moment) for n, row in enumerate(new, 1)]
         await asyncio.sleep(0)
 
-    async def owed(self) -> Sequence[Stream]:
+    async def catch_up_pending(self) -> Sequence[Stream]:
         """The streams that are marked so."""
-        return [stream for stream, seen in self._checkpoints.items() if seen.owed]
+        return [stream for stream, seen in self._checkpoints.items() if seen.catch_up_pending]
 
     async def behind(self) -> Sequence[Stream]:
         """The streams that hold more."""
@@ -167,12 +167,14 @@ class MemoryLedger:
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         """The resource streams, those that are owed first and then those that moved last."""
         await asyncio.sleep(0)
-        seen = sorted(self._checkpoints.items(), key=lambda each: (each[1].owed, int(each[1].etag or 0)), reverse=True)
+        seen = sorted(
+            self._checkpoints.items(), key=lambda each: (each[1].catch_up_pending, int(each[1].etag or 0)), reverse=True
+        )
         return seen[:most]
 
-    async def parked(self) -> Sequence[Stream]:
+    async def quarantined(self) -> Sequence[Stream]:
         """The streams that hold events back."""
-        return [stream for stream, seen in self._checkpoints.items() if seen.parked]
+        return [stream for stream, seen in self._checkpoints.items() if seen.quarantined]
 
     async def restored(self) -> int:
         """Nothing was restored."""
@@ -187,10 +189,10 @@ async def nothing(_: str, __: tuple[Any, ...]) -> None:
 
 
 @dataclass
-class SteppedLedger:
+class SteppedCheckpoints:
     """Another ledger, whose every call a test may watch, hold up or break, before it is made and after it is done."""
 
-    ledger: StreamLedger
+    checkpoints: MemoryCheckpoints
     before: Step = nothing
     after: Step = nothing
 
@@ -199,10 +201,18 @@ class SteppedLedger:
         return await self._step("checkpoint", stream)  # type: ignore[no-any-return]
 
     async def advance(
-        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+        self,
+        stream: Stream,
+        checkpoint: Checkpoint,
+        position: int,
+        *,
+        catch_up_pending: bool,
+        quarantined: Sequence[Quarantined],
     ) -> bool:
         """The same of the other."""
-        moved = self._step("advance", stream, checkpoint, position, owed=owed, parked=parked)
+        moved = self._step(
+            "advance", stream, checkpoint, position, catch_up_pending=catch_up_pending, quarantined=quarantined
+        )
         return await moved  # type: ignore[no-any-return]
 
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
@@ -212,14 +222,6 @@ class SteppedLedger:
     async def end(self, stream: Stream) -> int:
         """The same of the other."""
         return await self._step("end", stream)  # type: ignore[no-any-return]
-
-    def projects(self, stream: Stream) -> bool:
-        """The same of the other."""
-        return self.ledger.projects(stream)
-
-    def targets(self, event: StoredEvent) -> Sequence[Stream]:
-        """The same of the other."""
-        return self.ledger.targets(event)
 
     async def prepare(self, targets: Sequence[Stream]) -> None:
         """The same of the other."""
@@ -233,17 +235,17 @@ class SteppedLedger:
         """The same of the other."""
         return await self._step("suspects", most)  # type: ignore[no-any-return]
 
-    async def owed(self) -> Sequence[Stream]:
+    async def catch_up_pending(self) -> Sequence[Stream]:
         """The same of the other."""
-        return await self._step("owed")  # type: ignore[no-any-return]
+        return await self._step("catch_up_pending")  # type: ignore[no-any-return]
 
     async def behind(self) -> Sequence[Stream]:
         """The same of the other."""
         return await self._step("behind")  # type: ignore[no-any-return]
 
-    async def parked(self) -> Sequence[Stream]:
+    async def quarantined(self) -> Sequence[Stream]:
         """The same of the other."""
-        return await self._step("parked")  # type: ignore[no-any-return]
+        return await self._step("quarantined")  # type: ignore[no-any-return]
 
     async def restored(self) -> int:
         """The same of the other."""
@@ -251,14 +253,21 @@ class SteppedLedger:
 
     async def _step(self, name: str, *arguments: Any, **named: Any) -> Any:
         await self.before(name, arguments)
-        result = await getattr(self.ledger, name)(*arguments, **named)
+        result = await getattr(self.checkpoints, name)(*arguments, **named)
         await self.after(name, arguments)
         return result
 
 
-async def held(ledger: MemoryLedger, stream: Stream) -> list[str]:
+def projecting(
+    checkpoints: MemoryCheckpoints | SteppedCheckpoints, waiting: WaitingReaders, **options: Any
+) -> FollowUp:
+    """The use case with the projections as its only follower."""
+    return FollowUp(checkpoints, [Projection(checkpoints, waiting)], **options)
+
+
+async def held(checkpoints: MemoryCheckpoints, stream: Stream) -> list[str]:
     """The ids of what a stream holds, in its order."""
-    return [row.id for row in await ledger.rows(stream)]
+    return [row.id for row in await checkpoints.rows(stream)]
 
 
 def refusing(*refused: tuple[Stream, str], times: int = 1_000_000) -> Step:

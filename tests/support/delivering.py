@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from events_core import app
 from events_core.access.identity import caller_of_consumer
 from events_core.cloudevent import CloudEvent
 from events_core.compose import compose
@@ -84,7 +83,7 @@ class Place:
     async def deliver(self, events: Application | None = None) -> None:
         """Serve what is due, until nothing is."""
         events = events or self.events
-        events.bell.rung()
+        events.wakeup_queue.drain()
         while lanes := await events.subscriber.deliveries.due(self.clock(), 1_000):
             await asyncio.gather(*(events.deliverer.serve(lane) for lane in lanes))
 
@@ -112,7 +111,7 @@ async def place_on(
 ) -> AsyncIterator[Place]:
     """The service on an empty store, `sqlite` or `cosmos`."""
     clock = Clock()
-    monkeypatch.setattr(app, "microseconds_now", clock)
+    monkeypatch.setattr("events_core.compose.microseconds_now", clock)
     person = Person(50002108, str(uuid.uuid5(uuid.NAMESPACE_OID, KNOWN_PERSON)))
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(WebhookServer())

@@ -14,7 +14,8 @@ from events_core.adapters.cosmos.client import CosmosConnection
 from events_core.adapters.cosmos.streams.store import CosmosEventStore
 from events_core.compose import compose
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.wait import Wakeups
+from events_core.feeds.projection import Projection
+from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
 from events_core.settings import Settings
 from tests.support.cosmos import CosmosServer, cosmos_server
@@ -39,11 +40,16 @@ async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
     embedded = compose(Settings(data_dir=directory, development=True, **files))
     async with cosmos_server() as server, server.database() as database, store_on(server, database) as store:
-        wakeups = Wakeups(store, 8)
-        publisher = replace(embedded.publisher, store=store, wakeups=wakeups)
-        follow_up = FollowUp(store.ledger, wakeups, pauses=(0, 0))
+        waiting = WaitingReaders(store, 8)
+        publisher = replace(embedded.publisher, store=store, waiting=waiting)
+        follow_up = FollowUp(store.checkpoints, [Projection(store.projection, waiting)], pauses=(0, 0))
         events = replace(
-            embedded, store=store, ledger=store.ledger, wakeups=wakeups, publisher=publisher, follow_up=follow_up
+            embedded,
+            store=store,
+            checkpoints=store.checkpoints,
+            waiting=waiting,
+            publisher=publisher,
+            follow_up=follow_up,
         )
         monkeypatch.setattr(app, "_application", events)
         yield events

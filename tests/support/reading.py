@@ -99,7 +99,7 @@ async def expire(registered_before: int) -> None:
 
 async def until_waiting(readers: int = 1) -> None:
     """Return once so many requests of the running service wait for events."""
-    wakeups = (await app.current()).wakeups
+    waiting = (await app.current()).waiting
     async with asyncio.timeout(10):
-        while sum(watch.readers for watch in wakeups._watches.values()) < readers:  # noqa: ASYNC110 - nobody tells
+        while sum(watch.readers for watch in waiting._watches.values()) < readers:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)

@@ -58,7 +58,7 @@ async def _followed_up() -> None:
 
 def serve_rung(events: Application) -> None:
     """Begin to serve the lanes that a queue would tell of."""
-    for message in events.bell.rung():
+    for message in events.wakeup_queue.drain():
         lane = Lane.parse(message)
         assert lane is not None
         events.deliverer.serve_soon(lane)

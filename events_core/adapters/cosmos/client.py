@@ -17,7 +17,7 @@ from azure.cosmos.exceptions import (
 )
 
 from events_core.adapters.cosmos.failures import failures_as_unavailable
-from events_core.adapters.cosmos.request_units import Charges, operation
+from events_core.adapters.cosmos.request_units import RequestUnits, operation
 from events_core.adapters.cosmos.streams.documents import Document
 from events_core.common import errors
 
@@ -78,7 +78,7 @@ class CosmosDatabase:
         self._client: CosmosClient | None = None
         self._containers: dict[str, ContainerProxy] = {}
         self._closed = False
-        self.charges = Charges()
+        self.request_units = RequestUnits()
 
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
         """One document, None when there is none."""
@@ -221,7 +221,7 @@ class CosmosDatabase:
             client, self._client = self._client, None
             if client is not None:
                 await client.close()
-                self.charges.log()
+                self.request_units.log()
 
     async def _container(self, name: str) -> ContainerProxy:
         if self._client is None:
@@ -240,8 +240,8 @@ class CosmosDatabase:
                 connection_timeout=5,
                 read_timeout=REQUEST_SECONDS,
                 enable_compact_utf8_item_writes=True,
-                raw_request_hook=self.charges.sending,
-                raw_response_hook=self.charges.received,
+                raw_request_hook=self.request_units.sending,
+                raw_response_hook=self.request_units.received,
                 **_RETRIES,
                 **self._connection.options,
             )

@@ -61,14 +61,14 @@ CONTAINERS = (
         unique_keys=(("/ukey",),),
         ordered_by=(("partition", "registered", "seq"),),
     ),
-    Container("cursors", "/id", indexed=("name", "stream", "floor", "owed")),
+    Container("cursors", "/id", indexed=("name", "stream", "floor", "catchUpPending")),
     Container(
         "subscriptions", "/partition", indexed=("partition", "ukey", "consumer", "number"), unique_keys=(("/ukey",),)
     ),
     Container(
         "deliveries",
         "/partition",
-        indexed=("partition", "stream", "job", "state", "position", "nextAttempt"),
+        indexed=("partition", "stream", "replay", "state", "position", "nextAttempt"),
         default_ttl=-1,
     ),
     Container("due", "/id", indexed=("at",)),

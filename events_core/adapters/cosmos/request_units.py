@@ -33,7 +33,7 @@ def operation(name: str) -> Iterator[None]:
         _operation.reset(token)
 
 
-class Charges:
+class RequestUnits:
     """Requests and request units by operation, of one client; requests about no document are `metadata`.
 
     Its two methods are the hooks of azure-core's pipeline, which calls them for every try of every request.

@@ -12,7 +12,7 @@ import orjson
 from events_core.access.identity import Caller
 from events_core.access.names import PERSON_PREFIX, register_urn_of, subjects_of_organisation
 from events_core.adapters.neighbours.http_client import JsonService, Reply
-from events_core.common.single_flight import Answers
+from events_core.common.single_flight import SingleFlightCache
 
 ANSWER_SECONDS = 120
 ANSWERS_KEPT = 50_000
@@ -39,9 +39,15 @@ class RegisterClient:
         size: int = ANSWERS_KEPT,
     ) -> None:
         self._service = service
-        self._parties: Answers[bytes, int | None] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
-        self._uuids: Answers[str, str | None] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
-        self._main_units: Answers[str, tuple[str, ...]] = Answers(clock=clock, ttl_seconds=ttl_seconds, size=size)
+        self._parties: SingleFlightCache[bytes, int | None] = SingleFlightCache(
+            clock=clock, ttl_seconds=ttl_seconds, size=size
+        )
+        self._uuids: SingleFlightCache[str, str | None] = SingleFlightCache(
+            clock=clock, ttl_seconds=ttl_seconds, size=size
+        )
+        self._main_units: SingleFlightCache[str, tuple[str, ...]] = SingleFlightCache(
+            clock=clock, ttl_seconds=ttl_seconds, size=size
+        )
 
     async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:
         """The party id of an organisation, None when unknown.

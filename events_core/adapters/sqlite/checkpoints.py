@@ -10,12 +10,13 @@ from typing import Any
 import orjson
 
 from events_core.adapters.sqlite.store import SqliteEventStore
-from events_core.feeds.ports import Checkpoint, Parked, StoredEvent
+from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
 from events_core.feeds.stream import Stream
 
-_SEEN = "SELECT position, version, owed, parked FROM followed WHERE stream = ?"
-_FIRST = "INSERT OR IGNORE INTO followed (stream, position, version, owed, parked) VALUES (?1, ?2, 1, ?3, ?4)"
-_NEXT = """UPDATE followed SET position = ?2, owed = ?3, parked = ?4, version = version + 1
+_SEEN = "SELECT position, version, catch_up_pending, quarantined FROM followed WHERE stream = ?"
+_FIRST = """INSERT OR IGNORE INTO followed (stream, position, version, catch_up_pending, quarantined)
+VALUES (?1, ?2, 1, ?3, ?4)"""
+_NEXT = """UPDATE followed SET position = ?2, catch_up_pending = ?3, quarantined = ?4, version = version + 1
 WHERE stream = ?1 AND version = ?5"""
 _NEWEST = "SELECT max(position) FROM events"
 # One seek for each resource, and one for its newest event, however many events there are.
@@ -27,7 +28,7 @@ _BEHIND = """WITH RECURSIVE resources (resource) AS (
 SELECT 'resource:' || text AS stream FROM resources JOIN names ON id = resource
 WHERE (SELECT max(position) FROM events INDEXED BY by_resource WHERE events.resource = resources.resource)
   > coalesce((SELECT position FROM followed WHERE stream = 'resource:' || text), 0)"""
-_LOWERED = """UPDATE followed SET position = newest, owed = 1, version = version + 1 FROM
+_LOWERED = """UPDATE followed SET position = newest, catch_up_pending = 1, version = version + 1 FROM
   (SELECT coalesce(max(position), 0) AS newest FROM events) WHERE position > newest"""
 
 
@@ -39,11 +40,8 @@ class _Shortcut:
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteLedger:
-    """A StreamLedger in the file of an event store; an etag is the number of a checkpoint's change.
-
-    One row of the file serves every stream of its event: nothing is projected.
-    """
+class SqliteCheckpoints:
+    """A StreamLedger in the file of an event store; an etag is the number of a checkpoint's change."""
 
     file: SqliteEventStore
     _nothing_behind: _Shortcut = field(default_factory=_Shortcut)
@@ -51,16 +49,22 @@ class SqliteLedger:
     async def checkpoint(self, stream: Stream) -> Checkpoint:
         """How far a resource stream has been followed; see `StreamLedger.checkpoint`."""
         row = await self.file.query(lambda connection: connection.execute(_SEEN, (stream.name,)).fetchone())
-        return Checkpoint() if row is None else Checkpoint(row[0], str(row[1]), bool(row[2]), _parked(row[3]))
+        return Checkpoint() if row is None else Checkpoint(row[0], str(row[1]), bool(row[2]), _quarantined(row[3]))
 
     async def advance(
-        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+        self,
+        stream: Stream,
+        checkpoint: Checkpoint,
+        position: int,
+        *,
+        catch_up_pending: bool,
+        quarantined: Sequence[Quarantined],
     ) -> bool:
         """Replace the checkpoint that was read; see `StreamLedger.advance`."""
         if position < checkpoint.position:
             self._nothing_behind.end = None
-        text = orjson.dumps([[each.target.name, each.position, each.reason] for each in parked]).decode()
-        values: tuple[Any, ...] = (stream.name, position, owed, text)
+        text = orjson.dumps(list(quarantined)).decode()
+        values: tuple[Any, ...] = (stream.name, position, catch_up_pending, text)
         sql = _FIRST if checkpoint.etag is None else _NEXT
         if checkpoint.etag is not None:
             values = (*values, int(checkpoint.etag))
@@ -74,23 +78,9 @@ class SqliteLedger:
         """The newest position of a stream, 0 when it holds nothing."""
         return await self.file.head(stream)
 
-    def targets(self, event: StoredEvent) -> Sequence[Stream]:  # noqa: ARG002 - whatever it is
-        """None: the event's row is in all of its streams."""
-        return ()
-
-    def projects(self, stream: Stream) -> bool:  # noqa: ARG002 - whichever it is
-        """Never."""
-        return False
-
-    async def prepare(self, targets: Sequence[Stream]) -> None:
-        """Nothing is projected."""
-
-    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Nothing is projected."""
-
-    async def owed(self) -> Sequence[Stream]:
+    async def catch_up_pending(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint is marked so."""
-        return await self._streams("SELECT stream FROM followed WHERE owed")
+        return await self._streams("SELECT stream FROM followed WHERE catch_up_pending")
 
     async def behind(self) -> Sequence[Stream]:
         """The resource streams that hold more than their checkpoint says; at once when nothing was appended since."""
@@ -105,11 +95,11 @@ class SqliteLedger:
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         """The resource streams that are behind; see `StreamLedger.suspects`."""
         found = [(stream, await self.checkpoint(stream)) for stream in await self.behind()]
-        return sorted(found, key=lambda each: not each[1].owed)[:most]
+        return sorted(found, key=lambda each: not each[1].catch_up_pending)[:most]
 
-    async def parked(self) -> Sequence[Stream]:
+    async def quarantined(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds deliveries back."""
-        return await self._streams("SELECT stream FROM followed WHERE parked <> '[]'")
+        return await self._streams("SELECT stream FROM followed WHERE quarantined <> '[]'")
 
     async def restored(self) -> int:
         """Let no checkpoint be beyond the file's end; cursors prove themselves by their rows."""
@@ -123,5 +113,5 @@ class SqliteLedger:
         return await self.file.query(ask)
 
 
-def _parked(text: str) -> list[Parked]:
-    return [Parked(Stream(target), position, reason) for target, position, reason in orjson.loads(text)]
+def _quarantined(text: str) -> list[Quarantined]:
+    return [Quarantined(**each) for each in orjson.loads(text)]

@@ -21,19 +21,19 @@ from events_core.feeds.stream import Stream
 
 _COLUMNS = "version, document"
 _RECORD = """INSERT OR IGNORE INTO deliveries
-  (subscription, position, job, state, next_attempt, settled, registered, version, document)
+  (subscription, position, replay, state, next_attempt, settled, registered, version, document)
 VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"""
 _SAVE = """UPDATE deliveries SET state = ?, next_attempt = ?, settled = ?, document = ?, version = version + 1
-WHERE subscription = ? AND position = ? AND job = ? AND version = ?"""
-_WAKE = """INSERT INTO lanes (subscription, job, at) VALUES (?1, ?2, ?3)
+WHERE subscription = ? AND position = ? AND replay = ? AND version = ?"""
+_WAKE = """INSERT INTO lanes (subscription, replay, at) VALUES (?1, ?2, ?3)
 ON CONFLICT DO UPDATE SET at = min(coalesce(at, ?3), ?3), version = version + 1"""
 _TAKE = """UPDATE lanes SET until = ?, owner = ?, version = version + 1
-WHERE subscription = ? AND job = ? AND until <= ?
+WHERE subscription = ? AND replay = ? AND until <= ?
 RETURNING version, failures, open_until"""
-_IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
-_NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND job = ? AND state = ?"
-_OVERDUE = """SELECT subscription, job, min(next_attempt), failures, open_until
-FROM deliveries JOIN lanes USING (subscription, job) WHERE next_attempt <= ? GROUP BY subscription, job"""
+_IN = f"SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
+_NEXT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
+_OVERDUE = """SELECT subscription, replay, min(next_attempt), failures, open_until
+FROM deliveries JOIN lanes USING (subscription, replay) WHERE next_attempt <= ? GROUP BY subscription, replay"""
 _EXPIRED = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"""
 _OPEN = (State.PENDING, State.FAILING)
 _PROCESS = f"{os.getpid()}.{time.time_ns()}"
@@ -76,7 +76,7 @@ class SqliteDeliveries:
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due; see `DeliveryStore.due`."""
         await self._end_leases_of_the_dead(now)
-        sql = "SELECT subscription, job FROM lanes WHERE at <= ? AND until <= ? ORDER BY at LIMIT ?"
+        sql = "SELECT subscription, replay FROM lanes WHERE at <= ? AND until <= ? ORDER BY at LIMIT ?"
         found = await self.file.query(lambda connection: connection.execute(sql, (now, now, limit)).fetchall())
         return [Lane(*row) for row in found]
 
@@ -94,13 +94,13 @@ class SqliteDeliveries:
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         """Lease a lane; see `DeliveryStore.take`."""
         await self._end_leases_of_the_dead(now)
-        values = (until, _PROCESS, lane.subscription, lane.job, now)
+        values = (until, _PROCESS, lane.subscription, lane.replay, now)
         row = await self.file.write(lambda connection: connection.execute(_TAKE, values).fetchone())
         return None if row is None else Lease(lane, until, Breaker(row[1], row[2]), str(row[0]))
 
     async def keep(self, lease: Lease, until: int) -> Lease | None:
         """Prolong a lease; see `DeliveryStore.keep`."""
-        sql = "UPDATE lanes SET until = ? WHERE subscription = ? AND job = ? AND until = ?"
+        sql = "UPDATE lanes SET until = ? WHERE subscription = ? AND replay = ? AND until = ?"
         kept = await self._changed(sql, until, *_key(lease.lane), lease.until)
         return replace(lease, until=until) if kept else None
 
@@ -110,7 +110,7 @@ class SqliteDeliveries:
 
     async def drop(self, lease: Lease) -> None:
         """End a lease and its lane."""
-        await self._changed("DELETE FROM lanes WHERE subscription = ? AND job = ?", *_key(lease.lane))
+        await self._changed("DELETE FROM lanes WHERE subscription = ? AND replay = ?", *_key(lease.lane))
 
     async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
         """Deliveries that are due; see `DeliveryStore.ready`."""
@@ -132,29 +132,29 @@ class SqliteDeliveries:
         version = int(delivery.version or 0)
         values = (delivery.state.value, delivery.next_attempt, delivery.settled, _text(delivery))
         saved = await self._changed(
-            _SAVE, *values, delivery.lane.subscription, delivery.position, delivery.lane.job, version
+            _SAVE, *values, delivery.lane.subscription, delivery.position, delivery.lane.replay, version
         )
         return replace(delivery, version=str(version + 1)) if saved else None
 
     async def remove(self, delivery: Delivery) -> None:
         """Take a delivery away."""
-        sql = "DELETE FROM deliveries WHERE subscription = ? AND position = ? AND job = ?"
-        await self._changed(sql, delivery.lane.subscription, delivery.position, delivery.lane.job)
+        sql = "DELETE FROM deliveries WHERE subscription = ? AND position = ? AND replay = ?"
+        await self._changed(sql, delivery.lane.subscription, delivery.position, delivery.lane.replay)
 
     async def page(
         self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
     ) -> Sequence[Delivery]:
         """Deliveries of a subscription; see `DeliveryStore.page`."""
         wanted = "" if state is None else "AND state = ?"
-        sql = f"""SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND (position, job) > (?, ?) {wanted}
-            ORDER BY position, job LIMIT ?"""
+        sql = f"""SELECT {_COLUMNS} FROM deliveries WHERE subscription = ? AND (position, replay) > (?, ?) {wanted}
+            ORDER BY position, replay LIMIT ?"""
         values = (subscription, *after, *([] if state is None else [state.value]), limit)
         found = await self.file.query(lambda connection: connection.execute(sql, values).fetchall())
         return list(map(_delivery, found))
 
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
         """The deliveries of one event; see `DeliveryStore.of_event`."""
-        sql = f"SELECT {_COLUMNS} FROM deliveries WHERE position = ? ORDER BY subscription, job"
+        sql = f"SELECT {_COLUMNS} FROM deliveries WHERE position = ? ORDER BY subscription, replay"
         found = await self.file.query(lambda connection: connection.execute(sql, (position,)).fetchall())
         return [each for each in map(_delivery, found) if each.stream == stream]
 
@@ -168,14 +168,14 @@ class SqliteDeliveries:
 
     async def replay(self, lane: Lane) -> Replay | None:
         """The replay of a lane; see `DeliveryStore.replay`."""
-        sql = "SELECT after, until, done FROM replays WHERE subscription = ? AND job = ?"
+        sql = "SELECT after, until, done FROM replays WHERE subscription = ? AND replay = ?"
         row = await self.file.query(lambda connection: connection.execute(sql, _key(lane)).fetchone())
         return None if row is None else Replay(lane, row[0], row[1], bool(row[2]))
 
     async def move_replay(self, lease: Lease, replay: Replay) -> None:
         """Note how far a replay has come; see `DeliveryStore.move_replay`."""
-        sql = """UPDATE replays SET after = ?, done = ? WHERE subscription = ? AND job = ? AND EXISTS
-            (SELECT 1 FROM lanes WHERE subscription = ? AND job = ? AND until = ?)"""
+        sql = """UPDATE replays SET after = ?, done = ? WHERE subscription = ? AND replay = ? AND EXISTS
+            (SELECT 1 FROM lanes WHERE subscription = ? AND replay = ? AND until = ?)"""
         key = _key(lease.lane)
         await self._changed(sql, replay.after, replay.done, *key, *key, lease.until)
 
@@ -222,8 +222,8 @@ def _wake(connection: sqlite3.Connection, lane: Lane, at: int) -> None:
 
 
 def _wake_all(connection: sqlite3.Connection, subscription: int, at: int) -> Sequence[Lane]:
-    rows = connection.execute("SELECT job FROM lanes WHERE subscription = ?", (subscription,)).fetchall()
-    lanes = [Lane(subscription, job) for job in sorted({0, *(row[0] for row in rows)})]
+    rows = connection.execute("SELECT replay FROM lanes WHERE subscription = ?", (subscription,)).fetchall()
+    lanes = [Lane(subscription, replay) for replay in sorted({0, *(row[0] for row in rows)})]
     for lane in lanes:
         _wake(connection, lane, at)
     return lanes
@@ -232,7 +232,7 @@ def _wake_all(connection: sqlite3.Connection, subscription: int, at: int) -> Seq
 def _give_back(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now: int, at: int | None) -> bool:
     key = _key(lease.lane)
     row = connection.execute(
-        "SELECT version, at FROM lanes WHERE subscription = ? AND job = ? AND until = ?", (*key, lease.until)
+        "SELECT version, at FROM lanes WHERE subscription = ? AND replay = ? AND until = ?", (*key, lease.until)
     ).fetchone()
     if row is None:
         return False
@@ -246,7 +246,7 @@ def _give_back(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, n
     if due is not None and at is not None:
         due = max(due, at)
     connection.execute(
-        "UPDATE lanes SET at = ?, until = 0, failures = ?, open_until = ? WHERE subscription = ? AND job = ?",
+        "UPDATE lanes SET at = ?, until = 0, failures = ?, open_until = ? WHERE subscription = ? AND replay = ?",
         (due, breaker.failures, breaker.open_until, *key),
     )
     return due is not None and due <= now
@@ -257,7 +257,7 @@ def _revive(connection: sqlite3.Connection, subscription: int, now: int) -> int:
     dead = [_delivery(row) for row in connection.execute(sql, (subscription, State.DEAD.value)).fetchall()]
     for each in (delivery.revived(now) for delivery in dead):
         values = (each.state.value, each.next_attempt, each.settled, _text(each))
-        connection.execute(_SAVE, (*values, each.lane.subscription, each.position, each.lane.job, int(each.version)))
+        connection.execute(_SAVE, (*values, each.lane.subscription, each.position, each.lane.replay, int(each.version)))
     for lane in dict.fromkeys(each.lane for each in dead):
         _wake(connection, lane, now)
     return len(dead)
@@ -265,22 +265,22 @@ def _revive(connection: sqlite3.Connection, subscription: int, now: int) -> int:
 
 def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int) -> Replay:
     subscription = replay.lane.subscription
-    (job,) = connection.execute(
-        "SELECT coalesce(max(job), 0) + 1 FROM replays WHERE subscription = ?", (subscription,)
+    (number,) = connection.execute(
+        "SELECT coalesce(max(replay), 0) + 1 FROM replays WHERE subscription = ?", (subscription,)
     ).fetchone()
-    begun = replace(replay, lane=Lane(subscription, job))
-    connection.execute("INSERT INTO replays VALUES (?, ?, ?, ?, 0)", (subscription, job, replay.after, replay.until))
+    begun = replace(replay, lane=Lane(subscription, number))
+    connection.execute("INSERT INTO replays VALUES (?, ?, ?, ?, 0)", (subscription, number, replay.after, replay.until))
     _wake(connection, begun.lane, now)
     return begun
 
 
 def _key(lane: Lane) -> tuple[int, int]:
-    return lane.subscription, lane.job
+    return lane.subscription, lane.replay
 
 
 def _row(delivery: Delivery) -> tuple[Any, ...]:
     lane = delivery.lane
-    place = (lane.subscription, delivery.position, lane.job)
+    place = (lane.subscription, delivery.position, lane.replay)
     moments = (delivery.next_attempt, delivery.settled, delivery.registered)
     return (*place, delivery.state.value, *moments, _text(delivery))
 

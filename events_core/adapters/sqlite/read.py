@@ -22,12 +22,12 @@ from events_core.adapters.sqlite.rows import (
     TYPE,
     Names,
     Row,
-    mark,
+    proof,
     text_sql,
 )
 from events_core.adapters.sqlite.schema import LARGEST, SAMPLED, Session
 from events_core.feeds.ports import Chunk, ReadRequest
-from events_core.feeds.stream import MARK_BYTES, START, Cursor, Stream
+from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _FIRST_REGISTERED = f"""
 SELECT position FROM events WHERE registered >= ?1 AND position > coalesce((
@@ -164,10 +164,10 @@ class _Reading:
 
     def _verifies(self, cursor: Cursor) -> bool:
         if cursor.position == 0:
-            return cursor.mark == START.mark
-        if cursor.position > LARGEST or len(cursor.mark) != MARK_BYTES:
+            return cursor.proof == START.proof
+        if cursor.position > LARGEST or len(cursor.proof) != PROOF_BYTES:
             return False
-        identity = int.from_bytes(cursor.mark, signed=True)
+        identity = int.from_bytes(cursor.proof, signed=True)
         sql = f"SELECT 1 FROM events WHERE position = ? AND identity = ? AND {self._stream.sql}"
         return bool(self._rows(sql, cursor.position, identity, *self._stream.values))
 
@@ -262,8 +262,8 @@ def _page_sql(index: str, condition: str) -> str:
 
 
 def _proves(row: Columns, cursor: Cursor) -> bool:
-    return bool(row[0] == cursor.position) and mark(row[IDENTITY]) == cursor.mark
+    return bool(row[0] == cursor.position) and proof(row[IDENTITY]) == cursor.proof
 
 
 def _cursor(rows: list[Columns]) -> Cursor | None:
-    return Cursor(rows[0][0], mark(rows[0][1])) if rows else None
+    return Cursor(rows[0][0], proof(rows[0][1])) if rows else None

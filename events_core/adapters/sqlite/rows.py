@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from events_core.feeds.stream import MARK_BYTES, Cursor
+from events_core.feeds.stream import PROOF_BYTES, Cursor
 
 _LENGTH_BITS = 14
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
@@ -44,9 +44,9 @@ def text_sql(column: str) -> str:
     return f"CASE typeof({column}) WHEN 'integer' THEN {located} ELSE {column} END"
 
 
-def mark(identity: int) -> bytes:
+def proof(identity: int) -> bytes:
     """A row's identity as a cursor carries it."""
-    return identity.to_bytes(MARK_BYTES, signed=True)
+    return identity.to_bytes(PROOF_BYTES, signed=True)
 
 
 class Names:
@@ -96,7 +96,7 @@ class Row:
     @property
     def cursor(self) -> Cursor:
         """The place just after this row."""
-        return Cursor(self._columns[0], mark(self._columns[IDENTITY]))
+        return Cursor(self._columns[0], proof(self._columns[IDENTITY]))
 
     @property
     def id(self) -> str:

@@ -76,38 +76,40 @@ CREATE UNIQUE INDEX subscriptions_by_version ON subscriptions (version);
 CREATE TABLE deliveries (
   subscription INTEGER NOT NULL,
   position INTEGER NOT NULL,
-  job INTEGER NOT NULL,
+  replay INTEGER NOT NULL,
   state TEXT NOT NULL,
   next_attempt INTEGER,
   settled INTEGER,
   registered INTEGER NOT NULL,
   version INTEGER NOT NULL,
   document TEXT NOT NULL,
-  PRIMARY KEY (subscription, position, job)
+  PRIMARY KEY (subscription, position, replay)
 ) WITHOUT ROWID;
-CREATE INDEX deliveries_to_come ON deliveries (subscription, job, state, next_attempt) WHERE next_attempt IS NOT NULL;
+CREATE INDEX deliveries_to_come ON deliveries (subscription, replay, state, next_attempt)
+  WHERE next_attempt IS NOT NULL;
 CREATE INDEX deliveries_by_event ON deliveries (position);
 CREATE INDEX deliveries_by_state ON deliveries (subscription, state, position);
 CREATE INDEX deliveries_settled ON deliveries (settled) WHERE settled IS NOT NULL AND state <> 'dead';
 CREATE INDEX deliveries_by_registration ON deliveries (registered);
 CREATE TABLE lanes (
   subscription INTEGER NOT NULL,
-  job INTEGER NOT NULL,
+  replay INTEGER NOT NULL,
   at INTEGER,
   until INTEGER NOT NULL DEFAULT 0,
   version INTEGER NOT NULL DEFAULT 0,
   failures INTEGER NOT NULL DEFAULT 0,
   open_until INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY (subscription, job)
+  owner TEXT NOT NULL DEFAULT '', -- the process that leased the lane
+  PRIMARY KEY (subscription, replay)
 ) WITHOUT ROWID;
 CREATE INDEX lanes_due ON lanes (at) WHERE at IS NOT NULL;
 CREATE TABLE replays (
   subscription INTEGER NOT NULL,
-  job INTEGER NOT NULL,
+  replay INTEGER NOT NULL,
   after INTEGER NOT NULL,
   until INTEGER NOT NULL,
   done INTEGER NOT NULL,
-  PRIMARY KEY (subscription, job)
+  PRIMARY KEY (subscription, replay)
 ) WITHOUT ROWID
 """
 _FOLLOWED_TABLES = """
@@ -115,16 +117,14 @@ CREATE TABLE followed (
   stream TEXT PRIMARY KEY,
   position INTEGER NOT NULL,
   version INTEGER NOT NULL,
-  owed INTEGER NOT NULL,
-  parked TEXT NOT NULL
+  catch_up_pending INTEGER NOT NULL,
+  quarantined TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX followed_owed ON followed (stream) WHERE owed;
-CREATE INDEX followed_parked ON followed (stream) WHERE parked <> '[]'
+CREATE INDEX followed_pending ON followed (stream) WHERE catch_up_pending;
+CREATE INDEX followed_quarantined ON followed (stream) WHERE quarantined <> '[]'
 """
-_OWNERS = "ALTER TABLE lanes ADD COLUMN owner TEXT NOT NULL DEFAULT ''"
-"""The process that leased a lane."""
-_STEPS = (_TABLES, _DELIVERY_TABLES, _FOLLOWED_TABLES, _OWNERS)
-"""What makes each version of the file out of the one before."""
+_VERSION = 5
+"""A file of another version is refused: the layout changes together with the code that reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -8000")
-    if _version(connection) < len(_STEPS):
+    if _version(connection) == 0:
         _make_tables(connection)
-    if _version(connection) != len(_STEPS):
+    if _version(connection) != _VERSION:
         raise errors.unavailable("The event store's file is of another version of this service.")
 
 
@@ -202,13 +202,11 @@ def _version(connection: sqlite3.Connection) -> int:
 def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)
-        for step in _STEPS[version:]:
-            for statement in step.split(";"):
+        if _version(connection) == 0:  # else another process was faster
+            for statement in f"{_TABLES};{_DELIVERY_TABLES};{_FOLLOWED_TABLES}".split(";"):
                 connection.execute(statement)
-        if version == 0:
             connection.execute("INSERT INTO store VALUES ('key', ?)", (secrets.token_bytes(_KEY_BYTES),))
-        connection.execute(f"PRAGMA user_version = {len(_STEPS)}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -18,7 +18,7 @@ from events_core.adapters.sqlite.filters import add_functions
 from events_core.adapters.sqlite.hashes import Digest, keyed_digest
 from events_core.adapters.sqlite.rows import Names
 from events_core.adapters.sqlite.schema import KEY, Session, connect, failures_as_unavailable
-from events_core.adapters.sqlite.write import Ledger
+from events_core.adapters.sqlite.write import Transaction
 from events_core.adapters.sqlite.writer import Writer
 from events_core.cloudevent import CloudEvent
 from events_core.common import errors
@@ -66,7 +66,7 @@ class SqliteEventStore:
         self._local = threading.local()
         self._sessions: list[Session] = []
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="events-reader")
-        self._writer = Writer(self._open_ledger, self._commit, busy_timeout=busy_timeout, idle=idle)
+        self._writer = Writer(self._open_transaction, self._commit, busy_timeout=busy_timeout, idle=idle)
 
     @property
     def path(self) -> Path:
@@ -93,7 +93,7 @@ class SqliteEventStore:
         if not events:
             return []
         return await self._writer.submit(
-            lambda ledger: ledger.append(events), weight=sum(len(event.json) for event in events)
+            lambda transaction: transaction.append(events), weight=sum(len(event.json) for event in events)
         )
 
     async def read(self, request: ReadRequest) -> Chunk:
@@ -118,12 +118,12 @@ class SqliteEventStore:
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone, also one that is a tombstone already; False when there is none."""
-        return await self._writer.submit(lambda ledger: ledger.erase(resource, source, event_id))
+        return await self._writer.submit(lambda transaction: transaction.erase(resource, source, event_id))
 
     async def expire(self, registered_before: int) -> int:
         """Remove the oldest events in small transactions, between which publishers have their turn."""
         removed = 0
-        while at_once := await self._writer.submit(lambda ledger: ledger.expire(registered_before)):
+        while at_once := await self._writer.submit(lambda transaction: transaction.expire(registered_before)):
             removed += at_once
         return removed
 
@@ -150,7 +150,7 @@ class SqliteEventStore:
         Raises:
             EventsError: UNAVAILABLE when it failed, or nobody knows whether it did.
         """
-        return await self._writer.submit(lambda ledger: work(ledger.connection))
+        return await self._writer.submit(lambda transaction: work(transaction.connection))
 
     async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work`, which only reads, on a connection of a reader.
@@ -164,10 +164,10 @@ class SqliteEventStore:
         """Make a transaction durable; a benchmark puts its delay here."""
         connection.execute("COMMIT")
 
-    def _open_ledger(self) -> Ledger:
+    def _open_transaction(self) -> Transaction:
         session = self._connect()
         session.connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-        return Ledger(session, self._clock)
+        return Transaction(session, self._clock)
 
     async def _in_reader(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:

@@ -11,7 +11,7 @@ from events_core.access.names import app_of
 from events_core.adapters.sqlite.filters import NAMED
 from events_core.adapters.sqlite.hashes import storable
 from events_core.adapters.sqlite.read import first_registered
-from events_core.adapters.sqlite.rows import mark, span, text_sql, where
+from events_core.adapters.sqlite.rows import proof, span, text_sql, where
 from events_core.adapters.sqlite.schema import Session
 from events_core.cloudevent import CloudEvent
 from events_core.feeds.ports import Appended
@@ -43,7 +43,7 @@ _FORGET_SUBJECT = "UPDATE events SET subject = NULL, subject_text = NULL WHERE p
 _PARTY = "/party/"
 
 
-class Ledger:
+class Transaction:
     """The writing side of the file, for one connection; every method is called inside a transaction."""
 
     def __init__(self, session: Session, clock: Callable[[], int]) -> None:
@@ -100,10 +100,10 @@ class Ledger:
         identity = self._hashes.identity(event.resource, event.source, event.id)
         standing = self._standing(identity, event.resource, event.source, event.id)
         if standing is not None:
-            return Appended(Cursor(standing[0], mark(identity)), duplicate=True)
+            return Appended(Cursor(standing[0], proof(identity)), duplicate=True)
         inserted = self.connection.execute(_INSERT, self._columns(event, identity))
         assert inserted.lastrowid is not None
-        return Appended(Cursor(inserted.lastrowid, mark(identity)), duplicate=False)
+        return Appended(Cursor(inserted.lastrowid, proof(identity)), duplicate=False)
 
     def _columns(self, event: CloudEvent, identity: int) -> tuple[Any, ...]:
         app = app_of(event.resource)

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from events_core.adapters.sqlite.schema import failures_as_unavailable, retry_while_busy
-from events_core.adapters.sqlite.write import Ledger
+from events_core.adapters.sqlite.write import Transaction
 from events_core.common import errors
 
 _log = getLogger(__name__)
@@ -28,7 +28,7 @@ _GROUP_BYTES = 1024 * 1024
 class _Job:
     """Something to do in a transaction, and who waits for its outcome."""
 
-    work: Callable[[Ledger], Any]
+    work: Callable[[Transaction], Any]
     weight: int
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -44,24 +44,24 @@ class Writer:
 
     def __init__(
         self,
-        open_ledger: Callable[[], Ledger],
+        open_transaction: Callable[[], Transaction],
         commit: Callable[[sqlite3.Connection], None],
         *,
         busy_timeout: float,
         idle: float,
     ) -> None:
-        self._open_ledger = open_ledger
+        self._open_transaction = open_transaction
         self._commit = commit
         self._busy_timeout = busy_timeout
         self._idle = idle
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._ledger: Ledger | None = None
+        self._transaction: Transaction | None = None
         self._written = False
         self._thread = threading.Thread(target=self._run, name="events-writer", daemon=True)
 
-    async def submit(self, work: Callable[[Ledger], T], weight: int = 0) -> T:
+    async def submit(self, work: Callable[[Transaction], T], weight: int = 0) -> T:
         """Do `work`, which writes about `weight` bytes, in a transaction; return its result when that is durable.
 
         Raises:
@@ -92,9 +92,9 @@ class Writer:
             group, open_ = self._gather()
             if group:
                 self._serve(group)
-        if self._ledger is not None:
+        if self._transaction is not None:
             self._checkpoint()
-            self._ledger.connection.close()
+            self._transaction.connection.close()
 
     def _gather(self) -> tuple[list[_Job], bool]:
         """Wait for a job, take those that came meanwhile; False when none will come any more."""
@@ -119,8 +119,8 @@ class Writer:
     def _checkpoint(self) -> None:
         """Move everything into the file proper and cut the log to nothing; again later while readers are in it."""
         with suppress(sqlite3.Error):
-            assert self._ledger is not None
-            (busy, *_) = self._ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert self._transaction is not None
+            (busy, *_) = self._transaction.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._written = bool(busy)
 
     def _serve(self, group: Sequence[_Job]) -> None:
@@ -137,24 +137,24 @@ class Writer:
                 loop.call_soon_threadsafe(_settle, list(jobs))
 
     def _transact(self, group: Sequence[_Job]) -> None:
-        self._ledger = ledger = self._ledger or self._open_ledger()
-        retry_while_busy(lambda: ledger.connection.execute("BEGIN IMMEDIATE"), self._busy_timeout)
-        ledger.begin()
+        self._transaction = transaction = self._transaction or self._open_transaction()
+        retry_while_busy(lambda: transaction.connection.execute("BEGIN IMMEDIATE"), self._busy_timeout)
+        transaction.begin()
         for job in group:
-            self._attempt(ledger, job)
-        self._commit(ledger.connection)
+            self._attempt(transaction, job)
+        self._commit(transaction.connection)
         self._written = True
 
     @staticmethod
-    def _attempt(ledger: Ledger, job: _Job) -> None:
+    def _attempt(transaction: Transaction, job: _Job) -> None:
         """Do one job so that its failure undoes itself alone, unless SQLite gave the whole transaction up."""
-        connection = ledger.connection
+        connection = transaction.connection
         connection.execute("SAVEPOINT job")
         try:
             with failures_as_unavailable():
-                job.result = job.work(ledger)
+                job.result = job.work(transaction)
         except Exception as error:
-            ledger.forget()
+            transaction.forget()
             if not connection.in_transaction:
                 raise
             connection.execute("ROLLBACK TO job")
@@ -163,17 +163,17 @@ class Writer:
 
     def _recover(self) -> None:
         """Undo the transaction; a connection that cannot even do that is replaced by the next one."""
-        ledger = self._ledger
-        if ledger is None:
+        transaction = self._transaction
+        if transaction is None:
             return
-        ledger.forget()
+        transaction.forget()
         try:
-            if ledger.connection.in_transaction:
-                ledger.connection.execute("ROLLBACK")
+            if transaction.connection.in_transaction:
+                transaction.connection.execute("ROLLBACK")
         except sqlite3.Error:
-            self._ledger = None
+            self._transaction = None
             with suppress(sqlite3.Error):
-                ledger.connection.close()
+                transaction.connection.close()
 
 
 def _settle(jobs: Sequence[_Job]) -> None:

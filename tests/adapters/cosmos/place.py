@@ -94,19 +94,19 @@ class Place:
 
 async def follow(store: CosmosEventStore, *resources: str) -> None:
     """Project what stands in the streams of resources to where it belongs, and say so."""
-    ledger = store.ledger
+    checkpoints = store.checkpoints
     for stream in map(Stream.of_resource, resources or [APP]):
-        checkpoint = await ledger.checkpoint(stream)
-        while rows := await ledger.read_after(stream, checkpoint.position, 100):
+        checkpoint = await checkpoints.checkpoint(stream)
+        while rows := await checkpoints.read_after(stream, checkpoint.position, 100):
             for row in rows:
                 app = app_of(row.resource)
                 targets = [Stream.of_org(app.org)] if app else []
                 if app and row.subject:
                     targets.append(Stream.of_subject(row.subject))
                 for target in targets:
-                    await ledger.project(target, [row])
-            await ledger.advance(stream, checkpoint, rows[-1].position, owed=False, parked=[])
-            checkpoint = await ledger.checkpoint(stream)
+                    await store.projection.project(target, [row])
+            await checkpoints.advance(stream, checkpoint, rows[-1].position, catch_up_pending=False, quarantined=[])
+            checkpoint = await checkpoints.checkpoint(stream)
 
 
 async def page_after(store: CosmosEventStore, cursor: Cursor = START, **request: Any) -> Chunk:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from events_core.adapters.cosmos import request_units
-from events_core.adapters.cosmos.request_units import Charges, operation
+from events_core.adapters.cosmos.request_units import RequestUnits, operation
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import Filters
 from tests.adapters.cosmos.place import RESOURCE, Place, page_after
@@ -24,7 +24,7 @@ async def test_requests_and_charges_are_counted_by_operation(place: Place) -> No
     store = place.open()
     await store.append([event()])
     await page_after(store)
-    counted = store.charges
+    counted = store.request_units
     assert (counted.requests["append"], counted.requests["page"]) == (1, 1)
     assert counted.units["append"] > 0
     assert counted.requests.keys() >= {"metadata", "open", "cursor", "begin"}
@@ -54,7 +54,7 @@ async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyP
     store = place.open()
     await store.append([event()])
     await page_after(store)
-    units = store.charges.units
+    units = store.request_units.units
     assert {name for _, name in measured} >= {"append", "page", "open"}
     for name in ("append", "page"):
         assert sum(charge for charge, operation in measured if operation == name) == units[name] > 0
@@ -62,7 +62,7 @@ async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyP
 
 def test_the_operation_is_that_of_the_block() -> None:
     """Blocks within blocks count under the inner name; documents elsewhere than in `docs` are metadata."""
-    counted = Charges()
+    counted = RequestUnits()
     with operation("outer"):
         with operation("inner"):
             counted.sending(_request("http://x/dbs/a/colls/b/docs"))
@@ -85,9 +85,9 @@ async def _costs(place: Place) -> Costs:
     costs: Costs = {}
 
     async def cost(name: str, work: Awaitable[T]) -> T:
-        before = sum(store.charges.units.values())
+        before = sum(store.request_units.units.values())
         result = await work
-        costs[name] = sum(store.charges.units.values()) - before
+        costs[name] = sum(store.request_units.units.values()) - before
         return result
 
     await store.append([event("first", data=padding)])
@@ -104,8 +104,10 @@ async def _costs(place: Place) -> Costs:
     await cost("empty page", page_after(store, end))
     await cost("bare event id, one segment", store.read(ReadRequest(RESOURCE, event_id="first", limit=1)))
     await cost("`from`, one segment", store.read(ReadRequest(RESOURCE, registered_from=place.clock.now, limit=1)))
-    seen = await cost("read a checkpoint", store.ledger.checkpoint(RESOURCE))
-    await cost("change a checkpoint", store.ledger.advance(RESOURCE, seen, 1, owed=False, parked=()))
+    seen = await cost("read a checkpoint", store.checkpoints.checkpoint(RESOURCE))
+    await cost(
+        "change a checkpoint", store.checkpoints.advance(RESOURCE, seen, 1, catch_up_pending=False, quarantined=())
+    )
     assert len(chunk.rows) == 50
     return costs
 

@@ -8,30 +8,38 @@ from contextlib import closing
 from pathlib import Path
 
 from events_core.adapters.sqlite import SqliteEventStore
-from events_core.adapters.sqlite.checkpoints import SqliteLedger
+from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, event, events
 
 APPS = Stream.of_resource(APP)
 
 
-async def followed(ledger: SqliteLedger, stream: Stream) -> None:
+async def followed(checkpoints: SqliteCheckpoints, stream: Stream) -> None:
     """Move a stream's checkpoint to its end."""
-    await ledger.advance(stream, await ledger.checkpoint(stream), await ledger.end(stream), owed=False, parked=())
+    await checkpoints.advance(
+        stream,
+        await checkpoints.checkpoint(stream),
+        await checkpoints.end(stream),
+        catch_up_pending=False,
+        quarantined=(),
+    )
 
 
 async def test_what_another_process_appends_is_found(tmp_path: Path) -> None:
     """Also after nothing was behind."""
     one, other = (SqliteEventStore(tmp_path / "events.db") for _ in range(2))
-    ledger = SqliteLedger(one)
-    assert await ledger.behind() == []
+    checkpoints = SqliteCheckpoints(one)
+    assert await checkpoints.behind() == []
     await one.append([event()])
-    await followed(ledger, APPS)
-    assert await ledger.behind() == []
+    await followed(checkpoints, APPS)
+    assert await checkpoints.behind() == []
     await other.append([event()])
-    assert await ledger.behind() == [APPS]
-    await SqliteLedger(other).advance(APPS, await ledger.checkpoint(APPS), 2, owed=False, parked=())
-    assert await ledger.behind() == []
+    assert await checkpoints.behind() == [APPS]
+    await SqliteCheckpoints(other).advance(
+        APPS, await checkpoints.checkpoint(APPS), 2, catch_up_pending=False, quarantined=()
+    )
+    assert await checkpoints.behind() == []
     await one.close()
     await other.close()
 
@@ -39,41 +47,41 @@ async def test_what_another_process_appends_is_found(tmp_path: Path) -> None:
 async def test_a_checkpoint_that_is_set_back_is_behind(tmp_path: Path) -> None:
     """Though nothing was appended."""
     store = SqliteEventStore(tmp_path / "events.db")
-    ledger = SqliteLedger(store)
+    checkpoints = SqliteCheckpoints(store)
     await store.append([event()])
-    await followed(ledger, APPS)
-    assert await ledger.behind() == []
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 0, owed=False, parked=())
-    assert await ledger.behind() == [APPS]
+    await followed(checkpoints, APPS)
+    assert await checkpoints.behind() == []
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=False, quarantined=())
+    assert await checkpoints.behind() == [APPS]
     await store.close()
 
 
 async def test_a_checkpoint_beyond_the_file_is_lowered(tmp_path: Path) -> None:
     """As an operator has it done for a file that was put together from two."""
     store = SqliteEventStore(tmp_path / "events.db")
-    ledger = SqliteLedger(store)
+    checkpoints = SqliteCheckpoints(store)
     await store.append(events(3))
-    await ledger.advance(APPS, await ledger.checkpoint(APPS), 99, owed=False, parked=())
-    assert (await ledger.restored(), (await ledger.checkpoint(APPS)).position) == (1, 3)
-    assert (await ledger.restored(), await ledger.owed()) == (0, [APPS])
+    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 99, catch_up_pending=False, quarantined=())
+    assert (await checkpoints.restored(), (await checkpoints.checkpoint(APPS)).position) == (1, 3)
+    assert (await checkpoints.restored(), await checkpoints.catch_up_pending()) == (0, [APPS])
     await store.close()
 
 
 async def test_looking_for_what_is_behind_does_not_read_every_event(tmp_path: Path) -> None:
     """It costs a seek or two for each resource, however many events there are."""
     store = SqliteEventStore(tmp_path / "events.db")
-    ledger = SqliteLedger(store)
+    checkpoints = SqliteCheckpoints(store)
     costs = []
     for count in (500, 20_000):
         await store.append(events(count))
-        costs.append(min([await _seconds(ledger) for _ in range(5)]))
+        costs.append(min([await _seconds(checkpoints) for _ in range(5)]))
     await store.close()
     assert costs[1] < 10 * costs[0]
 
 
-async def _seconds(ledger: SqliteLedger) -> float:
+async def _seconds(checkpoints: SqliteCheckpoints) -> float:
     began = time.perf_counter()
-    assert await ledger.behind() == [APPS]
+    assert await checkpoints.behind() == [APPS]
     return time.perf_counter() - began
 
 
@@ -93,5 +101,5 @@ async def test_files_of_before_get_what_is_missing(tmp_path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {version}")
             connection.commit()
         store = SqliteEventStore(path)
-        assert await SqliteLedger(store).behind() == [APPS]
+        assert await SqliteCheckpoints(store).behind() == [APPS]
         await store.close()

@@ -30,7 +30,7 @@ from events_core.feeds.stream import Stream
 DELIVERIES = "deliveries"
 _AT_ONCE = 32
 _BATCH = 100
-_IN = "FROM c WHERE c.partition = @partition AND c.job = @job AND c.state = @state"
+_IN = "FROM c WHERE c.partition = @partition AND c.replay = @replay AND c.state = @state"
 _READY = f"SELECT TOP @top * {_IN} AND c.nextAttempt <= @now"
 _NEXT = f"SELECT TOP 1 c.nextAttempt {_IN} ORDER BY c.nextAttempt"
 _PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"
@@ -164,13 +164,13 @@ class CosmosDeliveries:
             place = _partition(subscription, segment)
             top = limit + 1 + after[1]  # those of the first position that were given already
             some = await self._ask(sql, place, top=top, position=after[0], **values)
-            found += [each for each in some if (each.position, each.lane.job) > after]
-        return sorted(found, key=lambda each: (each.position, each.lane.job))[:limit]
+            found += [each for each in some if (each.position, each.lane.replay) > after]
+        return sorted(found, key=lambda each: (each.position, each.lane.replay))[:limit]
 
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
         """The deliveries of one event; see `DeliveryStore.of_event`."""
         found = await self._ask(_OF_EVENT, None, stream=stream.name, position=position)
-        return sorted(found, key=lambda each: (each.lane.subscription, each.lane.job))
+        return sorted(found, key=lambda each: (each.lane.subscription, each.lane.replay))
 
     async def revive(self, subscription: int, now: int) -> int:
         """Let dead deliveries begin anew; see `DeliveryStore.revive`."""
@@ -227,9 +227,9 @@ class CosmosDeliveries:
     def _document(self, delivery: Delivery) -> Document:
         lane = delivery.lane
         document = document_of_delivery(delivery) | {
-            "id": position_id(delivery.position) + (f"r{lane.job}" if lane.job else ""),
+            "id": position_id(delivery.position) + (f"r{lane.replay}" if lane.replay else ""),
             "partition": _partition(lane.subscription, self._segment(delivery)),
-            "job": lane.job,
+            "replay": lane.replay,
         }
         return document | {"ttl": max(1, self._kept_seconds(delivery))}
 
@@ -269,7 +269,7 @@ class CosmosDeliveries:
             if len(found) >= most:
                 break
             place = _partition(lane.subscription, segment)
-            sql, values = f"{_READY} ORDER BY c.{order}", {"job": lane.job, "state": state.value, "now": now}
+            sql, values = f"{_READY} ORDER BY c.{order}", {"replay": lane.replay, "state": state.value, "now": now}
             found += await self._ask(sql, place, top=most - len(found), **values)
         return found
 
@@ -282,7 +282,7 @@ class CosmosDeliveries:
         for segment in segments:
             place = _partition(lane.subscription, segment)
             for state in _OPEN:
-                values = {"partition": place, "job": lane.job, "state": state.value}
+                values = {"partition": place, "replay": lane.replay, "state": state.value}
                 found = await self.database.query("delivery", DELIVERIES, _NEXT, values, place)
                 if found and found[0].get("nextAttempt") is not None:
                     latest = now if state is State.PENDING else NEVER

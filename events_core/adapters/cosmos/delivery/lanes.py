@@ -61,7 +61,7 @@ class CosmosLanes:
         live = Lane(subscription)
         await self.wake(live, at)
         document = await self.get(live)
-        replays = [Lane(subscription, job) for job in range(1, document["jobs"] + 1)] if document else []
+        replays = [Lane(subscription, replay) for replay in range(1, document["jobs"] + 1)] if document else []
         return [live, *[lane for lane in replays if await self._wake(lane, at)]]
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:

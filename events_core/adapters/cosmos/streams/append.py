@@ -18,7 +18,7 @@ from random import uniform
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.failures import Failure, Meaning, failure_of, refusal
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments
-from events_core.adapters.cosmos.streams.documents import Document, Draft, Marks
+from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Draft
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import partition, position_id, segment_of
@@ -65,7 +65,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class WriterContext:
     """What every writer of a process shares. `clock` gives microseconds since the epoch."""
 
     database: CosmosDatabase
@@ -73,7 +73,7 @@ class Places:
     cursors: CursorDocuments
     heads: Heads
     duplicates: Duplicates
-    marks: Marks
+    proof: CursorProof
     segment_size: int
     clock: Callable[[], int]
     idle_seconds: float = 60.0
@@ -84,8 +84,8 @@ class Places:
 class Appender:
     """The writers of a process, one for each stream that is written to."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, context: WriterContext) -> None:
+        self._context = context
         self._writers: dict[str, _Writer] = {}
         self._closed = False
         self._numbers = count()
@@ -105,9 +105,9 @@ class Appender:
             raise errors.unavailable("The event store is closed.")
         writer = self._writers.get(name)
         if writer is None:
-            writer = self._writers[name] = _Writer(stream, name, self._places)
+            writer = self._writers[name] = _Writer(stream, name, self._context)
             writer.start(lambda: self._writers.pop(name))
-        return writer.submit(drafts, (f"{self._places.nonce}{n:x}" for n in self._numbers), in_order=in_order)
+        return writer.submit(drafts, (f"{self._context.nonce}{n:x}" for n in self._numbers), in_order=in_order)
 
     async def close(self) -> None:
         """Finish what was submitted and end the writers."""
@@ -118,10 +118,10 @@ class Appender:
 class _Writer:
     """The writer task of one stream."""
 
-    def __init__(self, stream: Stream, name: str, places: Places) -> None:
+    def __init__(self, stream: Stream, name: str, context: WriterContext) -> None:
         self._stream = stream
         self._name = name
-        self._places = places
+        self._context = context
         self._queue: deque[Entry] = deque()
         self._pending: dict[str, Entry] = {}
         self._arrived = asyncio.Event()
@@ -172,7 +172,7 @@ class _Writer:
         if not self._queue and not self._finishing:
             self._arrived.clear()
             try:
-                async with asyncio.timeout(self._places.idle_seconds):
+                async with asyncio.timeout(self._context.idle_seconds):
                     await self._arrived.wait()
             except TimeoutError:
                 return bool(self._queue)
@@ -192,7 +192,7 @@ class _Writer:
         """Settle every entry of a group, whatever happens."""
         reason = errors.unavailable("The event store did not answer in time.")
         try:
-            async with asyncio.timeout(self._places.deadline_seconds):
+            async with asyncio.timeout(self._context.deadline_seconds):
                 await self._commit(list(group))
         except TimeoutError:
             _log.warning("The outcome of %d events is unknown after the deadline", len(group))
@@ -233,22 +233,22 @@ class _Writer:
 
     async def _prepare(self, entries: Sequence[Entry]) -> Head:
         """The head to write after; entries that stand in older segments are settled on the way."""
-        places = self._places
-        if await places.cursors.begin(self._stream, self._name):
-            places.heads.learn(self._name, Head())
-        head = await places.heads.warm(self._name)
-        segment = segment_of(head.position + 1, places.segment_size)
+        context = self._context
+        if await context.cursors.begin(self._stream, self._name):
+            context.heads.learn(self._name, Head())
+        head = await context.heads.warm(self._name)
+        segment = segment_of(head.position + 1, context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries if entry.asked_to < segment]
         asked_to = min((entry.asked_to for entry in entries), default=segment)
         if ukeys and segment:
-            self._recognise(entries, await places.duplicates.before(self._name, segment, asked_to, ukeys))
+            self._recognise(entries, await context.duplicates.before(self._name, segment, asked_to, ukeys))
             for entry in entries:
                 entry.asked_to = segment
         return head
 
     def _room(self, head: Head) -> int:
         """How many entries the segment of the next position has room for."""
-        return self._places.segment_size - head.position % self._places.segment_size
+        return self._context.segment_size - head.position % self._context.segment_size
 
     async def _write(self, attempt: Sequence[Entry], head: Head) -> None:
         documents = self._documents(attempt, head)
@@ -256,19 +256,19 @@ class _Writer:
         began = time.monotonic()
         async with asyncio.timeout(ATTEMPT_SECONDS):
             if len(documents) == 1:
-                await self._places.database.create("append", STREAMS, documents[0])
+                await self._context.database.create("append", STREAMS, documents[0])
             else:
                 operations = [("create", (document,)) for document in documents]
-                await self._places.database.batch("append", STREAMS, operations, place)
+                await self._context.database.batch("append", STREAMS, operations, place)
         self._average += (time.monotonic() - began - self._average) / 8
-        self._places.heads.learn(self._name, Head.of(documents[-1]))
+        self._context.heads.learn(self._name, Head.of(documents[-1]))
         for entry, document in zip(attempt, documents, strict=True):
-            self._settle(entry, Appended(self._places.marks.cursor(document), duplicate=False))
+            self._settle(entry, Appended(self._context.proof.cursor(document), duplicate=False))
 
     def _documents(self, attempt: Sequence[Entry], head: Head) -> list[Document]:
         """The documents that the entries become right after the head."""
-        registered = max(self._places.clock(), head.registered)
-        place = partition(self._name, segment_of(head.position + 1, self._places.segment_size))
+        registered = max(self._context.clock(), head.registered)
+        place = partition(self._name, segment_of(head.position + 1, self._context.segment_size))
         return [
             {
                 "id": position_id(position),
@@ -313,16 +313,16 @@ class _Writer:
 
     async def _look(self, entries: Sequence[Entry], head: Head) -> None:
         """Learn the head, and which of the entries stand in its segment."""
-        segment = segment_of(head.position + 1, self._places.segment_size)
+        segment = segment_of(head.position + 1, self._context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries]
         try:
-            found = await self._places.queries.since(self._name, segment, head.position, ukeys)
+            found = await self._context.queries.since(self._name, segment, head.position, ukeys)
         except EventsError:
             return  # the next attempt conflicts again, until the deadline
         self._recognise(entries, found)
         newest = max(found, key=lambda each: int(each["seq"]), default=None)
         if newest is not None:
-            self._places.heads.learn(self._name, Head.of(newest))
+            self._context.heads.learn(self._name, Head.of(newest))
 
     def _recognise(self, entries: Sequence[Entry], found: Sequence[Document]) -> None:
         """Settle the entries that stand; one that stands by this very entry's own hand is no duplicate."""
@@ -332,7 +332,7 @@ class _Writer:
             if document is not None:
                 self._settle(
                     entry,
-                    Appended(self._places.marks.cursor(document), duplicate=document.get("writer") != entry.token),
+                    Appended(self._context.proof.cursor(document), duplicate=document.get("writer") != entry.token),
                 )
 
     async def _give_way(self) -> None:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from events_core.access.names import app_of
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments, new_document
 from events_core.adapters.cosmos.streams.documents import Document
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import Names
-from events_core.adapters.cosmos.streams.projection import Projection
 from events_core.adapters.cosmos.streams.read import Reader
-from events_core.feeds.ports import Checkpoint, Parked, StoredEvent
-from events_core.feeds.stream import Stream, projections_of
+from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
+from events_core.feeds.stream import Stream
 
 _HEADS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosLedger:
+class CosmosCheckpoints:
     """A StreamLedger; `ready` opens the store that it belongs to."""
 
     ready: Callable[[], Awaitable[None]]
@@ -29,7 +27,6 @@ class CosmosLedger:
     heads: Heads
     names: Names
     reader: Reader
-    projection: Projection
 
     async def checkpoint(self, stream: Stream) -> Checkpoint:
         """How far a resource stream has been followed; see `StreamLedger.checkpoint`."""
@@ -38,12 +35,22 @@ class CosmosLedger:
         return Checkpoint() if document is None else _checkpoint_of(document)
 
     async def advance(
-        self, stream: Stream, checkpoint: Checkpoint, position: int, *, owed: bool, parked: Sequence[Parked]
+        self,
+        stream: Stream,
+        checkpoint: Checkpoint,
+        position: int,
+        *,
+        catch_up_pending: bool,
+        quarantined: Sequence[Quarantined],
     ) -> bool:
         """Replace the checkpoint that was read; see `StreamLedger.advance`."""
         await self.ready()
         name = self.names.of(stream)
-        changes: dict[str, Any] = {"checkpoint": position, "owed": owed, "parked": [_as_json(each) for each in parked]}
+        changes: dict[str, Any] = {
+            "checkpoint": position,
+            "catchUpPending": catch_up_pending,
+            "quarantined": [asdict(each) for each in quarantined],
+        }
         if checkpoint.etag is None:
             return await self.cursors.create(new_document(name, stream) | changes)
         return await self.cursors.advance(name, checkpoint.etag, **changes)
@@ -58,28 +65,10 @@ class CosmosLedger:
         await self.ready()
         return (await self.heads.fresh(self.names.of(stream))).position
 
-    def projects(self, stream: Stream) -> bool:
-        """Whether it is an app's."""
-        return app_of(stream.key) is not None
-
-    def targets(self, event: StoredEvent) -> Sequence[Stream]:
-        """The streams of an event's subject and org."""
-        return projections_of(event.resource, event.subject)
-
-    async def prepare(self, targets: Sequence[Stream]) -> None:
-        """Find the new ones among streams; see `StreamLedger.prepare`."""
-        await self.ready()
-        await self.heads.find_new([self.names.of(target) for target in targets])
-
-    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Append events to a subject or org stream; see `StreamLedger.project`."""
-        await self.ready()
-        await self.projection.project(target, events)
-
-    async def owed(self) -> Sequence[Stream]:
+    async def catch_up_pending(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint is marked so; one indexed query."""
         await self.ready()
-        return _streams_of(await self.cursors.where("c.owed = true"))
+        return _streams_of(await self.cursors.where("c.catchUpPending = true"))
 
     async def behind(self) -> Sequence[Stream]:
         """The resource streams that hold more than their checkpoint says; one request for each of them."""
@@ -97,18 +86,18 @@ class CosmosLedger:
         """Resource streams that may be behind; see `StreamLedger.suspects`. One query, whose answer grows with them."""
         await self.ready()
         documents = await self.cursors.where("IS_DEFINED(c.stream)")
-        documents.sort(key=lambda each: (each["owed"], each["_ts"]), reverse=True)
+        documents.sort(key=lambda each: (each["catchUpPending"], each["_ts"]), reverse=True)
         return [(Stream(str(each["stream"])), _checkpoint_of(each)) for each in documents[:most]]
 
-    async def parked(self) -> Sequence[Stream]:
+    async def quarantined(self) -> Sequence[Stream]:
         """The resource streams whose checkpoint holds events back."""
         await self.ready()
-        return _streams_of(await self.cursors.where("IS_DEFINED(c.parked[0])"))
+        return _streams_of(await self.cursors.where("IS_DEFINED(c.quarantined[0])"))
 
     async def restored(self) -> int:
         """Go on from what a restored database holds; see `StreamLedger.restored`."""
         await self.ready()
-        await self.cursors.renew_mark()
+        await self.cursors.renew_generation()
         return sum([await self._lower(stream) for stream in _streams_of(await self.cursors.where("c.checkpoint > 0"))])
 
     async def _lower(self, stream: Stream) -> bool:
@@ -117,8 +106,8 @@ class CosmosLedger:
         head = await self.heads.fresh(self.names.of(stream))
         if seen.position <= head.position:
             return False
-        parked = [each for each in seen.parked if each.position <= head.position]
-        return await self.advance(stream, seen, head.position, owed=True, parked=parked)
+        quarantined = [each for each in seen.quarantined if each.position <= head.position]
+        return await self.advance(stream, seen, head.position, catch_up_pending=True, quarantined=quarantined)
 
 
 def _streams_of(documents: Sequence[Document]) -> list[Stream]:
@@ -126,9 +115,5 @@ def _streams_of(documents: Sequence[Document]) -> list[Stream]:
 
 
 def _checkpoint_of(document: Document) -> Checkpoint:
-    parked = [Parked(Stream(each["target"]), each["position"], each["reason"]) for each in document.get("parked", ())]
-    return Checkpoint(document["checkpoint"], document["_etag"], bool(document["owed"]), parked)
-
-
-def _as_json(parked: Parked) -> Document:
-    return {"target": parked.target.name, "position": parked.position, "reason": parked.reason}
+    quarantined = [Quarantined(**each) for each in document.get("quarantined", ())]
+    return Checkpoint(document["checkpoint"], document["_etag"], bool(document["catchUpPending"]), quarantined)

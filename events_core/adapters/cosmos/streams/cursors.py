@@ -14,7 +14,7 @@ from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.streams.documents import Document
 from events_core.adapters.cosmos.streams.names import document_id
 from events_core.common import errors
-from events_core.feeds.stream import MARK_BYTES, Stream
+from events_core.feeds.stream import PROOF_BYTES, Stream
 
 CURSORS = "cursors"
 
@@ -93,9 +93,9 @@ class CursorDocuments:
         sql = f"SELECT * FROM c WHERE IS_DEFINED(c.name) AND {condition}"
         return await self._database.query("cursors", CURSORS, sql, {}, None)
 
-    async def renew_mark(self) -> None:
+    async def renew_generation(self) -> None:
         """Give the database another random number; processes that are running go on with the one that they know."""
-        await self._database.change("open", CURSORS, _DATABASE, {"mark": _new_mark()}, None)
+        await self._database.change("open", CURSORS, _DATABASE, {"generation": _new_generation()}, None)
 
     async def agree_on(self, segment_size: int, key: str) -> int:
         """Check that the database is written with this segment size and key; return the database's own random number.
@@ -108,27 +108,29 @@ class CursorDocuments:
         while True:
             found = await self._database.read("open", CURSORS, _DATABASE, _DATABASE)
             if found is None:
-                await self.create({"id": _DATABASE, "segmentSize": segment_size, "key": key, "mark": _new_mark()})
+                await self.create(
+                    {"id": _DATABASE, "segmentSize": segment_size, "key": key, "generation": _new_generation()}
+                )
             elif "key" in found or await self._say_key(found, key):
                 break
         if found["segmentSize"] != segment_size:
             raise errors.unavailable("The event store was made with another segment size.", retry_after=60)
         if found.get("key", key) != key:
             raise errors.unavailable("The event store was made with another EVENTS_SUBJECT_KEY.", retry_after=60)
-        return int(found["mark"], 16)
+        return int(found["generation"], 16)
 
     async def _say_key(self, found: Document, key: str) -> bool:
         """Note the key of a database that was made before keys were noted; False when another process was first."""
         return await self._database.change("open", CURSORS, _DATABASE, {"key": key}, found["_etag"])
 
 
-def _new_mark() -> str:
-    return secrets.token_hex(MARK_BYTES)
+def _new_generation() -> str:
+    return secrets.token_hex(PROOF_BYTES)
 
 
 def new_document(name: str, stream: Stream | None = None) -> Document:
     """The document of a stream, `stream` being given for those of resources alone."""
-    document: Document = {"id": document_id(name), "name": name, "checkpoint": 0, "floor": 1, "owed": False}
+    document: Document = {"id": document_id(name), "name": name, "checkpoint": 0, "floor": 1, "catchUpPending": False}
     return document if stream is None else document | {"stream": stream.name}
 
 

@@ -13,13 +13,13 @@ from typing import Any
 from events_core.access.names import app_of
 from events_core.cloudevent import CloudEvent
 from events_core.feeds.ports import StoredEvent
-from events_core.feeds.stream import MARK_BYTES, Cursor
+from events_core.feeds.stream import PROOF_BYTES, Cursor
 
 Document = dict[str, Any]
 
 _PARTY = "/party/"
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_MARK_DIGITS = MARK_BYTES * 2
+_MARK_DIGITS = PROOF_BYTES * 2
 _ADDED_BYTES = 400
 """What a place, a moment, a name and an identity add to a document; names are at most 900 bytes, mostly a tenth."""
 
@@ -32,7 +32,7 @@ def ukey_of(resource: str, source: str, event_id: str) -> str:
     return hashlib.sha256(f"{resource}\0{source}\0{event_id}".encode(errors="replace")).hexdigest()
 
 
-class Marks:
+class CursorProof:
     """What cursors carry of a row's identity: of its key, differently in every database that was ever made.
 
     So the places of a database that was lost are found out in the one that is filled with the same events again.
@@ -43,7 +43,7 @@ class Marks:
 
     def of(self, ukey: str) -> bytes:
         """The mark of a row."""
-        return (int(ukey[:_MARK_DIGITS], 16) ^ self.database).to_bytes(MARK_BYTES)
+        return (int(ukey[:_MARK_DIGITS], 16) ^ self.database).to_bytes(PROOF_BYTES)
 
     def cursor(self, document: Mapping[str, Any]) -> Cursor:
         """The place just after a document."""
@@ -122,11 +122,11 @@ def _without_none(**properties: Any) -> Document:
 class Row:
     """A StoredEvent over its document."""
 
-    __slots__ = ("_marks", "document")
+    __slots__ = ("_proof", "document")
 
-    def __init__(self, document: Document, marks: Marks) -> None:
+    def __init__(self, document: Document, proof: CursorProof) -> None:
         self.document = document
-        self._marks = marks
+        self._proof = proof
 
     @property
     def position(self) -> int:
@@ -147,7 +147,7 @@ class Row:
     @property
     def cursor(self) -> Cursor:
         """The place just after this row."""
-        return self._marks.cursor(self.document)
+        return self._proof.cursor(self.document)
 
     @property
     def id(self) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from events_core.access.names import app_of
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments, bounds_of
-from events_core.adapters.cosmos.streams.documents import Document, Marks, Row, tombstone, ukey_of
+from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Row, tombstone, ukey_of
 from events_core.adapters.cosmos.streams.names import Names
-from events_core.adapters.cosmos.streams.projection import Projection
+from events_core.adapters.cosmos.streams.projection import CosmosProjection
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds.stream import Stream
@@ -22,9 +22,9 @@ class Eraser:
     database: CosmosDatabase
     queries: StreamQueries
     cursors: CursorDocuments
-    projection: Projection
+    projection: CosmosProjection
     names: Names
-    marks: Marks
+    proof: CursorProof
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Answer `EventStore.erase`.
@@ -59,7 +59,7 @@ class Eraser:
             targets.append(Stream.of_subject(original["subject"]))
         for target in targets:
             try:
-                await self.projection.project(target, [Row(tombstone(original), self.marks)])
+                await self.projection.project(target, [Row(tombstone(original), self.proof)])
             except EventsError as error:
                 if error.problem is Problem.UNAVAILABLE:
                     raise  # else what takes not even the tombstone does not take the event
@@ -69,4 +69,4 @@ def _is_under_way(position: int, followed: Document | None) -> bool:
     """Whether an event may still be projected, by what the document of its stream says of following up."""
     if followed is None or bounds_of(followed).checkpoint < position:
         return True
-    return any(int(each["position"]) <= position for each in followed.get("parked", ()))
+    return any(int(each["position"]) <= position for each in followed.get("quarantined", ()))

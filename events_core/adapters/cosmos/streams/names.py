@@ -27,7 +27,7 @@ class Names:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self.key_mark = hmac.digest(key, b"which key this is", "sha256").hex()[:16]
+        self.key_check = hmac.digest(key, b"which key this is", "sha256").hex()[:16]
         """What tells keys apart; nothing else follows from it, and no name of a stream is made so."""
 
     def of(self, stream: Stream) -> str:

@@ -9,7 +9,7 @@ from events_core.adapters.cosmos.streams.names import LARGEST_POSITION, segment_
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 
 
-class Moments:
+class PositionsByTime:
     """Finds positions by registration, which never decreases along a stream."""
 
     def __init__(self, queries: StreamQueries, cursors: CursorDocuments, heads: Heads, segment_size: int) -> None:

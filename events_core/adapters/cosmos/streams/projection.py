@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from events_core.adapters.cosmos.streams.append import Appender
 from events_core.adapters.cosmos.streams.documents import Draft, rows_of
+from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.common.errors import EventsError
 from events_core.feeds.ports import StoredEvent
@@ -15,16 +16,24 @@ from events_core.feeds.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """Appends rows that were read from one stream to another."""
+class CosmosProjection:
+    """ProjectedStreams in Cosmos DB; `ready` opens the store that it belongs to."""
 
+    ready: Callable[[], Awaitable[None]]
     appender: Appender
+    heads: Heads
     names: Names
 
+    async def prepare(self, targets: Sequence[Stream]) -> None:
+        """Find the new ones among streams; see `ProjectedStreams.prepare`."""
+        await self.ready()
+        await self.heads.find_new([self.names.of(target) for target in targets])
+
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Answer `StreamLedger.project`."""
+        """Append events to a subject or org stream; see `ProjectedStreams.project`."""
         if not events:
             return
+        await self.ready()
         drafts = [Draft.of_row(row) for row in rows_of(events)]
         futures = self.appender.submit(target, self.names.of(target), drafts, in_order=True)
         await asyncio.wait(futures)

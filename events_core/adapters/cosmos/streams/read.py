@@ -10,15 +10,15 @@ from itertools import accumulate
 from logging import getLogger
 
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments
-from events_core.adapters.cosmos.streams.documents import Document, Marks, Row
+from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Row
 from events_core.adapters.cosmos.streams.filters import ALWAYS, passes, superset
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import LARGEST_POSITION, first_of, segment_of
-from events_core.adapters.cosmos.streams.positions import Moments
+from events_core.adapters.cosmos.streams.positions import PositionsByTime
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.common import errors
 from events_core.feeds.ports import Chunk, ReadRequest
-from events_core.feeds.stream import MARK_BYTES, START, Cursor, Stream
+from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _log = getLogger(__name__)
 
@@ -54,8 +54,8 @@ class Reader:
     queries: StreamQueries
     cursors: CursorDocuments
     heads: Heads
-    moments: Moments
-    marks: Marks
+    positions_by_time: PositionsByTime
+    proof: CursorProof
     segment_size: int
     hole_seconds: float = 60.0
 
@@ -90,12 +90,12 @@ class Reader:
         for position in positions:
             segments.setdefault(segment_of(position, self.segment_size), []).append(position)
         found = await asyncio.gather(*(self.queries.at(name, each, some) for each, some in segments.items()))
-        rows = [Row(document, self.marks) for some in found for document in some if not document.get("kept")]
+        rows = [Row(document, self.proof) for some in found for document in some if not document.get("kept")]
         return sorted(rows, key=lambda row: row.position)
 
     async def rows_of(self, source: str, event_id: str) -> list[Row]:
         """Answer `EventStore.find`."""
-        rows = [Row(document, self.marks) for document in await self.queries.find(source, event_id)]
+        rows = [Row(document, self.proof) for document in await self.queries.find(source, event_id)]
         return [row for row in rows if row.source == source and row.document["stream"].startswith("resource:")]
 
     def _ends_in(self, name: str, position: int) -> bool:
@@ -124,7 +124,7 @@ class _Reading:
         request, cursor = self._request, self._request.cursor
         if cursor is None:
             cursor = START if request.event_id is None else None
-        if cursor is None or cursor.position > LARGEST_POSITION or len(cursor.mark) != MARK_BYTES:
+        if cursor is None or cursor.position > LARGEST_POSITION or len(cursor.proof) != PROOF_BYTES:
             return None
         if cursor.position == 0:
             return Place(START, 1, proven=False) if _is_start(cursor) and request.registered_from is None else None
@@ -134,9 +134,9 @@ class _Reading:
         """The place that the request means, when the one that it names is none or not all that it asks for."""
         place, floor = self._proven or await self._with_id(), None
         if self._request.registered_from is not None:
-            found, floor = await self._reader.moments.newest_before(self._name, self._request.registered_from)
+            found, floor = await self._reader.positions_by_time.newest_before(self._name, self._request.registered_from)
             if found is not None and (place is None or found["seq"] >= place.first):
-                return Place(self._reader.marks.cursor(found), found["seq"] + 1, proven=True)
+                return Place(self._reader.proof.cursor(found), found["seq"] + 1, proven=True)
         if place is None and floor is None and self._whole:
             return Place(START, 1, proven=False)
         if place is None:
@@ -165,7 +165,7 @@ class _Reading:
             is_alone = known.position in standing and self._size not in standing
         if found is None and not is_alone:
             found = await queries.with_id_anywhere(self._name, event_id)
-        return Place(self._reader.marks.cursor(found), found["seq"] + 1, proven=True) if found else None
+        return Place(self._reader.proof.cursor(found), found["seq"] + 1, proven=True) if found else None
 
     async def _page(self, place: Place) -> Chunk | None:
         """The page of all rows."""
@@ -183,7 +183,7 @@ class _Reading:
             self._reader.heads.see(self._name, dense[-1]["seq"])
         if not more and len(dense) == len(rows) and dense:
             self._reader.heads.learn(self._name, Head.of(dense[-1]))
-        visible = [Row(each, self._reader.marks) for each in dense if not each.get("kept")]
+        visible = [Row(each, self._reader.proof) for each in dense if not each.get("kept")]
         return self._chunk(place, visible, more=more and len(dense) == len(rows))
 
     async def _documents(self, place: Place) -> tuple[list[Document], bool]:
@@ -224,7 +224,7 @@ class _Reading:
         if place.cursor == START:
             return documents if first["seq"] == 1 else None
         if first["seq"] == place.cursor.position:
-            if self._reader.marks.of(first["ukey"]) != place.cursor.mark:
+            if self._reader.proof.of(first["ukey"]) != place.cursor.proof:
                 return None
             self._proven = Place(place.cursor, place.first, proven=True)
             return documents[1:] if place.bare else documents
@@ -281,14 +281,14 @@ class _Reading:
             return None
         if len(window.rows) > self._limit or window.size > self._request.max_bytes:
             return self._chunk(place, window.rows, more=True)
-        return Chunk(window.rows, self._reader.marks.cursor(documents[-1]), caught_up=window.position > upper.position)
+        return Chunk(window.rows, self._reader.proof.cursor(documents[-1]), caught_up=window.position > upper.position)
 
     async def _upper(self) -> Head:
         """The last row that a filtered page may look at."""
         last = self._request.registered_to
         if last is None:
             return await self._reader.heads.fresh(self._name)
-        found, _ = await self._reader.moments.newest_before(self._name, last + 1)
+        found, _ = await self._reader.positions_by_time.newest_before(self._name, last + 1)
         return Head() if found is None else Head.of(found)
 
     async def _beyond(self, place: Place, upper: Head) -> Chunk | None:
@@ -300,7 +300,7 @@ class _Reading:
         if upper.position == place.cursor.position:
             return (
                 Chunk([], place.cursor, caught_up=True)
-                if self._reader.marks.of(upper.ukey) == place.cursor.mark
+                if self._reader.proof.of(upper.ukey) == place.cursor.proof
                 else None
             )
         position = place.cursor.position
@@ -313,7 +313,7 @@ class _Reading:
 
 def _is_start(cursor: Cursor | None) -> bool:
     """Whether a cursor is the place before the first row, from whichever side."""
-    return cursor is not None and (cursor.position, cursor.mark) == (START.position, START.mark)
+    return cursor is not None and (cursor.position, cursor.proof) == (START.position, START.proof)
 
 
 class _Window:
@@ -349,7 +349,7 @@ class _Window:
         )
         self.documents += found
         for document in found:
-            row = Row(document, self._reader.marks)
+            row = Row(document, self._reader.proof)
             if self._is_wanted(row):
                 self.rows.append(row)
                 self.size += len(document.get("json") or "")

@@ -13,7 +13,7 @@ from events_core.adapters.cosmos.streams.cursors import CursorDocuments, bounds_
 from events_core.adapters.cosmos.streams.documents import Document, placeholder
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import first_of, segment_of
-from events_core.adapters.cosmos.streams.positions import Moments
+from events_core.adapters.cosmos.streams.positions import PositionsByTime
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
 
 _AT_ONCE = 100
@@ -31,7 +31,7 @@ class Retention:
     queries: StreamQueries
     cursors: CursorDocuments
     heads: Heads
-    moments: Moments
+    positions_by_time: PositionsByTime
     segment_size: int
     gap_seconds: float = 3_600.0
 
@@ -68,7 +68,7 @@ class Retention:
 
     async def _raise(self, name: str, document: Document, registered_before: int) -> bool:
         """Raise the floor to the oldest row that is kept; of a resource stream not past what was followed up."""
-        found, floor = await self.moments.newest_before(name, registered_before)
+        found, floor = await self.positions_by_time.newest_before(name, registered_before)
         if found is None:
             return False
         last = int(found["seq"])

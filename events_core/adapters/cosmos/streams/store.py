@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from events_core.adapters.cosmos.client import CosmosConnection, CosmosDatabase
-from events_core.adapters.cosmos.request_units import Charges
-from events_core.adapters.cosmos.streams.append import Appender, Places
-from events_core.adapters.cosmos.streams.checkpoints import CosmosLedger
+from events_core.adapters.cosmos.request_units import RequestUnits
+from events_core.adapters.cosmos.streams.append import Appender, WriterContext
+from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments
-from events_core.adapters.cosmos.streams.documents import Draft, Marks
+from events_core.adapters.cosmos.streams.documents import CursorProof, Draft
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.erasure import Eraser
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, Names
-from events_core.adapters.cosmos.streams.positions import Moments
-from events_core.adapters.cosmos.streams.projection import Projection
+from events_core.adapters.cosmos.streams.positions import PositionsByTime
+from events_core.adapters.cosmos.streams.projection import CosmosProjection
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.read import SEGMENTS_AT_ONCE, Reader
 from events_core.adapters.cosmos.streams.retention import Retention
@@ -62,21 +62,25 @@ class CosmosEventStore:
         self._agreed = False
         self._closed = False
         self._appending: set[asyncio.Future[None]] = set()
-        self._marks = marks = Marks()
+        self._proof = proof = CursorProof()
         queries = StreamQueries(self._database)
         self._names = names = Names(key)
         self._cursors = cursors = CursorDocuments(self._database)
         self._heads = heads = Heads(queries, cursors, segment_size)
-        moments = Moments(queries, cursors, heads, segment_size)
+        positions_by_time = PositionsByTime(queries, cursors, heads, segment_size)
         duplicates = Duplicates(queries, self._now)
         self._appender = Appender(
-            Places(self._database, queries, cursors, heads, duplicates, marks, segment_size, self._now, idle, deadline)
+            WriterContext(
+                self._database, queries, cursors, heads, duplicates, proof, segment_size, self._now, idle, deadline
+            )
         )
-        projection = Projection(self._appender, names)
-        self._reader = Reader(queries, cursors, heads, moments, marks, segment_size, hole)
-        self._eraser = Eraser(self._database, queries, cursors, projection, names, marks)
-        self._retention = Retention(self._database, queries, cursors, heads, moments, segment_size, retention_gap)
-        self.ledger = CosmosLedger(self._ready, cursors, heads, names, self._reader, projection)
+        self.projection = CosmosProjection(self._ready, self._appender, heads, names)
+        self._reader = Reader(queries, cursors, heads, positions_by_time, proof, segment_size, hole)
+        self._eraser = Eraser(self._database, queries, cursors, self.projection, names, proof)
+        self._retention = Retention(
+            self._database, queries, cursors, heads, positions_by_time, segment_size, retention_gap
+        )
+        self.checkpoints = CosmosCheckpoints(self._ready, cursors, heads, names, self._reader)
 
     @property
     def database(self) -> CosmosDatabase:
@@ -89,9 +93,9 @@ class CosmosEventStore:
         return SEGMENTS_AT_ONCE * self._segment_size
 
     @property
-    def charges(self) -> Charges:
+    def request_units(self) -> RequestUnits:
         """Requests and request units of this process so far, by operation."""
-        return self._database.charges
+        return self._database.request_units
 
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
         """Store events durably; those of one resource in the given order; see `EventStore.append`."""
@@ -168,7 +172,7 @@ class CosmosEventStore:
 
     async def _agree(self) -> None:
         if not self._agreed:
-            self._marks.database = await self._cursors.agree_on(self._segment_size, self._names.key_mark)
+            self._proof.database = await self._cursors.agree_on(self._segment_size, self._names.key_check)
             self._agreed = True
 
     @asynccontextmanager

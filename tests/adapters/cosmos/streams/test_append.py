@@ -114,7 +114,7 @@ async def test_projected_streams_are_not_listed(place: Place) -> None:
     """Only resource streams are followed up."""
     store = place.open()
     await store.append([event()])
-    await store.ledger.project(Stream.of_org("ttd"), await store.ledger.read_after(RESOURCE, 0, 10))
+    await store.projection.project(Stream.of_org("ttd"), await store.checkpoints.read_after(RESOURCE, 0, 10))
     assert await place.listed() == [RESOURCE.name]
 
 
@@ -171,14 +171,18 @@ async def test_a_database_of_before_keys_were_noted_takes_the_first_one(place: P
     await cursors.replace_item("~database", document)
     await asyncio.gather(*(place.open().append([event()]) for _ in range(8)))
     after = await cursors.read_item("~database", "~database")
-    assert (after["key"], after["mark"], after["segmentSize"]) == (noted, document["mark"], document["segmentSize"])
+    assert (after["key"], after["generation"], after["segmentSize"]) == (
+        noted,
+        document["generation"],
+        document["segmentSize"],
+    )
     with pytest.raises(EventsError):
         await place.open(key=bytes(32)).ping()
 
 
 def test_what_tells_keys_apart_tells_nothing_else() -> None:
     """It is no part of the key, and differs from key to key."""
-    marks = {Names(bytes([n]) * 32).key_mark for n in range(100)}
+    marks = {Names(bytes([n]) * 32).key_check for n in range(100)}
     assert len(marks) == 100
     assert not any(mark in (bytes([n]) * 32).hex() for mark in marks for n in range(100))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.ports import Checkpoint, Parked
+from events_core.feeds.ports import Checkpoint, Quarantined
 from events_core.feeds.stream import Stream
 from tests.adapters.cosmos.place import NAMES, RESOURCE, Place, follow, positions
 from tests.contract.event_store import ANY, PARTY, PERSON, SECOND, event, events, everything, ids
@@ -20,46 +20,48 @@ OTHER = Stream.of_resource(ANY)
 
 async def test_a_checkpoint_is_moved_by_one(place: Place) -> None:
     """Of two that read the same checkpoint the first moves it, and the other is told."""
-    ledger = place.open().ledger
-    assert await ledger.checkpoint(RESOURCE) == Checkpoint()
+    checkpoints = place.open().checkpoints
+    assert await checkpoints.checkpoint(RESOURCE) == Checkpoint()
     for position in (5, 9):
-        before = await ledger.checkpoint(RESOURCE)
-        assert await ledger.advance(RESOURCE, before, position, owed=position == 5, parked=[])
-        assert not await ledger.advance(RESOURCE, before, 99, owed=False, parked=[])
-        after = await ledger.checkpoint(RESOURCE)
-        assert (after.position, after.owed) == (position, position == 5)
+        before = await checkpoints.checkpoint(RESOURCE)
+        assert await checkpoints.advance(RESOURCE, before, position, catch_up_pending=position == 5, quarantined=[])
+        assert not await checkpoints.advance(RESOURCE, before, 99, catch_up_pending=False, quarantined=[])
+        after = await checkpoints.checkpoint(RESOURCE)
+        assert (after.position, after.catch_up_pending) == (position, position == 5)
 
 
 async def test_advancing_to_the_same_place_gives_a_new_etag(place: Place) -> None:
     """Whoever writes the checkpoint stops everybody who read it before, even when nothing changes."""
-    ledger = place.open().ledger
-    await ledger.advance(RESOURCE, Checkpoint(), 5, owed=False, parked=[])
-    before = await ledger.checkpoint(RESOURCE)
-    assert await ledger.advance(RESOURCE, before, 5, owed=False, parked=[])
-    assert not await ledger.advance(RESOURCE, before, 6, owed=False, parked=[])
+    checkpoints = place.open().checkpoints
+    await checkpoints.advance(RESOURCE, Checkpoint(), 5, catch_up_pending=False, quarantined=[])
+    before = await checkpoints.checkpoint(RESOURCE)
+    assert await checkpoints.advance(RESOURCE, before, 5, catch_up_pending=False, quarantined=[])
+    assert not await checkpoints.advance(RESOURCE, before, 6, catch_up_pending=False, quarantined=[])
 
 
 async def test_advancing_is_one_request(place: Place) -> None:
     """A checkpoint costs one write."""
     store = place.open()
     await store.append([event()])
-    checkpoint = await store.ledger.checkpoint(RESOURCE)
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
     await place.counts()
-    await store.ledger.advance(RESOURCE, checkpoint, 1, owed=False, parked=[])
+    await store.checkpoints.advance(RESOURCE, checkpoint, 1, catch_up_pending=False, quarantined=[])
     assert await place.counts() == {"patch": 1}
 
 
 async def test_what_is_owed_behind_and_parked_is_found(place: Place) -> None:
     """Streams are listed by what is left to do for them."""
-    store, ledger = place.open(), place.open().ledger
+    store, checkpoints = place.open(), place.open().checkpoints
     await store.append([event(), event(resource=ANY)])
-    assert {each.name for each in await ledger.behind()} == {RESOURCE.name, OTHER.name}
-    assert (await ledger.owed(), await ledger.parked()) == ([], [])
-    held = Parked(Stream.of_subject(PERSON), 1, "it does not fit")
-    await ledger.advance(RESOURCE, await ledger.checkpoint(RESOURCE), 1, owed=True, parked=[held])
-    assert await ledger.behind() == [OTHER]
-    assert (await ledger.owed(), await ledger.parked()) == ([RESOURCE], [RESOURCE])
-    assert (await ledger.checkpoint(RESOURCE)).parked == [held]
+    assert {each.name for each in await checkpoints.behind()} == {RESOURCE.name, OTHER.name}
+    assert (await checkpoints.catch_up_pending(), await checkpoints.quarantined()) == ([], [])
+    held = Quarantined("projection", Stream.of_subject(PERSON).name, 1, "it does not fit")
+    await checkpoints.advance(
+        RESOURCE, await checkpoints.checkpoint(RESOURCE), 1, catch_up_pending=True, quarantined=[held]
+    )
+    assert await checkpoints.behind() == [OTHER]
+    assert (await checkpoints.catch_up_pending(), await checkpoints.quarantined()) == ([RESOURCE], [RESOURCE])
+    assert (await checkpoints.checkpoint(RESOURCE)).quarantined == [held]
 
 
 async def test_reading_on_takes_every_row(place: Place) -> None:
@@ -68,19 +70,19 @@ async def test_reading_on_takes_every_row(place: Place) -> None:
     await store.append([event(f"{n}") for n in range(35)])
     await store.erase(RESOURCE.key, event().source, "7")
     seen: list[int] = []
-    while rows := await store.ledger.read_after(RESOURCE, seen[-1] if seen else 0, 8):
+    while rows := await store.checkpoints.read_after(RESOURCE, seen[-1] if seen else 0, 8):
         seen += [row.position for row in rows]
     assert seen == list(range(1, 36))
-    assert await place.open(segment_size=10).ledger.read_after(OTHER, 0, 10) == []
+    assert await place.open(segment_size=10).checkpoints.read_after(OTHER, 0, 10) == []
 
 
 async def test_projecting_keeps_order_and_repeats_nothing(place: Place) -> None:
     """However often and by how many at once the same rows are projected, they stand once, in their order."""
     stores = [place.open(segment_size=20) for _ in range(3)]
     await stores[0].append([event(f"{n:02}") for n in range(50)])
-    rows = await stores[0].ledger.read_after(RESOURCE, 0, 100)
-    await asyncio.gather(*(store.ledger.project(ORG, rows) for store in stores))
-    await stores[0].ledger.project(ORG, rows[10:30])
+    rows = await stores[0].checkpoints.read_after(RESOURCE, 0, 100)
+    await asyncio.gather(*(store.projection.project(ORG, rows) for store in stores))
+    await stores[0].projection.project(ORG, rows[10:30])
     documents = await place.documents(ORG)
     assert positions(documents) == list(range(1, 51))
     assert [each["eventId"] for each in documents] == [f"{n:02}" for n in range(50)]
@@ -115,18 +117,18 @@ async def test_nothing_is_projected_past_what_failed(place: Place) -> None:
     """When the server refuses one of the rows, those before it stand, and none after it."""
     store = place.open()
     await store.append(events(8))
-    rows = await store.ledger.read_after(RESOURCE, 0, 10)
-    await store.ledger.project(ORG, rows[:1])
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    await store.projection.project(ORG, rows[:1])
     # Seven are refused, the first three of them taken, the next four refused, two of those, and of the two the first.
     refused = Fault("batch", "streams", status=400)
     await place.inject(
         refused, replace(refused, skip=1), replace(refused, skip=1), replace(refused, operation="create")
     )
     with pytest.raises(EventsError) as caught:
-        await store.ledger.project(ORG, rows[1:])
+        await store.projection.project(ORG, rows[1:])
     assert caught.value.problem is Problem.BAD_REQUEST
     assert ids(await everything(store, ORG)) == ids(rows[:4])
-    await store.ledger.project(ORG, rows)
+    await store.projection.project(ORG, rows)
     assert ids(await everything(store, ORG)) == ids(rows)
 
 
@@ -135,14 +137,14 @@ async def test_new_streams_are_found_at_once(place: Place) -> None:
     store = place.open()
     subjects = [f"/party/{n}" for n in range(50)]
     await store.append([event(subject=subject) for subject in subjects])
-    rows = await store.ledger.read_after(RESOURCE, 0, 100)
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 100)
     await place.counts()
-    await store.ledger.prepare(list(map(Stream.of_subject, subjects)))
+    await store.projection.prepare(list(map(Stream.of_subject, subjects)))
     assert await place.counts() == {"query": 2}
     for subject, row in zip(subjects, rows, strict=True):
-        await store.ledger.project(Stream.of_subject(subject), [row])
+        await store.projection.project(Stream.of_subject(subject), [row])
     assert await place.counts() == {"create": 50}
-    await store.ledger.prepare(list(map(Stream.of_subject, subjects)))
+    await store.projection.prepare(list(map(Stream.of_subject, subjects)))
     assert await place.counts() == {}
 
 
@@ -155,10 +157,10 @@ async def test_streams_that_are_not_new_are_taken_for_none(place: Place) -> None
     place.clock.now += SECOND
     await store.expire(place.clock.now)
     await store.append([event("a", subject=gone.key), event("b", subject=standing.key)])
-    await other.ledger.prepare([gone, standing, ORG])
-    rows = await other.ledger.read_after(RESOURCE, 3, 100)
+    await other.projection.prepare([gone, standing, ORG])
+    rows = await other.checkpoints.read_after(RESOURCE, 3, 100)
     for target, row in zip((gone, standing), rows, strict=True):
-        await other.ledger.project(target, [row])
+        await other.projection.project(target, [row])
         assert (await everything(other, target))[-1].id == row.id
     assert positions(await place.documents(gone))[-1] == 3
 
@@ -167,10 +169,10 @@ async def test_projecting_one_row_is_one_request(place: Place) -> None:
     """A stream that the process has written to before takes a row at the price of one write."""
     store = place.open()
     await store.append(events(3))
-    rows = await store.ledger.read_after(RESOURCE, 0, 10)
-    await store.ledger.project(ORG, rows[:1])
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    await store.projection.project(ORG, rows[:1])
     await place.counts()
-    await store.ledger.project(ORG, rows[1:2])
+    await store.projection.project(ORG, rows[1:2])
     assert await place.counts() == {"create": 1}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events_core.adapters.cosmos import CosmosConnection
-from events_core.adapters.cosmos.streams.documents import Marks, storable, ukey_of
+from events_core.adapters.cosmos.streams.documents import CursorProof, storable, ukey_of
 from events_core.adapters.cosmos.streams.names import Names, document_id, first_of, partition, position_id, segment_of
 from events_core.feeds.stream import Stream
 
@@ -72,7 +72,7 @@ def test_keys_are_of_the_whole_identity() -> None:
 
 def test_marks_differ_between_databases() -> None:
     """The same event has another mark in another database."""
-    one, other = Marks(), Marks()
+    one, other = CursorProof(), CursorProof()
     other.database = 2**64 - 1
     assert one.of("0f" * 32) == bytes([0x0F] * 8)
     assert other.of("0f" * 32) == bytes([0xF0] * 8)

@@ -182,8 +182,8 @@ async def test_a_moment_is_found_by_halving(place: Place, segments: int) -> None
     for n in range(segments * 5 - 1):
         place.clock.now = began + n * SECOND
         await store.append([event(f"{n}")])
-    checkpoint = await store.ledger.checkpoint(RESOURCE)
-    await store.ledger.advance(RESOURCE, checkpoint, segments * 5 - 2, owed=False, parked=[])
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
+    await store.checkpoints.advance(RESOURCE, checkpoint, segments * 5 - 2, catch_up_pending=False, quarantined=[])
     reader = place.open(segment_size=5)
     await reader.ping()
     for n in (0, 2, segments * 5 // 2, segments * 5 - 2):
@@ -253,7 +253,7 @@ async def test_a_forged_place_is_found_out(place: Place, filters: Filters) -> No
     """A cursor whose row is another, or beyond the head, starts over."""
     reader = await _reader(place, 5)
     (third,) = [row.cursor for row in await everything(reader)][2:3]
-    for forged in (replace(third, mark=b"forged!!"), replace(third, position=4), replace(third, position=77)):
+    for forged in (replace(third, proof=b"forged!!"), replace(third, position=4), replace(third, position=77)):
         chunk = await page_after(reader, forged, filters=filters)
         assert [row.position for row in chunk.rows] == [1, 2, 3, 4, 5]
 

@@ -9,7 +9,7 @@ import pytest
 
 from events_core.adapters.cosmos import CosmosEventStore
 from events_core.common.errors import EventsError
-from events_core.feeds.ports import Parked, ReadRequest
+from events_core.feeds.ports import Quarantined, ReadRequest
 from events_core.feeds.stream import START, Cursor, Filters, Stream
 from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after, positions
 from tests.contract.event_store import APP, PARTY, PERSON, SECOND, event, events, everything, ids, walk
@@ -96,7 +96,7 @@ async def test_retention_over_segments(place: Place) -> None:
         assert await reader.head(RESOURCE) == 24
         request = ReadRequest(RESOURCE, registered_from=place.clock.now)
         assert [row.position for row in (await reader.read(request)).rows] == [21, 22, 23, 24]
-        rows = await reader.ledger.read_after(RESOURCE, 3, 10)
+        rows = await reader.checkpoints.read_after(RESOURCE, 3, 10)
         assert [row.position for row in rows] == [21, 22, 23, 24]
     await store.append([event()])
     assert positions(await place.documents())[-1] == 25
@@ -129,7 +129,7 @@ async def test_a_filtered_reader_behind_the_floor_is_not_stuck(place: Place, sca
     await _aged(place, store, 20, 2)
     cursor = (await page_after(store, limit=2)).end
     await store.expire(place.clock.now)
-    start = Cursor(cursor.position, cursor.mark, before)
+    start = Cursor(cursor.position, cursor.proof, before)
     request = ReadRequest(RESOURCE, start, filters=Filters(types=("app.%",)), scan=scan)
     assert ids(await walk(store, request)) == ["new 0", "new 1"]
 
@@ -150,8 +150,8 @@ async def test_a_head_is_found_whatever_a_checkpoint_says(place: Place) -> None:
     store = place.open(segment_size=5)
     await _aged(place, store, 10, 0)
     assert await store.expire(place.clock.now) == 10
-    checkpoint = await store.ledger.checkpoint(RESOURCE)
-    await store.ledger.advance(RESOURCE, checkpoint, 700, owed=False, parked=[])
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
+    await store.checkpoints.advance(RESOURCE, checkpoint, 700, catch_up_pending=False, quarantined=[])
     await place.open(segment_size=5).append([event()])
     assert positions(await place.documents()) == [10, 11]
 
@@ -180,10 +180,10 @@ async def test_a_projector_that_read_the_event_before_writes_it_nowhere(place: P
     """What was read before the erasure and is projected after it finds the tombstone in its place."""
     store = place.open()
     await store.append([event("a", data="secret")])
-    rows = await store.ledger.read_after(RESOURCE, 0, 10)
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
     assert await store.erase(APP, event().source, "a")
     for target in (ORG, SUBJECT):
-        await store.ledger.project(target, rows)
+        await store.projection.project(target, rows)
     assert "secret" not in await _texts(place)
 
 
@@ -217,14 +217,14 @@ async def test_erasing_again_keeps_a_late_projector_out_of_a_persons_stream(plac
     store = place.open(deadline=0.5)
     secret = event("a", subject=PERSON, data="secret")
     await store.append([secret])
-    rows = await store.ledger.read_after(RESOURCE, 0, 10)
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
     await place.inject(Fault("create", "streams", database=place.database, status=503, times=1_000))
     with pytest.raises(EventsError):
         await store.erase(APP, secret.source, "a")
     await place.server.heal()
     assert await store.erase(APP, secret.source, "a")
     for target in (ORG, Stream.of_subject(PERSON)):
-        await store.ledger.project(target, rows)
+        await store.projection.project(target, rows)
     assert "secret" not in await _texts(place)
 
 
@@ -248,12 +248,15 @@ async def test_what_is_parked_and_replayed_while_it_is_erased_is_erased(place: P
     """Who replays it has read it before, and finds the tombstone in its place."""
     store = place.open()
     await store.append([event("a", data="secret")])
-    rows = await store.ledger.read_after(RESOURCE, 0, 10)
-    await store.ledger.project(ORG, rows)
-    checkpoint, parked = await store.ledger.checkpoint(RESOURCE), [Parked(SUBJECT, 1, "subject: ValueError")]
-    await store.ledger.advance(RESOURCE, checkpoint, 1, owed=False, parked=parked)
+    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    await store.projection.project(ORG, rows)
+    checkpoint, quarantined = (
+        await store.checkpoints.checkpoint(RESOURCE),
+        [Quarantined("projection", SUBJECT.name, 1, "ValueError")],
+    )
+    await store.checkpoints.advance(RESOURCE, checkpoint, 1, catch_up_pending=False, quarantined=quarantined)
     assert await store.erase(APP, event().source, "a")
-    await store.ledger.project(SUBJECT, rows)
+    await store.projection.project(SUBJECT, rows)
     assert "secret" not in await _texts(place)
 
 

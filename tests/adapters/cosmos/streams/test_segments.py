@@ -105,8 +105,8 @@ async def test_a_cold_head_costs_no_walk(place: Place) -> None:
     await place.counts()
     assert await cold.head(RESOURCE) == 241
     assert (await place.counts())["query"] <= 2 + 2 * 6
-    checkpoint = await store.ledger.checkpoint(RESOURCE)
-    await store.ledger.advance(RESOURCE, checkpoint, 239, owed=False, parked=[])
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
+    await store.checkpoints.advance(RESOURCE, checkpoint, 239, catch_up_pending=False, quarantined=[])
     another = place.open(segment_size=4)
     await another.ping()
     await place.counts()
