@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
-import pytest
 from aiohttp import web
 
 from bench.cosmos import row
@@ -34,8 +33,8 @@ PUBLISHED, SUBSCRIBERS, ENDPOINTS, DELIVERIES, OTHERS = 60, 1_000, 20, 4_000, 10
 @asynccontextmanager
 async def empty_place() -> AsyncIterator[Place]:
     """The service in this process, on a new file."""
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        async with place_on("sqlite", Path(directory), patch) as place:
+    with tempfile.TemporaryDirectory() as directory:
+        async with place_on("sqlite", Path(directory)) as place:
             yield place
 
 

@@ -18,8 +18,8 @@ from bench.capacity_inputs import ALONE, SCENARIOS, Inputs, Scenario
 from bench.virtual import Container, Loop, Signal, Task
 from events_core.adapters.cosmos.streams import append
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE
+from events_core.common.clock import SECOND
 from events_core.delivery import attempt, worker
-from events_core.delivery.delivery import SECOND
 from events_core.feeds import follow_up
 
 PATIENCE, TURN = append._PATIENCE, append._TURN  # noqa: SLF001 - the policy itself

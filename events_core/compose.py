@@ -32,9 +32,10 @@ from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
 from events_core.common import trace
+from events_core.common.clock import SECOND, now
 from events_core.delivery.attempt import Attempts
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import SECOND, RetrySchedule, microseconds_now
+from events_core.delivery.delivery import RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
@@ -65,8 +66,10 @@ LOCAL_URL = "http://localhost:7071"
 """The source of the service's own events where no public URL is configured."""
 
 
-def compose(settings: Settings) -> Application:
+def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Application:
     """Build the application that the settings describe; connections are made when they are first needed.
+
+    `clock` gives the time of deliveries, microseconds since the epoch.
 
     Raises:
         SettingsError: when a file that a setting names cannot be used.
@@ -80,7 +83,7 @@ def compose(settings: Settings) -> Application:
     authorization = Authorization(decision_point, register)
     waiting = WaitingReaders(opened.store, settings.max_waiters)
     cursors = CursorCodec(_derived(opened.secret, b"cursor"))
-    delivering = _delivering(settings, opened, authorization, register)
+    delivering = _delivering(settings, opened, authorization, register, clock)
     return Application(
         settings=settings,
         store=opened.store,
@@ -94,11 +97,11 @@ def compose(settings: Settings) -> Application:
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         checkpoints=opened.checkpoints,
         follow_up=FollowUp(opened.checkpoints, _followers(opened, waiting, delivering)),
-        subscriber=_subscriber(settings, opened, authorization, register, delivering),
+        subscriber=_subscriber(settings, opened, authorization, register, delivering, clock=clock),
         deliveries=opened.deliveries,
         deliverer=delivering.deliverer,
         tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
-        measure=Measure(opened.checkpoints, opened.deliveries, delivering.cache, microseconds_now),
+        measure=Measure(opened.checkpoints, opened.deliveries, delivering.cache, clock),
         report=partial(report, quietly=settings.development),
         wakeup_queue=delivering.wakeup_queue,
         connections=(delivering.webhooks, client),
@@ -151,12 +154,15 @@ def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
 
 
 def _delivering(
-    settings: Settings, opened: _Opened, authorization: Authorization, register: PartyRegister
+    settings: Settings,
+    opened: _Opened,
+    authorization: Authorization,
+    register: PartyRegister,
+    clock: Callable[[], int],
 ) -> _Delivering:
     keys = [base64.b64decode(key.get_secret_value()) for key in settings.secret_key]
     secrets = KeyRing(keys or [_derived(opened.secret, b"secrets")])
     policy = EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
-    clock = microseconds_now
     webhooks = HttpWebhookSender(policy, timeout_seconds=settings.webhook_timeout_seconds, clock=clock)
     cache, wakeup_queue = SubscriptionCache(opened.subscriptions), WakeupQueue()
     order_key = _derived(opened.secret, b"order")
@@ -195,6 +201,8 @@ def _subscriber(
     authorization: Authorization,
     register: PartyRegister,
     delivering: _Delivering,
+    *,
+    clock: Callable[[], int],
 ) -> Subscriber:
     return Subscriber(
         subscriptions=opened.subscriptions,
@@ -209,7 +217,7 @@ def _subscriber(
         fan_out=delivering.fan_out,
         deliverer=delivering.deliverer,
         apps_domain=settings.apps_domain,
-        clock=microseconds_now,
+        clock=clock,
     )
 
 

@@ -49,5 +49,5 @@ async def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
     """The service with what it delivers to, on each store."""
-    async with place_on(request.param, tmp_path, monkeypatch) as place:
+    async with place_on(request.param, tmp_path) as place:
         yield place

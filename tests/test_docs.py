@@ -17,9 +17,10 @@ from events_core.adapters.sqlite.schema import SAMPLED
 from events_core.adapters.tokens import jwks
 from events_core.cloudevent import reading
 from events_core.cloudevent.json_text import MAX_DEPTH
+from events_core.common.clock import SECOND
 from events_core.common.errors import Problem
 from events_core.delivery import attempt, cache, fan_out, worker
-from events_core.delivery.delivery import SECOND, Breaker, RetrySchedule
+from events_core.delivery.delivery import Breaker, RetrySchedule
 from events_core.feeds import follow_up
 from events_core.feeds import read as read_feed
 from events_core.feeds.wait import POLL_SECONDS

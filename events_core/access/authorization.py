@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from events_core.access.identity import Caller
+from events_core.access.names import Resource, Subject
 from events_core.access.ports import DecisionPoint, PartyRegister
 from events_core.access.xacml_request import (
     PARTY_UUID_PREFIX,
@@ -14,9 +15,7 @@ from events_core.access.xacml_request import (
     Decision,
     EventLike,
     Question,
-    action_on,
     allows,
-    person_number_of,
     resource_of,
     resource_of_subscription,
     subject_of,
@@ -101,14 +100,14 @@ class Authorization:
         Raises:
             EventsError: UNAVAILABLE when the decision point or Register does not answer.
         """
-        person = person_number_of(subject)
+        person = _person_number(subject)
         if person is not None:
             uuids = await self._register.party_uuids([person]) if _is_person_number(person) else {}
             if person not in uuids:
                 return False
             subject = PARTY_UUID_PREFIX + uuids[person]
         attributes = resource_of_subscription(resource, subject)
-        question = Question(subject_of(caller), action_on(resource), attributes)
+        question = Question(subject_of(caller), Resource.parse(resource).action, attributes)
         return allows((await self.decide([question]))[0], caller)
 
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
@@ -135,7 +134,7 @@ class Authorization:
 
     async def _resources_of(self, events: Sequence[EventLike]) -> list[Attributes | None]:
         """The resource attributes of each event; None when it is about an unknown person."""
-        persons = [person_number_of(event.subject) for event in events]
+        persons = [_person_number(event.subject) for event in events]
         if not any(person is not None for person in persons):
             return [resource_of(event) for event in events]
         uuids = await self._register.party_uuids([p for p in dict.fromkeys(persons) if p and _is_person_number(p)])
@@ -147,6 +146,10 @@ def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str])
         return resource_of(event)
     uuid = uuids.get(person)
     return None if uuid is None else resource_of(event, PARTY_UUID_PREFIX + uuid)
+
+
+def _person_number(subject: str | None) -> str | None:
+    return None if subject is None else Subject.parse(subject).person_number
 
 
 def _is_person_number(text: str) -> bool:

@@ -9,7 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from events_core.access.names import PERSON_PREFIX, AppId
+from events_core.access.names import PERSON_NUMBER, AppId
 
 _ALTINN = "urn:altinn:"
 _ORG = "urn:altinn:org"
@@ -19,7 +19,7 @@ _USER_ID = "urn:altinn:userid"
 _PARTY_ID = "urn:altinn:partyid"
 _LEVEL = "urn:altinn:authlevel"
 _SYSTEM_USER = "urn:altinn:systemuser"
-_PERSONAL = frozenset({PERSON_PREFIX.removesuffix(":"), "urn:altinn:ssn"})
+_PERSONAL = frozenset({PERSON_NUMBER, "urn:altinn:ssn"})
 
 _ORG_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")

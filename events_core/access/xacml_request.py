@@ -6,14 +6,13 @@ The answers are read in events_core.xacml_response.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import PERSON_PREFIX, app_of, ends_in_person_number, instance_of
+from events_core.access.names import Instance, Resource, Subject
 
 Attributes = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -31,17 +30,7 @@ RESOURCE = "urn:altinn:resource"
 RESOURCE_INSTANCE = "urn:altinn:resourceinstance"
 PARTY_UUID_PREFIX = "urn:altinn:party:uuid:"
 
-_PATH_SUBJECTS = {
-    "party": PARTY_ID,
-    "user": "urn:altinn:userid",
-    "org": ORG,
-    "organisation": "urn:altinn:organization:identifier-no",
-    "systemuser": "urn:altinn:systemuser:uuid",
-}
 _NEVER_FROM_SUBJECT = {EVENT_ID, EVENT_TYPE, EVENT_SOURCE, RESOURCE, RESOURCE_INSTANCE, APP, APP_RESOURCE, INSTANCE_ID}
-_PATH_SUBJECT = re.compile(r"/(party|user|org|organisation|systemuser)/([^/]+)")
-_PARTY_SUBJECT = re.compile(r"/party/([0-9]{1,10})")
-_URN = re.compile(r"urn:[a-z0-9][a-z0-9-]*:.+", re.IGNORECASE | re.ASCII | re.DOTALL)
 _MEMORY = 10_000
 
 
@@ -104,18 +93,6 @@ class Decision:
 DENY = Decision(permit=False)
 
 
-def person_number_of(subject: str | None) -> str | None:
-    """What stands after `urn:altinn:person:identifier-no:` (in any case of letters); None for any other subject."""
-    if subject is None or subject[:1] == "/" or subject[: len(PERSON_PREFIX)].lower() != PERSON_PREFIX:
-        return None
-    return subject[len(PERSON_PREFIX) :]
-
-
-def action_on(resource: str) -> str:
-    """What a reader of events of a resource does: `read` an app's, `subscribe` to all others."""
-    return "subscribe" if app_of(resource) is None else "read"
-
-
 def subject_of(caller: Caller) -> Attributes:
     """The access subject that a caller is."""
     return caller.attributes
@@ -128,19 +105,18 @@ def resource_of(event: EventLike, subject_override: str | None = None) -> Attrib
     A person's number never becomes an attribute; a subject of an unknown shape gives none.
     """
     subject = event.subject if subject_override is None else subject_override
-    if app_of(event.resource) is not None:
+    if Resource.parse(event.resource).app is not None:
         return _of_app_event(event.resource, event.source, subject)
     return _of_other_event(event.resource, event.source, event.type, subject, event.resource_instance)
 
 
 @lru_cache(maxsize=_MEMORY)
 def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes:
-    app = app_of(resource)
+    app = Resource.parse(resource).app
     assert app is not None
     attributes = [(ORG, app.org), (APP, app.app), (APP_RESOURCE, "events")]
-    instance = instance_of(source)
-    about = _PARTY_SUBJECT.fullmatch(subject or "")
-    party = about[1] if about else None
+    instance = Instance.parse(source)
+    party = Subject.parse(subject or "").party
     if instance is not None and instance.app == app:
         attributes.append((INSTANCE_ID, instance.id))
         party = party or instance.party
@@ -151,44 +127,28 @@ def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes
 
 @lru_cache(maxsize=_MEMORY)
 def _of_other_event(resource: str, source: str, kind: str, subject: str | None, instance: str | None) -> Attributes:
-    name, _, value = resource.rpartition(":")
-    name = name or RESOURCE
-    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source), (name, value)]
+    own = Resource.parse(resource).attribute
+    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source), own]
     if instance is not None:
         attributes.append((RESOURCE_INSTANCE, instance))
-    about = _of_subject(subject or "")
-    # A subject must not pass for a second resource: a bag of two values would match policies of either.
-    if about is not None and about[0].lower() not in _NEVER_FROM_SUBJECT | {name.lower()}:
-        attributes.append(about)
-    return tuple(sorted(attributes))
+    return tuple(sorted([*attributes, *_about(subject, own)]))
 
 
 def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
     """The resource attributes of a subscription to a resource's events, all of them or those about a subject."""
-    app = app_of(resource)
-    if app is not None:
+    if Resource.parse(resource).app is not None:
         return _of_app_event(resource, "", subject)
-    name, _, value = resource.rpartition(":")
-    about = _of_subject(subject or "")
-    taken = _NEVER_FROM_SUBJECT | {name.lower()}
-    return tuple(sorted([(name, value), *([about] if about and about[0].lower() not in taken else [])]))
+    own = Resource.parse(resource).attribute
+    return tuple(sorted([own, *_about(subject, own)]))
 
 
-def _of_subject(subject: str) -> tuple[str, str] | None:
-    """The attribute that a subject of a non-app event is; None for unknown shapes, and for a person's number.
+def _about(subject: str | None, own: tuple[str, str]) -> list[tuple[str, str]]:
+    """The attribute of a subject, if it has one that cannot pass for a second resource.
 
-    A number that looks like a person's is left out under whatever name it comes.
+    A policy would match a bag of two values if it matched either.
     """
-    if ends_in_person_number(subject):
-        return None
-    path = _PATH_SUBJECT.fullmatch(subject)
-    if path:
-        wants_digits = path[1] == "party"
-        return None if wants_digits and not _PARTY_SUBJECT.fullmatch(subject) else (_PATH_SUBJECTS[path[1]], path[2])
-    if person_number_of(subject) is not None or not _URN.fullmatch(subject):
-        return None
-    name, _, value = subject.rpartition(":")
-    return name, value
+    about = Subject.parse(subject or "").attribute
+    return [] if about is None or about[0].lower() in _NEVER_FROM_SUBJECT | {own[0].lower()} else [about]
 
 
 def to_request(questions: Sequence[Question]) -> dict[str, object]:

@@ -11,12 +11,17 @@ from typing import cast
 from events_core.cloudevent import syntax
 from events_core.cloudevent.event import ATTRIBUTE_NAME, CloudEvent, RawEvent
 from events_core.cloudevent.json_text import shown
+from events_core.common.clock import parse_rfc3339
 from events_core.common.errors import FieldError, bad_request
 
 _MAX_FAULTS = 20
 _REQUIRED = ("specversion", "id", "source", "type", "resource")
 _PLANES = "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
 _NO_CHARACTER = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_PLANES}]")
+
+
+def _is_timestamp(text: str) -> bool:
+    return parse_rfc3339(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ _RULES: Mapping[str, _Rule] = {
     "subject": _Rule(512),
     "alternativesubject": _Rule(512),
     "resourceinstance": _Rule(2048),
-    "time": _Rule(None, syntax.is_timestamp, "must be an RFC 3339 timestamp with a zone"),
+    "time": _Rule(None, _is_timestamp, "must be an RFC 3339 timestamp with a zone"),
     "dataschema": _Rule(None, syntax.is_absolute_uri, "must be an absolute URI (RFC 3986, section 4.3)"),
     "datacontenttype": _Rule(None, syntax.is_media_type, "must be a media type (RFC 2046)"),
 }

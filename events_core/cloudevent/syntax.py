@@ -5,8 +5,6 @@ No expression backtracks: every run of characters is matched possessively, so a 
 
 from __future__ import annotations
 
-import calendar
-import datetime as dt
 import ipaddress
 import re
 
@@ -36,12 +34,6 @@ _IP_FUTURE = re.compile(rf"[vV][0-9A-Fa-f]++\.[{_UNRESERVED_SUB_DELIMS}:]++")
 _URN = re.compile(
     rf"[uU][rR][nN]:[A-Za-z0-9][A-Za-z0-9\-]{{1,31}}(?<!-):{_SEGMENT_CHARS}{_PATH_CHARS}*+"
     rf"(?:\?\+{_SEGMENT_CHARS}(?:{_PATH_CHARS}|\?(?!=))*+)?(?:\?={_SEGMENT_CHARS}{_QUERY_CHARS}*+)?{_FRAGMENT}"
-)
-
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]"
-    r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.[0-9]++)?"
-    r"(?:[Zz]|([+\-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -79,31 +71,6 @@ def _is_host(found: re.Match[str]) -> bool:
 def is_urn(text: str) -> bool:
     """Whether `text` is a URN, with or without its optional components (RFC 8141, section 2)."""
     return _URN.fullmatch(text) is not None
-
-
-def is_timestamp(text: str) -> bool:
-    """Whether `text` is a date-time of RFC 3339, section 5.6, on a day and in a leap second that can be (5.7)."""
-    found = _TIMESTAMP.fullmatch(text)
-    if found is None:
-        return False
-    year, month, day = int(found[1]), int(found[2]), int(found[3])
-    if day > 28 and day > calendar.monthrange(_same_calendar(year), month)[1]:
-        return False
-    return found[6] != "60" or _ends_a_month_in_utc(found)
-
-
-def _same_calendar(year: int) -> int:
-    """A year with the same days, within reach of the standard library, which knows no year 0."""
-    return 2000 + year % 400
-
-
-def _ends_a_month_in_utc(found: re.Match[str]) -> bool:
-    """Whether the minute is the last of a month in UTC: the only one that may have a 61st second."""
-    year, month, day, hour, minute = map(int, found.groups()[:5])
-    offset = dt.timedelta(hours=int(found[8] or 0), minutes=int(found[9] or 0))
-    local = dt.datetime(_same_calendar(year), month, day, hour, minute, tzinfo=dt.UTC)
-    utc = local + offset if found[7] == "-" else local - offset
-    return (utc + dt.timedelta(minutes=1)).strftime("%d %H:%M") == "01 00:00"
 
 
 def is_media_type(text: str) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from events_core.access.authorization import Authorization
+from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import GONE, SECOND, Breaker, Delivery, RetrySchedule, jitter
+from events_core.delivery.delivery import GONE, Breaker, Delivery, RetrySchedule, jitter
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, Lease, SubscriptionStore, WebhookSender
 from events_core.delivery.subscription import Subscription

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -17,11 +16,6 @@ MOST_ATTEMPTS_KEPT = 50
 GONE = 410
 
 jitter = random.Random().random  # noqa: S311 - spreads tries, keeps no secret; its own, so that nobody's seed rules it
-
-
-def microseconds_now() -> int:
-    """The time of day, microseconds since the epoch."""
-    return time.time_ns() // 1_000
 
 
 class State(Enum):

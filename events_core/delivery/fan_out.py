@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 from events_core.access.authorization import Asked, Authorization
 from events_core.access.identity import caller_of_consumer
+from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister
-from events_core.access.xacml_request import action_on
+from events_core.common import clock
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Delivery, Lane, microseconds_now
+from events_core.delivery.delivery import Delivery, Lane
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
 from events_core.delivery.wakeup_queue import WakeupQueue
@@ -37,7 +38,7 @@ Names = Mapping[str, Sequence[str] | None]
 def asked_for(subscription: Subscription, event: StoredEvent) -> Asked:
     """The question whether the subscription's consumer may be sent the event."""
     caller = caller_of_consumer(subscription.consumer, subscription.level)
-    return Asked(caller, action_on(event.resource), event)
+    return Asked(caller, Resource.parse(event.resource).action, event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class FanOut:
         wakeup_queue: WakeupQueue,
         *,
         key: bytes,
-        clock: Callable[[], int] = microseconds_now,
+        clock: Callable[[], int] = clock.now,
     ) -> None:
         self._cache = cache
         self._deliveries = deliveries

@@ -9,14 +9,14 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from events_core.access import scopes
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import APP_PREFIX, AppId, app_of, ends_in_person_number, modern
+from events_core.access.names import APP_PREFIX, AppId, Resource, ends_in_person_number, is_under
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
 from events_core.common.errors import EventsError, FieldError
 from events_core.delivery.subscription import EventFilter
 
-SCOPE = "altinn:events.subscribe"
 NO_SUBJECT = "A valid subject to the authenticated identity is required"
 NO_APP = "A valid app id is required in source filter {environment}/{org}/{app}"
 _SLASHES = re.compile(r"/{2,}")
@@ -48,7 +48,7 @@ def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> Event
     """
     if not caller.consumer:
         raise errors.bad_request("Missing event consumer")
-    resource = modern(wanted.resource) if wanted.resource else None
+    resource = Resource.parse(wanted.resource).urn if wanted.resource else None
     is_app = _is_app(resource, wanted.source, apps_domain)
     made = _app_filter(wanted, resource, apps_domain) if is_app else _other_filter(caller, wanted, resource)
     if wanted.include_subunits and wanted.subject is None and wanted.alternative_subject is None:
@@ -66,17 +66,14 @@ def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -
     return resource is None if apps_domain is None else _is_under(source, apps_domain)
 
 
-def _is_under(source: str, domain: str) -> bool:
-    try:
-        host = urlsplit(source).netloc.lower()
-    except ValueError:
-        return False
-    return host == domain.lower() or host.endswith(f".{domain.lower()}")
+def _is_under(source: str, apps_domain: str) -> bool:
+    """Whether a source filter is under the apps domain. A wildcard stands for a part of a name."""
+    return is_under(source.replace("%", "x"), apps_domain)
 
 
 def _app_filter(wanted: Wanted, resource: str | None, apps_domain: str | None) -> EventFilter:
     app = None if wanted.source is None else _app_of_source(wanted.source, apps_domain)
-    if resource is not None and app_of(resource) is None:
+    if resource is not None and Resource.parse(resource).app is None:
         raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
     if app is not None and resource is not None and app.resource != resource:
         raise bad_field("resourceFilter", "Provided resource filter and source filter are not compatible")
@@ -102,8 +99,8 @@ def _app_of_source(source: str, apps_domain: str | None) -> AppId:
 
 
 def _other_filter(caller: Caller, wanted: Wanted, resource: str | None) -> EventFilter:
-    if not caller.has_scope(SCOPE):
-        raise errors.forbidden(f"The scope {SCOPE} is required.")
+    if not caller.has_scope(scopes.SUBSCRIBE):
+        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
     if resource is None:
         raise bad_field("resourceFilter", "Resource filter is required.")
     if wanted.source is not None:

@@ -10,8 +10,9 @@ from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, caller_of_consumer
 from events_core.access.ports import PartyRegister
 from events_core.common import errors
+from events_core.common.clock import SECOND
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import SECOND, Delivery, Lane, State
+from events_core.delivery.delivery import Delivery, Lane, State
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SecretBox, SubscriptionStore

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from events_core.access import scopes
 from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.common import errors
 from events_core.delivery.delivery import Delivery, State
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.feeds.ports import EventStore, StoredEvent
-from events_core.feeds.publish import ADMIN_SCOPE
 from events_core.feeds.stream import Stream
 
 
@@ -59,7 +59,7 @@ class Tracer:
         return sorted(entries, key=lambda entry: entry.at)
 
     async def _may_publish(self, caller: Caller, rows: Sequence[StoredEvent]) -> list[bool]:
-        if caller.has_scope(ADMIN_SCOPE) or all(_is_of(caller, row) for row in rows):
+        if caller.has_scope(scopes.PUBLISH_ADMIN) or all(_is_of(caller, row) for row in rows):
             return [True] * len(rows)
         return await self.authorization.permitted(caller, "publish", rows)
 
@@ -74,7 +74,7 @@ class Tracer:
 
 def _is_of(caller: Caller, row: StoredEvent) -> bool:
     """Whether the caller is the app whose event it is, which needs no permission to publish it."""
-    return caller.kind is Kind.APP and caller.consumer == f"/app/{app_of(row.resource)}"
+    return caller.kind is Kind.APP and caller.consumer == f"/app/{Resource.parse(row.resource).app}"
 
 
 def _entries(delivery: Delivery, consumer: str | None) -> Iterator[Entry]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from events_core.common.clock import SECOND
 from events_core.common.errors import unavailable
-from events_core.delivery.delivery import SECOND, Attempt, RetrySchedule, jitter
+from events_core.delivery.delivery import Attempt, RetrySchedule, jitter
 from events_core.delivery.ports import Outgoing, Response, SecretBox, SubscriptionStore, WebhookSender
 from events_core.delivery.subscription import Subscription, Validation
 from events_core.delivery.webhook import (

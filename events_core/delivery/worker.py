@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.attempt import PAUSE, Attempts, Turn, lease_length
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import SECOND, Lane
+from events_core.delivery.delivery import Lane
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.subscription import Subscription, canonical_origin

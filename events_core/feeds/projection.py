@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.feeds.ports import ProjectedStreams, StoredEvent
 from events_core.feeds.stream import Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
@@ -21,7 +21,7 @@ class Projection:
 
     async def wants(self, stream: Stream) -> bool:
         """Whether it is an app's stream."""
-        return app_of(stream.key) is not None
+        return Resource.parse(stream.key).app is not None
 
     async def targets(self, events: Iterable[StoredEvent]) -> dict[str, dict[int, StoredEvent]]:
         """The events of each stream that they are projected to."""

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from events_core.access import scopes
 from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import AppId, Instance, app_of, ends_in_person_number, instance_of, modern
+from events_core.access.names import AppId, Instance, Resource, ends_in_person_number, is_under
 from events_core.cloudevent import CloudEvent, RawEvent, validate
-from events_core.common import errors
+from events_core.common import clock, errors
 from events_core.common.errors import EventsError, FieldError
 from events_core.feeds.ports import Appended, EventStore
 from events_core.feeds.stream import CursorCodec, Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
 
-ADMIN_SCOPE = "altinn:events.publish.admin"
-PUBLISH_SCOPE = "altinn:events.publish"
 PLATFORM = "platform"
-_LABELS = re.compile(r"(?:[a-z0-9-]+\.)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +68,14 @@ async def publish(publisher: Publisher, caller: Caller, raws: Sequence[RawEvent]
     Raises:
         EventsError: BAD_REQUEST naming event and attribute, FORBIDDEN, UNAVAILABLE (the same call again completes it).
     """
-    if caller.kind is not Kind.APP and not caller.has_scope(PUBLISH_SCOPE, ADMIN_SCOPE):
-        raise errors.forbidden(f"The scope {PUBLISH_SCOPE} is required.")
+    if caller.kind is not Kind.APP and not caller.has_scope(scopes.PUBLISH, scopes.PUBLISH_ADMIN):
+        raise errors.forbidden(f"The scope {scopes.PUBLISH} is required.")
     events = _validated(raws)
     _refuse_reserved_types(caller, events)
     _refuse_persons_as_resources(events)
-    if not caller.has_scope(ADMIN_SCOPE):
+    if not caller.has_scope(scopes.PUBLISH_ADMIN):
         for index, event in enumerate(events):
-            if app_of(event.resource):
+            if Resource.parse(event.resource).app:
                 _require_source_of_app(publisher, event, _prefix(index, raws))
         await _refuse_unknown_persons(publisher, events)
         await _authorize(publisher, caller, events)
@@ -105,11 +101,11 @@ def _own_instance(app: AppId, source: str) -> Instance | None:
         return None  # validation says what is wrong with it
     if segments[1:3] != [app.org, app.app]:
         raise errors.forbidden("The source is not one of the app that the PlatformAccessToken names.")
-    return instance_of(source)
+    return Instance.parse(source)
 
 
 def _completed(raw: RawEvent, app: AppId, instance: Instance | None) -> RawEvent:
-    added = {"time": datetime.now(UTC).isoformat().replace("+00:00", "Z"), "resource": app.resource}
+    added = {"time": clock.to_rfc3339(clock.now()), "resource": app.resource}
     if raw.members.get("id") is None:
         added["id"] = str(uuid.uuid4())
     if instance:
@@ -121,7 +117,7 @@ def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
     events, faults = [], []
     for index, raw in enumerate(raws):
         resource = raw.attributes.get("resource")
-        current = modern(resource) if isinstance(resource, str) else resource
+        current = Resource.parse(resource).urn if isinstance(resource, str) else resource
         try:
             events.append(
                 validate(
@@ -142,20 +138,13 @@ def _prefix(index: int, batch: Sequence[object]) -> str:
 
 
 def _require_source_of_app(publisher: Publisher, event: CloudEvent, prefix: str = "") -> None:
-    instance = instance_of(event.source)
+    instance = Instance.parse(event.source)
     if instance is None or instance.app.resource != event.resource:
         detail = "The source must be the URL of an instance of the app: https://…/{org}/{app}/instances/{party}/{guid}."
         raise errors.bad_request(detail, FieldError(f"{prefix}source", detail))
-    if publisher.apps_domain and not _is_under(event.source, publisher.apps_domain):
+    if publisher.apps_domain and not is_under(event.source, publisher.apps_domain):
         detail = f"The source must be under https://{publisher.apps_domain}."
         raise errors.bad_request(detail, FieldError(f"{prefix}source", detail))
-
-
-def _is_under(source: str, domain: str) -> bool:
-    parts = urlsplit(source)
-    host, domain = parts.netloc.lower(), domain.lower()
-    below = host.removesuffix(domain)
-    return parts.scheme == "https" and host.endswith(domain) and _LABELS.fullmatch(below) is not None
 
 
 def _require_subject(event: CloudEvent) -> None:

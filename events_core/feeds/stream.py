@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 
 PROOF_BYTES = 8
 _CURSOR = struct.Struct(f">BQ{PROOF_BYTES}s")
@@ -51,7 +51,7 @@ class Stream:
 
 def projections_of(resource: str, subject: str | None) -> list[Stream]:
     """The streams besides its resource's that hold an event: for an app's event its org's and its subject's."""
-    app = app_of(resource)
+    app = Resource.parse(resource).app
     if app is None:
         return []
     return [Stream.of_org(app.org), *([Stream.of_subject(subject)] if subject else [])]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
 
 import azure.functions as func
 
+from events_core.access import scopes
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import RESOURCE_PREFIX, app_of
-from events_core.common import errors
+from events_core.access.names import RESOURCE_PREFIX, Resource, may_name_person
+from events_core.common import clock, errors
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.read import Permitted, read_or_wait
 from events_core.feeds.stream import Filters, Stream
@@ -20,23 +20,20 @@ from events_core.http.query import Parameters, bad_parameter
 from events_core.http.request import Request
 from events_core.operations.application import Application
 
-SUBSCRIBE_SCOPE = "altinn:events.subscribe"
-REPORTEES_SCOPE = "altinn:events.reportees/"
-
 
 async def app_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of one app, for its owner."""
     caller = await _owner(request, application)
     app = query.app_id(request.route("org"), request.route("app"))
-    scopes = (f"altinn:events/{app}", f"altinn:events/{app.org}")
-    return await _owner_feed(request, application, caller, Stream.of_resource(app.resource), scopes)
+    owner = scopes.of_owner(app.org, app.app)
+    return await _owner_feed(request, application, caller, Stream.of_resource(app.resource), owner)
 
 
 async def org_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of all apps of an org, for their owner."""
     caller = await _owner(request, application)
     org = query.app_id(request.route("org"), "any").org
-    return await _owner_feed(request, application, caller, Stream.of_org(org), (f"altinn:events/{org}",))
+    return await _owner_feed(request, application, caller, Stream.of_org(org), scopes.of_owner(org))
 
 
 async def _owner(request: Request, application: Application) -> Caller:
@@ -47,13 +44,13 @@ async def _owner(request: Request, application: Application) -> Caller:
 
 
 async def _owner_feed(
-    request: Request, application: Application, caller: Caller, stream: Stream, scopes: tuple[str, ...]
+    request: Request, application: Application, caller: Caller, stream: Stream, owner: tuple[str, ...]
 ) -> func.HttpResponse:
     asked = _in_url(request)
     window = query.window(asked, application.settings.max_page_size)
     subject = await _subject(application, caller, asked)
     filters = Filters(_types(asked), asked.many("source"), subject)
-    permitted = None if caller.has_scope(*scopes) else _permission(application, caller)
+    permitted = None if caller.has_scope(*owner) else _permission(application, caller)
     return await answer(request, application, Feed(window, stream, filters, permitted, caller, Link.of_query(request)))
 
 
@@ -95,17 +92,17 @@ def _seal_of_person(asked: Parameters) -> Stream | None:
 async def resource_feed(request: Request, application: Application) -> func.HttpResponse:
     """The events of any resource."""
     caller = await authentication.bearer(request, application.tokens)
-    if not caller.has_scope(SUBSCRIBE_SCOPE) and not any(s.startswith(REPORTEES_SCOPE) for s in caller.scopes):
-        raise errors.forbidden(f"The scope {SUBSCRIBE_SCOPE} is required.")
+    if not caller.has_scope(scopes.SUBSCRIBE) and not any(s.startswith(scopes.REPORTEES) for s in caller.scopes):
+        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
     asked = query.from_query(request)
     window = query.window(asked, application.settings.max_page_size, below_one_is_default=True)
     resource = query.resource(asked)
-    sees_all = caller.has_scope(f"{REPORTEES_SCOPE}{resource.removeprefix(RESOURCE_PREFIX)}")
-    if not sees_all and not caller.has_scope(SUBSCRIBE_SCOPE):
+    sees_all = caller.has_scope(f"{scopes.REPORTEES}{resource.removeprefix(RESOURCE_PREFIX)}")
+    if not sees_all and not caller.has_scope(scopes.SUBSCRIBE):
         raise errors.forbidden("The scope does not cover this resource.")
     subject, alternative = _subject_of_resource_feed(request, asked)
     filters = Filters(_types(asked), asked.many("source"), subject, alternative)
-    action = "read" if app_of(resource) else "subscribe"
+    action = "read" if Resource.parse(resource).app else "subscribe"
     permitted = None if sees_all else _permission(application, caller, action)
     stream, link = Stream.of_resource(resource), Link.of_query(request)
     return await answer(request, application, Feed(window, stream, filters, permitted, caller, link))
@@ -114,7 +111,7 @@ async def resource_feed(request: Request, application: Application) -> func.Http
 def _subject_of_resource_feed(request: Request, asked: Parameters) -> tuple[str | None, str | None]:
     in_url, in_header = asked.one("subject"), request.header("altinn-subject")
     alternative = request.header("altinn-alternativesubject")
-    if in_url and query.names_a_person(in_url):
+    if in_url and may_name_person(in_url):
         raise bad_parameter("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
     if in_url and in_header and in_url != in_header:
         raise bad_parameter("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
@@ -198,7 +195,7 @@ def _takes_others_place(application: Application, feed: Feed) -> bool:
 
 def _seconds(request: Request, wanted: ReadRequest) -> int:
     """How long to wait when nothing is there; not at all once `to` has passed."""
-    if wanted.registered_to is not None and wanted.registered_to < time.time_ns() // 1000:
+    if wanted.registered_to is not None and wanted.registered_to < clock.now():
         return 0
     return query.wait_seconds(request)
 

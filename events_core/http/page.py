@@ -11,10 +11,11 @@ from urllib.parse import quote_plus, urlencode
 import azure.functions as func
 
 from events_core.access.identity import Caller
+from events_core.access.names import may_name_person
 from events_core.common import errors
 from events_core.feeds.read import FeedPage, Permitted
 from events_core.feeds.stream import Filters, Stream
-from events_core.http.query import Window, names_a_person
+from events_core.http.query import Window
 from events_core.http.request import Request
 from events_core.http.response import respond
 
@@ -77,7 +78,7 @@ class Feed:
 
 
 def _is_person(name: str, value: str) -> bool:
-    return name.lower() in ("subject", "alternativesubject") and names_a_person(value)
+    return name.lower() in ("subject", "alternativesubject") and may_name_person(value)
 
 
 @lru_cache(maxsize=1_000)

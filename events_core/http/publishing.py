@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlencode
 
 import azure.functions as func
 
-from events_core.access.names import app_of, modern
+from events_core.access import scopes
+from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
 from events_core.feeds.publish import Published, app_feed_path, publish, publish_app_event
@@ -18,7 +19,6 @@ from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.operations.application import Application
 
-ERASE_SCOPE = "altinn:events.erase"
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
@@ -36,7 +36,7 @@ async def publish_app(request: Request, application: Application) -> func.HttpRe
 
 def _location(request: Request, application: Application, published: Published) -> str:
     """The owner feed's page that holds the event alone."""
-    app = app_of(published.event.resource)
+    app = Resource.parse(published.event.resource).app
     assert app is not None  # an app's event has its app's resource
     place = published.outcome.cursor
     before = application.cursors.encode(
@@ -72,14 +72,14 @@ def _events_in(request: Request) -> Sequence[RawEvent]:
 async def erase_event(request: Request, application: Application) -> func.HttpResponse:
     """Replace an event by a tombstone in every stream."""
     caller = await authentication.bearer(request, application.tokens)
-    if not caller.has_scope(ERASE_SCOPE):
-        raise errors.forbidden(f"The scope {ERASE_SCOPE} is required.")
+    if not caller.has_scope(scopes.ERASE):
+        raise errors.forbidden(f"The scope {scopes.ERASE} is required.")
     asked = query.from_query(request)
     source, resource = asked.one("source"), asked.one("resource")
     if source is None or resource is None:
         name = "source" if source is None else "resource"
         raise bad_parameter(name, f"The '{name}' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").rpartition("/")[2])
-    if not await application.store.erase(modern(resource), source, event_id):
+    if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
         raise errors.not_found("There is no such event.")
     return func.HttpResponse(b"", status_code=204)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
 from functools import lru_cache
 from typing import Any
 
-from events_core.access.names import RESOURCE_PREFIX, AppId, modern
+from events_core.access.names import RESOURCE_PREFIX, AppId, Resource
 from events_core.cloudevent.json_text import shown
-from events_core.common import errors
+from events_core.common import clock, errors
+from events_core.common.clock import Instant
 from events_core.common.errors import EventsError, FieldError
 from events_core.http import bodies
 from events_core.http.request import Request
@@ -19,11 +19,7 @@ from events_core.http.request import Request
 DEFAULT_SIZE = 50
 MAX_VALUES = 100
 MAX_LENGTH = 2_048
-_UNIX_EPOCH = date(1970, 1, 1).toordinal()
-_TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,20}))?)?(?:([Zz])|([+ -])(\d\d):(\d\d))?", re.ASCII
-)
-_PERSON = re.compile(r"(?i)^/person/|^urn:altinn:person:|(?<![0-9a-f-])\d{11}(?![0-9a-f-])", re.ASCII)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d(?:\.\d{1,20})?)?([Zz]|[+ -]\d\d:\d\d)?", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 _REPEATABLE = frozenset({"type", "eventtype", "source"})
 
@@ -96,44 +92,26 @@ def _flattened(name: str, value: Any) -> Iterable[tuple[str, str]]:
             yield name, str(item)
 
 
-def timestamp(parameters: Parameters, name: str) -> tuple[int, bool] | None:
-    """An RFC 3339 time, seconds and fraction optional, as whole microseconds since the epoch, and whether it is exact.
-
-    A `+` that arrived as a space is understood. Inexact: the instant lies within the microsecond that is returned.
-    """
+def timestamp(parameters: Parameters, name: str) -> Instant | None:
+    """An RFC 3339 time whose seconds and fraction are optional, and in which a space may stand for `T` or `+`."""
     text = parameters.one(name)
-    return None if text is None else _moment(name, text)
+    return None if text is None else _instant(name, text)
 
 
 @lru_cache(maxsize=1_000)
-def _moment(name: str, text: str) -> tuple[int, bool]:
+def _instant(name: str, text: str) -> Instant:
     label = name.capitalize()
     match = _TIMESTAMP.fullmatch(text)
     if not match:
         raise bad_parameter(name, f"The '{label}' parameter must be a time as in RFC 3339, 2022-07-07T11:00:53.3917Z.")
-    if match[8] is None and match[9] is None:
+    day, minute, second, zone = match.groups()
+    if zone is None:
         detail = f"The '{label}' parameter must specify timezone. E.g. 2022-07-07T11:00:53.3917Z for UTC"
         raise bad_parameter(name, detail)
-    instant = _instant(match)
+    instant = clock.parse_rfc3339(f"{day}T{minute}{second or ':00'}{zone.replace(' ', '+')}")
     if instant is None:
         raise bad_parameter(name, f"The '{label}' parameter must be a time that exists.")
     return instant
-
-
-def _instant(match: re.Match[str]) -> tuple[int, bool] | None:
-    year, month, day, hour, minute = (int(part) for part in match.group(1, 2, 3, 4, 5))
-    second = int(match[6] or 0)
-    offset_hours, offset_minutes = int(match[10] or 0), int(match[11] or 0)
-    try:
-        days = date(year, month, day).toordinal() - _UNIX_EPOCH
-    except ValueError:
-        return None
-    if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
-        return None
-    offset = (offset_hours * 60 + offset_minutes) * (-60 if match[9] == "-" else 60)
-    fraction = (match[7] or "").ljust(6, "0")
-    seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset
-    return seconds * 1_000_000 + int(fraction[:6]), not fraction[6:].strip("0")
 
 
 def bounds(parameters: Parameters) -> tuple[int | None, int | None]:
@@ -141,8 +119,8 @@ def bounds(parameters: Parameters) -> tuple[int | None, int | None]:
     start, end = timestamp(parameters, "from"), timestamp(parameters, "to")
     if start is None and end is None:
         return None, None
-    first = None if start is None else start[0] + (not start[1])
-    last = None if end is None else end[0]
+    first = None if start is None else start.microseconds + (not start.exact)
+    last = None if end is None else end.microseconds
     if first is not None and last is not None and last < first:
         raise bad_parameter("to", "The 'To' parameter must not be before 'From'.")
     return first, last
@@ -221,12 +199,7 @@ def resource(parameters: Parameters) -> str:
         raise bad_parameter("resource", "The 'resource' parameter must be defined.")
     if not text.startswith(RESOURCE_PREFIX) or text == RESOURCE_PREFIX:
         raise bad_parameter("resource", f"The 'resource' parameter must begin with `{RESOURCE_PREFIX}`")
-    return modern(text)
-
-
-def names_a_person(subject: str) -> bool:
-    """Whether a subject names a person by number, or holds 11 digits that stand alone."""
-    return _PERSON.search(subject) is not None
+    return Resource.parse(text).urn
 
 
 @dataclass(frozen=True, slots=True)

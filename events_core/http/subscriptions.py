@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import azure.functions as func
 
-from events_core.common import errors
-from events_core.delivery.delivery import SECOND
+from events_core.common import clock, errors
 from events_core.delivery.rules import Wanted, bad_field
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.validate import PATH
@@ -145,7 +143,7 @@ def document_of(subscription: Subscription) -> dict[str, Any]:
 
 def moment(at: int | None) -> str | None:
     """Microseconds since the epoch as RFC 3339, in UTC."""
-    return None if at is None else datetime.fromtimestamp(at / SECOND, UTC).isoformat().replace("+00:00", "Z")
+    return None if at is None else clock.to_rfc3339(at)
 
 
 def _wanted(document: Mapping[str, Any]) -> Wanted:

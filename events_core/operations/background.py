@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from events_core.common import clock
 from events_core.common.errors import EventsError
 from events_core.delivery.delivery import Lane
 from events_core.feeds.follow_up import FEED_ROUND_SECONDS
@@ -82,7 +82,7 @@ class Background:
     async def retention(self) -> None:
         """Remove events older than the retention, and deliveries that finished `KEPT_DAYS` ago."""
         application = await self.application()
-        now = time.time_ns() // 1_000
+        now = clock.now()
         oldest = now - application.settings.retention_days * _DAY
         await application.store.expire(oldest)
         await application.deliveries.expire(now - KEPT_DAYS * _DAY, oldest)

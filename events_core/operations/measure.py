@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from events_core.common.clock import SECOND
 from events_core.common.errors import StreamHoleError
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import SECOND
 from events_core.delivery.ports import DeliveryStore, Overdue
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.ports import Checkpoint, CheckpointStore

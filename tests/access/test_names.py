@@ -2,7 +2,7 @@
 
 import pytest
 
-from events_core.access.names import AppId, app_of, ends_in_person_number, instance_of, modern
+from events_core.access.names import AppId, Instance, Resource, ends_in_person_number
 
 GUID = "1b2c3d4e-0000-4000-8000-000000000001"
 SOURCE = f"https://ttd.apps.altinn.no/ttd/apps-test/instances/50002108/{GUID}"
@@ -10,7 +10,7 @@ SOURCE = f"https://ttd.apps.altinn.no/ttd/apps-test/instances/50002108/{GUID}"
 
 def test_an_apps_resource_names_its_app() -> None:
     """The org ends at the first underscore; the app may hold more of them."""
-    assert app_of("urn:altinn:resource:app_ttd_apps_test") == AppId("ttd", "apps_test")
+    assert Resource.parse("urn:altinn:resource:app_ttd_apps_test").app == AppId("ttd", "apps_test")
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,12 @@ def test_an_apps_resource_names_its_app() -> None:
 )
 def test_any_other_resource_names_no_app(resource: str) -> None:
     """What is not `app_{org}_{app}` is another kind of resource."""
-    assert app_of(resource) is None
+    assert Resource.parse(resource).app is None
 
 
 def test_a_source_names_its_instance() -> None:
     """An instance URL tells app, party and guid."""
-    instance = instance_of(SOURCE)
+    instance = Instance.parse(SOURCE)
     assert instance is not None
     assert (str(instance.app), instance.id, instance.host) == (
         "ttd/apps-test",
@@ -51,7 +51,7 @@ def test_a_source_names_its_instance() -> None:
 )
 def test_what_is_not_exactly_an_instance_url_names_none(source: str) -> None:
     """Nothing may stand before, between or behind the parts of an instance URL."""
-    assert instance_of(source) is None
+    assert Instance.parse(source) is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_is_not_exactly_an_instance_url_names_none(source: str) -> None:
 )
 def test_the_older_notation_of_an_app_is_understood(older: str, current: str) -> None:
     """`altinnapp.{org}.{app}` becomes `app_{org}_{app}`, anything else stays."""
-    assert modern(older) == current
+    assert Resource.parse(older).urn == current
 
 
 @pytest.mark.parametrize(

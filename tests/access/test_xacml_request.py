@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events_core.access.identity import Caller, Kind
+from events_core.access.names import Subject
 from events_core.access.xacml_request import (
     ACTION_ID,
     DENY,
     Decision,
     Question,
     allows,
-    person_number_of,
     resource_of,
     subject_of,
     to_request,
@@ -180,7 +180,7 @@ def test_override_stands_in_for_the_subject() -> None:
 )
 def test_person_number_is_what_follows_the_urn(subject: str | None, number: str | None) -> None:
     """Only a person's URN has a person number, in any case of letters."""
-    assert person_number_of(subject) == number
+    assert Subject.parse(subject or "").person_number == number
 
 
 @given(st.text(), st.text(), st.none() | st.text() | st.from_regex(r"urn:[a-z:]*|/[a-z]*/.*"), st.none() | st.text())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events_core.cloudevent import read_structured, syntax, validate
+from events_core.common.clock import parse_rfc3339
 from events_core.common.errors import EventsError, Problem
 from tests.cloudevent.samples import EVENT, body, event, events, extensions, names, problem_of, without
 
@@ -143,7 +144,7 @@ def test_the_version_is_1_0(value: str) -> None:
         ("source", syntax.is_uri_reference),
         ("resource", syntax.is_urn),
         ("dataschema", syntax.is_absolute_uri),
-        ("time", syntax.is_timestamp),
+        ("time", parse_rfc3339),
         ("datacontenttype", syntax.is_media_type),
     ],
 )
@@ -152,7 +153,7 @@ def test_the_version_is_1_0(value: str) -> None:
 )
 def test_each_attribute_follows_its_rfc(name: str, check: Any, value: str) -> None:
     """Source, resource, dataschema, time and datacontenttype have the syntax of their RFCs."""
-    assert is_valid(event(**{name: value})) == check(value)
+    assert is_valid(event(**{name: value})) == bool(check(value))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
@@ -128,7 +128,7 @@ class FollowedStore:
     async def _project(self, rows: Sequence[StoredEvent]) -> None:
         targets: dict[Stream, list[StoredEvent]] = {}
         for row in rows:
-            app = app_of(row.resource)
+            app = Resource.parse(row.resource).app
             streams = [Stream.of_org(app.org)] if app else []
             if app and row.subject:
                 streams.append(Stream.of_subject(row.subject))

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from events_core.delivery.delivery import SECOND, Attempt, Breaker, Delivery, Lane, Replay, State
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Attempt, Breaker, Delivery, Lane, Replay, State
 from events_core.delivery.ports import DeliveryStore, Lease
 from events_core.feeds.stream import Stream
 from tests.support.deliveries import NOW, STORES, STREAM, Stores, delivery

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from events_core.delivery.delivery import SECOND, Attempt, Breaker, Lane, RetrySchedule, State
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Attempt, Breaker, Lane, RetrySchedule, State
 from tests.support.deliveries import NOW, delivery
 
 SCHEDULE = RetrySchedule((10, 30, 60))

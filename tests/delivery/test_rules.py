@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from events_core.access import scopes
 from events_core.access.identity import Caller, Kind, caller_of_consumer
 from events_core.common.errors import EventsError
-from events_core.delivery.rules import SCOPE, Wanted, filter_for
+from events_core.delivery.rules import Wanted, filter_for
 
-TTD = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({SCOPE}))
+TTD = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({scopes.SUBSCRIBE}))
 USER = Caller(Kind.USER, "/user/20012345")
 NOBODY = Caller(Kind.NONE, "")
 APP, MAIL = "urn:altinn:resource:app_ttd_apps-test", "urn:altinn:resource:ttd-mail"
@@ -93,7 +94,7 @@ def test_who_is_no_service_owner_names_a_subject() -> None:
 def test_other_resources_need_the_scope() -> None:
     """Whatever else is wrong."""
     status, detail, _ = refusal(USER)
-    assert (status, detail) == (403, f"The scope {SCOPE} is required.")
+    assert (status, detail) == (403, f"The scope {scopes.SUBSCRIBE} is required.")
 
 
 def test_a_token_that_names_nobody_subscribes_to_nothing() -> None:

@@ -8,17 +8,18 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from events_core.access import scopes
 from events_core.access.identity import caller_of_consumer
+from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError, Problem
-from events_core.delivery.delivery import SECOND
-from events_core.delivery.rules import SCOPE, Wanted
+from events_core.delivery.rules import Wanted
 from events_core.delivery.subscription import EventFilter, Subscription
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, event, events, ids
 from tests.support.delivering import KNOWN_PERSON, KNOWN_UNIT, TTD, Place, names
 from tests.support.webhook_server import Received
 
-OWNER = replace(caller_of_consumer(TTD, 3), scopes=frozenset({SCOPE}))
+OWNER = replace(caller_of_consumer(TTD, 3), scopes=frozenset({scopes.SUBSCRIBE}))
 MAIN_UNIT = "810419962"
 
 
@@ -209,7 +210,7 @@ async def test_of_a_deleted_subscription_its_number_is_kept(place: Place) -> Non
     subscription = await place.subscribe(subject="/party/50002108", alternative_subject="/person/01899699552")
     store = place.events.subscriber.subscriptions
     token = (await store.changes()).token
-    caller = replace(caller_of_consumer(subscription.consumer, 3), scopes=frozenset({SCOPE}))
+    caller = replace(caller_of_consumer(subscription.consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
     await place.events.subscriber.delete(caller, subscription.id)
     (kept,) = [each for each in (await store.changes(token)).subscriptions if each.id == subscription.id]
     assert (kept.deleted, kept.endpoint, kept.secrets.current, kept.secrets.previous) == (True, "", "", None)

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
-from events_core.delivery.delivery import SECOND
+from events_core.common.clock import SECOND
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Place, answering, names
 from tests.support.pdp_server import DENY, PERMIT

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from events_core.access import scopes
 from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, Kind
 from events_core.access.names import AppId
@@ -19,13 +20,13 @@ from events_core.adapters.development.register import LocalRegister
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import read_batch, read_structured
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.publish import ADMIN_SCOPE, Publisher, app_feed_path, publish, publish_app_event, streams_of
+from events_core.feeds.publish import Publisher, app_feed_path, publish, publish_app_event, streams_of
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
 from local.host import ROOT
 from tests.support.askers import APP, APP_RESOURCE, OTHER_RESOURCE, USER, app_event, instance_url, other_event
 
-ADMIN = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({ADMIN_SCOPE}))
+ADMIN = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({scopes.PUBLISH_ADMIN}))
 
 
 @pytest.fixture

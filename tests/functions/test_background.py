@@ -14,8 +14,8 @@ from azure.functions.queue import QueueMessage
 import function_app
 from events_core import app
 from events_core.adapters.cosmos.streams.documents import placeholder
+from events_core.common.clock import SECOND
 from events_core.compose import compose
-from events_core.delivery.delivery import SECOND
 from events_core.feeds.follow_up import FEED_ROUND_SECONDS, ROUND_SECONDS, FollowUp
 from events_core.feeds.stream import Stream
 from events_core.operations import background
@@ -147,7 +147,7 @@ async def told(place: Place, name: str, argument: Any) -> list[str]:
 @pytest.fixture
 async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     """The application on the embedded store, with an endpoint."""
-    async with place_on("sqlite", tmp_path, monkeypatch) as place:
+    async with place_on("sqlite", tmp_path) as place:
         monkeypatch.setattr(app, "_application", place.events)
         yield place
 

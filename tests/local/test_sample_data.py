@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import read_structured, validate
 from events_core.feeds.ports import ReadRequest
@@ -30,7 +30,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteEventStore]:
 def test_there_are_about_300_events() -> None:
     """Of several apps and orgs, and of a resource that is no app."""
     events = list(sample_events(NOW))
-    apps = Counter(str(app_of(event.resource)) for event in events)
+    apps = Counter(str(Resource.parse(event.resource).app) for event in events)
     assert 250 <= len(events) <= 350
     assert {"ttd/apps-test", "ttd/other", "skd/mva"} < set(apps)
     assert any(event.resource == RESOURCE for event in events)
@@ -53,7 +53,11 @@ def test_each_is_a_valid_event_in_the_order_of_time() -> None:
 
 def test_the_sample_party_has_app_events_of_its_own() -> None:
     """What the party feed's command shows."""
-    mine = [event for event in sample_events(NOW) if event.subject == f"/party/{PARTY}" and app_of(event.resource)]
+    mine = [
+        event
+        for event in sample_events(NOW)
+        if event.subject == f"/party/{PARTY}" and Resource.parse(event.resource).app
+    ]
     assert len(mine) > 50
 
 

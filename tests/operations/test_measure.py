@@ -112,7 +112,7 @@ async def test_what_is_held_back_is_counted(place: Place) -> None:
 
 async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Cosmos DB; what stands before it, and other streams, are measured all the same."""
-    async with place_on("cosmos", tmp_path, monkeypatch) as place:
+    async with place_on("cosmos", tmp_path) as place:
         await place.events.store.append(events(3))
         await place.events.store.append([event(resource=OTHER_APP)])
         checkpoints = place.events.checkpoints

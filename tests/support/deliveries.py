@@ -16,7 +16,8 @@ from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptio
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
-from events_core.delivery.delivery import SECOND, Delivery, Lane
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Delivery, Lane
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.feeds.stream import Stream

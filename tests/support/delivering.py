@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
+from events_core.access import scopes
 from events_core.access.identity import caller_of_consumer
 from events_core.cloudevent import CloudEvent
+from events_core.common.clock import SECOND, now
 from events_core.compose import compose
-from events_core.delivery.delivery import SECOND, Delivery, microseconds_now
-from events_core.delivery.rules import SCOPE, Wanted
+from events_core.delivery.delivery import Delivery
+from events_core.delivery.rules import Wanted
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
@@ -40,7 +41,7 @@ class Clock:
 
     def __call__(self) -> int:
         """Microseconds since the epoch."""
-        return microseconds_now() + self.ahead
+        return now() + self.ahead
 
     def add(self, seconds: float) -> None:
         """Let time pass."""
@@ -62,7 +63,7 @@ class Place:
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
         """A subscription, by itself to the test's app, validated if the endpoint takes it."""
         made = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
-        caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({SCOPE}))
+        caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
         subscribed = await self.events.subscriber.subscribe(caller, made)
         await self.idle()
         return await self.known(subscribed.subscription.id)
@@ -106,12 +107,9 @@ class Place:
 
 
 @asynccontextmanager
-async def place_on(
-    store: str, directory: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
-) -> AsyncIterator[Place]:
+async def place_on(store: str, directory: Path, **settings: Any) -> AsyncIterator[Place]:
     """The service on an empty store, `sqlite` or `cosmos`."""
     clock = Clock()
-    monkeypatch.setattr("events_core.compose.microseconds_now", clock)
     person = Person(50002108, str(uuid.uuid5(uuid.NAMESPACE_OID, KNOWN_PERSON)))
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(WebhookServer())
@@ -135,7 +133,7 @@ async def place_on(
         started: list[Application] = []
 
         def start() -> Application:
-            started.append(compose(Settings(**values)))
+            started.append(compose(Settings(**values), clock=clock))
             return started[-1]
 
         yield Place(start(), receiver, pdp, register, clock, start)

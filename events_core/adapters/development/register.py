@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from pydantic.alias_generators import to_camel
 
 from events_core.access.identity import Caller
-from events_core.access.names import register_urn_of, subjects_of_organisation
+from events_core.access.names import Subject, subjects_of_organisation
 from events_core.adapters.development.files import read_document
 
 
@@ -59,7 +59,7 @@ class LocalRegister:
         self._units = {p.organization_identifier: p.party_id for p in parties if p.organization_identifier}
         self._persons = {p.person_identifier: p for p in parties if p.person_identifier}
         self._main_units = {
-            register_urn_of(subject): p.main_unit
+            Subject.parse(subject).register_urn: p.main_unit
             for p in parties
             if p.organization_identifier and p.main_unit
             for subject in subjects_of_organisation(p.party_id, p.organization_identifier)
@@ -81,7 +81,7 @@ class LocalRegister:
 
     async def main_units(self, subject: str) -> Sequence[str]:
         """The main unit of the organisation that a subject names, under every name that subjects have."""
-        number = self._main_units.get(register_urn_of(subject))
+        number = self._main_units.get(Subject.parse(subject).register_urn)
         party = self._units.get(number) if number else None
         return () if number is None or party is None else subjects_of_organisation(party, number)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from events_core.access.identity import Caller
-from events_core.access.names import PERSON_PREFIX, register_urn_of, subjects_of_organisation
+from events_core.access.names import PERSON_NUMBER, Subject, subjects_of_organisation
 from events_core.adapters.neighbours.http_client import JsonService, Reply
 from events_core.common.single_flight import SingleFlightCache
 
@@ -80,7 +80,7 @@ class RegisterClient:
         Raises:
             EventsError: UNAVAILABLE when Register does not answer.
         """
-        urn = register_urn_of(subject)
+        urn = Subject.parse(subject).register_urn
         return () if urn is None else (await self._main_units.get([urn], self._ask_main_units))[urn]
 
     async def ping(self) -> None:
@@ -116,7 +116,7 @@ class RegisterClient:
         return {number: known.get(number) for number in numbers}
 
     async def _query(self, numbers: Sequence[str]) -> dict[str, str]:
-        reply = await self._service.post({"Data": [PERSON_PREFIX + number for number in numbers]}, _QUERY)
+        reply = await self._service.post({"Data": [f"{PERSON_NUMBER}:{number}" for number in numbers]}, _QUERY)
         parties = self._document(reply).get("data")
         if not isinstance(parties, list):
             raise self._service.down("no data")

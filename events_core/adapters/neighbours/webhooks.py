@@ -14,7 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from events_core.delivery.delivery import SECOND, Attempt, microseconds_now
+from events_core.common import clock
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Attempt
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.ports import Outgoing, Response
 from events_core.delivery.webhook import seconds_of
@@ -38,7 +40,7 @@ class HttpWebhookSender:
     """
 
     def __init__(
-        self, policy: EndpointPolicy, *, timeout_seconds: float = 30.0, clock: Callable[[], int] = microseconds_now
+        self, policy: EndpointPolicy, *, timeout_seconds: float = 30.0, clock: Callable[[], int] = clock.now
     ) -> None:
         self._policy = policy
         self._timeout = timeout_seconds

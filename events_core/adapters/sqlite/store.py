@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,7 +20,7 @@ from events_core.adapters.sqlite.schema import KEY, Session, connect, failures_a
 from events_core.adapters.sqlite.write import Transaction
 from events_core.adapters.sqlite.writer import Writer
 from events_core.cloudevent import CloudEvent
-from events_core.common import errors
+from events_core.common import clock, errors
 from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
 from events_core.feeds.stream import Stream
 
@@ -31,11 +30,6 @@ P = ParamSpec("P")
 SCAN_ROWS = 10_000
 _LOG_PAGES = 4_000
 """A log of 16 MB: while publishers never pause, a page that many events touch is moved into the file once."""
-
-
-def microseconds_now() -> int:
-    """The time of day, microseconds since the epoch."""
-    return time.time_ns() // 1_000
 
 
 class SqliteEventStore:
@@ -51,7 +45,7 @@ class SqliteEventStore:
         self,
         path: Path,
         *,
-        clock: Callable[[], int] = microseconds_now,
+        clock: Callable[[], int] = clock.now,
         readers: int = 2,
         busy_timeout: float = 5.0,
         idle: float = 0.5,

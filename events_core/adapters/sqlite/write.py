@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource, Subject
 from events_core.adapters.sqlite.filters import NAMED
 from events_core.adapters.sqlite.hashes import storable
 from events_core.adapters.sqlite.read import first_registered
@@ -40,7 +40,6 @@ WHERE position = ?
 """
 _OLDEST = "SELECT position, registered, length(json) FROM events WHERE position < ? ORDER BY position LIMIT ?"
 _FORGET_SUBJECT = "UPDATE events SET subject = NULL, subject_text = NULL WHERE position = ?"
-_PARTY = "/party/"
 
 
 class Transaction:
@@ -106,7 +105,7 @@ class Transaction:
         return Appended(Cursor(inserted.lastrowid, proof(identity)), duplicate=False)
 
     def _columns(self, event: CloudEvent, identity: int) -> tuple[Any, ...]:
-        app = app_of(event.resource)
+        app = Resource.parse(event.resource).app
         return (
             self._name(event.resource),
             self._name(event.type),
@@ -145,7 +144,7 @@ class Transaction:
     @staticmethod
     def _is_party(json: bytes, subject: int | str | None) -> bool:
         text = json[span(subject)].decode() if isinstance(subject, int) else subject or ""
-        return text.startswith(_PARTY)
+        return Subject.parse(text).party is not None
 
 
 def _blanked(json: bytes, kept: Sequence[int | str | None]) -> bytes:

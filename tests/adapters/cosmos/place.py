@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, Names, partition, position_id
 from events_core.feeds.ports import Chunk, ReadRequest
@@ -99,7 +99,7 @@ async def follow(store: CosmosEventStore, *resources: str) -> None:
         checkpoint = await checkpoints.checkpoint(stream)
         while rows := await checkpoints.read_after(stream, checkpoint.position, 100):
             for row in rows:
-                app = app_of(row.resource)
+                app = Resource.parse(row.resource).app
                 targets = [Stream.of_org(app.org)] if app else []
                 if app and row.subject:
                     targets.append(Stream.of_subject(row.subject))

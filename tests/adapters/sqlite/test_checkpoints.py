@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 
 from events_core.adapters.sqlite import SqliteEventStore
@@ -83,23 +81,3 @@ async def _seconds(checkpoints: SqliteCheckpoints) -> float:
     began = time.perf_counter()
     assert await checkpoints.behind() == [APPS]
     return time.perf_counter() - began
-
-
-async def test_files_of_before_get_what_is_missing(tmp_path: Path) -> None:
-    """One without deliveries, and one with them; their events are followed up from the first on."""
-    for version in (1, 2):
-        path = tmp_path / f"{version}.db"
-        store = SqliteEventStore(path)
-        await store.append([event()])
-        await store.close()
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("DROP TABLE followed")
-            connection.execute("ALTER TABLE lanes DROP COLUMN owner")
-            if version == 1:
-                for table in ("subscriptions", "deliveries", "lanes", "replays"):
-                    connection.execute(f"DROP TABLE {table}")
-            connection.execute(f"PRAGMA user_version = {version}")
-            connection.commit()
-        store = SqliteEventStore(path)
-        assert await SqliteCheckpoints(store).behind() == [APPS]
-        await store.close()

@@ -12,7 +12,8 @@ import pytest
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite import deliveries as module
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
-from events_core.delivery.delivery import SECOND, Lane
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Lane
 from tests.support.deliveries import NOW, delivery
 
 LATER = NOW + 3_600 * SECOND

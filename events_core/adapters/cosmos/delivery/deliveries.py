@@ -23,7 +23,8 @@ from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.streams.documents import Document
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, position_id, segment_of
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
-from events_core.delivery.delivery import SECOND, Breaker, Delivery, Lane, Replay, State
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay, State
 from events_core.delivery.ports import Lease, Overdue
 from events_core.feeds.stream import Stream
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource, Subject
 from events_core.cloudevent import CloudEvent
 from events_core.feeds.ports import StoredEvent
 from events_core.feeds.stream import PROOF_BYTES, Cursor
 
 Document = dict[str, Any]
 
-_PARTY = "/party/"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARK_DIGITS = PROOF_BYTES * 2
 _ADDED_BYTES = 400
@@ -65,7 +64,7 @@ class Draft:
     @classmethod
     def of_event(cls, event: CloudEvent) -> Draft:
         """A published event."""
-        app = app_of(event.resource)
+        app = Resource.parse(event.resource).app
         return cls(
             ukey_of(event.resource, event.source, event.id),
             _without_none(
@@ -97,7 +96,7 @@ class Draft:
 def tombstone(document: Mapping[str, Any]) -> Document:
     """What is left of an erased event: its place and identity; of its subject a party only."""
     left = {name: document[name] for name in _TOMBSTONE if name in document}
-    if str(document.get("subject", "")).startswith(_PARTY):
+    if Subject.parse(str(document.get("subject", ""))).party is not None:
         left["subject"] = document["subject"]
     return left
 

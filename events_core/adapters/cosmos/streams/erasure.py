@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from events_core.access.names import app_of
+from events_core.access.names import Resource
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.streams.cursors import CursorDocuments, bounds_of
 from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Row, tombstone, ukey_of
@@ -51,7 +51,7 @@ class Eraser:
 
     async def _occupy(self, original: Document) -> None:
         """Project the tombstone to wherever the event itself may still be on its way to."""
-        app = app_of(original["resource"])
+        app = Resource.parse(original["resource"]).app
         if app is None:
             return
         targets = [Stream.of_org(app.org)]

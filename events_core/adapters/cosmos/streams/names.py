@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 
+from events_core.access.names import Subject
 from events_core.feeds.stream import Stream
 
 SEGMENT_SIZE = 32_768
@@ -14,7 +15,6 @@ SEGMENT_SIZE = 32_768
 LARGEST_POSITION = 2**53 - 1
 """The largest integer that JSON numbers hold exactly."""
 
-_PARTY = re.compile(r"/party/[0-9]{1,20}")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9:._-]")
 _LONGEST_ID = 900
 
@@ -32,7 +32,7 @@ class Names:
 
     def of(self, stream: Stream) -> str:
         """The stored name of a stream, short enough for an id."""
-        if stream.kind == "subject" and not _PARTY.fullmatch(stream.key):
+        if stream.kind == "subject" and Subject.parse(stream.key).party is None:
             return f"subject:hmac:{hmac.digest(self._key, stream.key.encode(errors='replace'), 'sha256').hex()}"
         if len(document_id(stream.name)) > _LONGEST_ID:
             return f"{stream.kind}:sha256:{hashlib.sha256(stream.key.encode(errors='replace')).hexdigest()}"

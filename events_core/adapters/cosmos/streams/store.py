@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -23,15 +22,10 @@ from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.read import SEGMENTS_AT_ONCE, Reader
 from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.cloudevent import CloudEvent
-from events_core.common import errors
+from events_core.common import clock, errors
 from events_core.common.errors import EventsError
 from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
 from events_core.feeds.stream import Stream
-
-
-def microseconds_now() -> int:
-    """The time of day, microseconds since the epoch."""
-    return time.time_ns() // 1_000
 
 
 class CosmosEventStore:
@@ -49,7 +43,7 @@ class CosmosEventStore:
         database: str,
         *,
         key: bytes,
-        clock: Callable[[], int] = microseconds_now,
+        clock: Callable[[], int] = clock.now,
         segment_size: int = SEGMENT_SIZE,
         idle: float = 60.0,
         deadline: float = 20.0,

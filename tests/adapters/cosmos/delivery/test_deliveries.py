@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
-from events_core.delivery.delivery import SECOND, Breaker, Lane, State
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Breaker, Lane, State
 from tests.support.deliveries import NOW, delivery, on_cosmos
 
 LANE = Lane(1)

@@ -1,0 +1,15 @@
+"""Scopes of tokens, as docs/consumers.md and docs/publishers.md list them."""
+
+from __future__ import annotations
+
+SUBSCRIBE = "altinn:events.subscribe"
+PUBLISH = "altinn:events.publish"
+PUBLISH_ADMIN = "altinn:events.publish.admin"
+ERASE = "altinn:events.erase"
+REPORTEES = "altinn:events.reportees/"
+"""Followed by the name of a resource: every event of that resource may be read."""
+
+
+def of_owner(org: str, app: str | None = None) -> tuple[str, ...]:
+    """The scopes that let a service owner read every event of an org, or of one of its apps."""
+    return (f"altinn:events/{org}",) if app is None else (f"altinn:events/{org}/{app}", f"altinn:events/{org}")
