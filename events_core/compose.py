@@ -48,6 +48,7 @@ from events_core.feeds.follow_up import Follower, FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
 from events_core.feeds.projection import Projection
 from events_core.feeds.publish import Publisher
+from events_core.feeds.read import FeedReader
 from events_core.feeds.stream import CursorCodec
 from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
@@ -94,6 +95,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         cursors=cursors,
         waiting=waiting,
         publisher=Publisher(opened.store, authorization, waiting, settings.apps_domain, cursors),
+        reader=FeedReader(opened.store, waiting),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         checkpoints=opened.checkpoints,
         follow_up=FollowUp(opened.checkpoints, _followers(opened, waiting, delivering)),

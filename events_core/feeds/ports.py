@@ -1,4 +1,4 @@
-"""The ports of feeds: the event store, and how far each stream was followed."""
+"""The ports of feeds: the event store, the checkpoints of followers, and projected streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events_core.feeds.stream import NO_FILTERS, Cursor, Filters, Stream
 
 
 class StoredEvent(EventLike, Protocol):
-    """One row of a stream. `json` is the event's own text as published, None once it is erased."""
+    """One row of a stream."""
 
     @property
     def alternative_subject(self) -> str | None:
@@ -21,30 +21,29 @@ class StoredEvent(EventLike, Protocol):
 
     @property
     def position(self) -> int:
-        """Where the row stands; positions rise along a stream and promise nothing more."""
+        """The row's position. Positions rise along a stream; do not compute with them."""
 
     @property
     def registered(self) -> int:
-        """When it entered the stream, microseconds since the epoch; never decreases along a stream."""
+        """When the row entered the stream, microseconds since the epoch; never decreases along a stream."""
 
     @property
     def json(self) -> bytes | None:
-        """The event's own JSON text; None for a tombstone."""
+        """The event's own JSON text as published; None for a tombstone."""
 
     @property
     def cursor(self) -> Cursor:
-        """The place of this row, provable later."""
+        """The cursor just after this row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """One chunk of a stream, wanted.
+    """Asks for one chunk of a stream.
 
-    The start: `cursor` decides when it verifies (its stream is this one and its row is still that row);
-    else the first row whose event id is `event_id`, exclusive; else the oldest kept row. `registered_from` and
-    `registered_to` (microseconds since the epoch, inclusive) bound the rows besides.
-    At most `limit` rows that match `filters`, at most `scan` rows examined, and no more rows once their texts
-    exceed `max_bytes` together (the first always comes).
+    The chunk starts after `cursor` if it verifies; else after the first row whose event id is `event_id`; else at the
+    oldest kept row. `registered_from` and `registered_to` (microseconds since the epoch, inclusive) bound the rows.
+    It holds at most `limit` rows that match `filters`, out of at most `scan` rows, and ends when their texts exceed
+    `max_bytes` together; the first row always comes.
     """
 
     stream: Stream
@@ -60,10 +59,10 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows in the order of the stream, tombstones among them; and where to go on.
+    """Rows in stream order, tombstones among them.
 
-    `end` is the last row that was examined, whether or not it matched: reading on from it misses and repeats
-    nothing. `caught_up` says that nothing that the request may see stood beyond it when the chunk was read.
+    `end` is the cursor of the last row that was scanned, whether or not it matched: reading on from it misses and
+    repeats nothing. `caught_up` is True if no row that the request may see stood beyond it.
     """
 
     rows: Sequence[StoredEvent]
@@ -73,62 +72,53 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of one event: `cursor` is its place; `duplicate` when (resource, source, id) stood already."""
+    """The outcome for one event. `duplicate`: its (resource, source, id) was stored before, at `cursor`."""
 
     cursor: Cursor
     duplicate: bool
 
 
 class EventStore(Pingable, Protocol):
-    """Ordered, durable, gap-free streams of events (docs/architecture.md, "Streams and positions")."""
+    """Ordered, durable, gap-free streams of events (docs/architecture.md, "Streams and positions").
+
+    Each method raises EventsError UNAVAILABLE when the store does not answer.
+    """
 
     @property
     def scan_rows(self) -> int:
-        """How many rows are worth examining for one request: some where each is compared, many where an index is."""
+        """Rows to scan per request: few if every row is compared, many if an index filters."""
 
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
-        """Store events in the given order; return one outcome each, in the same order.
+        """Store events in the given order. Return one outcome per event, in the same order.
 
-        When this returns, the events are durable and the next read of their resource streams holds them.
-        An event whose (resource, source, id) stands already, earlier in `events` too, is a duplicate and
-        changes nothing. `resource` of each event is set.
+        When this returns, the events are durable and the next read of their resource streams returns them. An event
+        whose (resource, source, id) is stored already, or comes earlier in `events`, is a duplicate and changes
+        nothing. Each event has a `resource`.
 
         Raises:
             EventsError: UNAVAILABLE when the outcome is unknown; the same call again completes it.
         """
 
     async def read(self, request: ReadRequest) -> Chunk:
-        """Read a chunk of a stream.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
+        """Read a chunk of a stream."""
 
     async def head(self, stream: Stream) -> int:
-        """The newest position of the stream, 0 when it holds nothing; cheap, for waiting readers."""
+        """The newest position of a stream, 0 if it is empty. Cheap, for waiting readers."""
 
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
-        """The rows at positions of a resource's stream, in order, tombstones among them; those that are gone left out.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
+        """The rows at positions of a resource stream, in order, tombstones among them, without expired ones."""
 
     async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
-        """The rows of events with this source and id in the streams of all resources; a costly question.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
+        """The rows with this source and id in all resource streams. Expensive."""
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
-        """Replace an event by a tombstone in every stream; False when there is no such event."""
+        """Replace an event by a tombstone in every stream. False if there is no such event."""
 
     async def expire(self, registered_before: int) -> int:
-        """Remove what was registered before (microseconds since the epoch), oldest first; return how many."""
+        """Remove rows registered before a time (microseconds since the epoch), oldest first. Return the number."""
 
     async def close(self) -> None:
-        """Release files, threads and connections; what was acknowledged stays."""
+        """Release files, threads and connections. Acknowledged events stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +141,9 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far a resource stream has been followed: `position` is done, but for what is `parked`.
+    """How far a resource stream was followed: up to `position`, except for what is `quarantined`.
 
-    `etag` stands for all of it together, None before it was first written. `owed` when more is known to follow.
+    `catch_up_pending` says that more is known to follow. `etag` changes with every write; None before the first.
     """
 
     position: int = 0
@@ -163,13 +153,13 @@ class Checkpoint:
 
 
 class CheckpointStore(Protocol):
-    """What following up needs of a store: resource streams, and how far each was followed.
+    """Resource streams as followers read them, and how far each was followed.
 
     Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
     """
 
     async def checkpoint(self, stream: Stream) -> Checkpoint:
-        """How far the stream has been followed; `Checkpoint()` when it never was."""
+        """The checkpoint of a stream; `Checkpoint()` if it was never followed."""
 
     async def advance(
         self,
@@ -180,59 +170,61 @@ class CheckpointStore(Protocol):
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
     ) -> bool:
-        """Replace the checkpoint, in one write that gives it a new etag even when nothing else changes.
+        """Replace the checkpoint that was read, in one write with a new etag even if nothing else changes.
 
-        False, and nothing is written, when it is no longer the one that was read.
+        Return False, and write nothing, if the stored checkpoint has another etag.
         """
 
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The next rows in their order, tombstones among them, without a gap; none only at the end of the stream.
+        """The next rows in order, tombstones among them, without a gap; none only at the end of the stream.
 
-        Where retention has removed rows it goes on with the oldest that is kept.
+        Where retention has removed rows, reading goes on with the oldest kept row.
 
         Raises:
-            StreamHoleError: when the next row is missing, for too long to be on its way.
+            StreamHoleError: when the next row has been missing for too long to be still under way.
         """
 
     async def end(self, stream: Stream) -> int:
-        """The newest position of a resource stream, 0 when it holds nothing."""
+        """The newest position of a resource stream, 0 if it is empty."""
 
     async def catch_up_pending(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint is marked so."""
+        """The resource streams whose checkpoint is marked `catch_up_pending`."""
 
     async def behind(self) -> Sequence[Stream]:
-        """The resource streams that hold more than their checkpoint says; looks at every stream."""
+        """The resource streams that hold more than their checkpoint says. Looks at every stream."""
 
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """Resource streams that may hold more than their checkpoint says, with it: `most`, for a look each minute.
+        """At most `most` resource streams that may be behind, with their checkpoints.
 
-        Those that are owed come first, then those whose checkpoint moved last: whatever stops all streams from being
-        followed shows in these.
+        Streams marked `catch_up_pending` come first, then those whose checkpoint moved last: a fault that stops all
+        streams from being followed shows in these.
         """
 
     async def quarantined(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint holds events back."""
+        """The resource streams with quarantined events."""
 
     async def restored(self) -> int:
-        """Let no cursor of before verify, and no checkpoint be beyond its stream; how many were.
+        """Begin a new store generation: no older cursor verifies, and no checkpoint is beyond its stream.
 
-        For a store that was restored, while nobody else uses it. Again, it changes as much again.
+        Return how many checkpoints were. For a restored store that nobody else uses.
         """
 
 
 class ProjectedStreams(Protocol):
-    """Where a store that keeps streams apart projects app events to.
+    """The subject and org streams of a store that keeps streams apart.
 
     Each method raises EventsError UNAVAILABLE when the store does not answer or throttles.
     """
 
     async def prepare(self, targets: Sequence[Stream]) -> None:
-        """Learn about streams that are about to be projected to, all at once; nothing depends on it but the cost."""
+        """Learn about streams that events are about to be projected to, all at once. Only the cost depends on it."""
 
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Append events of one resource stream to a subject or org stream, in their order.
+        """Append events of one resource stream to a subject or org stream, in order.
 
-        What stands there already stays as it is, so that the same call again, also while another is at work on the
-        same events, changes nothing. A tombstone is appended as a tombstone. Rows are registered at the moment of
-        projection. Any exception but UNAVAILABLE means that these events cannot be stored there.
+        Events that are there already stay as they are: the same call again, also at the same time, changes nothing. A
+        tombstone is appended as a tombstone. Rows are registered at the time of projection.
+
+        Raises:
+            Exception: any other than UNAVAILABLE means that these events cannot be stored there.
         """

@@ -1,4 +1,4 @@
-"""Use case: publish events; validated and authorized whole before anything is stored (docs/publishers.md)."""
+"""Publish events: validate and authorize all of them before any is stored (docs/publishers.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events_core.access.identity import Caller, Kind
 from events_core.access.names import AppId, Instance, Resource, ends_in_person_number, is_under
 from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.common import clock, errors
-from events_core.common.errors import EventsError, FieldError
+from events_core.common.errors import EventsError, FieldError, Problem
 from events_core.feeds.ports import Appended, EventStore
 from events_core.feeds.stream import CursorCodec, Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
@@ -22,11 +22,16 @@ PLATFORM = "platform"
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
-    """The ports that publishing needs, the domain that app event sources must be under (None: any), and the cursors.
+class Published:
+    """An event, and its outcome in the store."""
 
-    An id that reads as a cursor is refused: who goes on from it would be led elsewhere, and perhaps in a circle.
-    """
+    event: CloudEvent
+    outcome: Appended
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Publishes events. The sources of app events must be under `apps_domain`, if there is one."""
 
     store: EventStore
     authorization: Authorization
@@ -34,63 +39,96 @@ class Publisher:
     apps_domain: str | None = None
     cursors: CursorCodec | None = None
 
+    async def publish_app_event(self, caller: Caller, raw: RawEvent) -> Published:
+        """Publish an app's event; the PlatformAccessToken is its authorization.
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """An event and what became of it."""
+        Sets `time`, `resource`, `resourceinstance`, and `id` unless it is given.
 
-    event: CloudEvent
-    outcome: Appended
+        Raises:
+            EventsError: BAD_REQUEST naming the attribute, FORBIDDEN for another app's source, UNAVAILABLE.
+        """
+        app = _app_of(caller)
+        source = raw.attributes.get("source")
+        instance = _own_instance(app, source) if isinstance(source, str) else None
+        event = validate(_completed(raw, app, instance))
+        self._require_source_of_app(event)
+        if event.subject is None:
+            raise _bad_attribute("subject", "The attribute 'subject' is required.")
+        _refuse_reserved_types(caller, [event])
+        await self._refuse_unknown_persons([event])
+        return (await self._store([event]))[0]
 
+    async def publish(self, caller: Caller, raws: Sequence[RawEvent]) -> list[Published]:
+        """Publish events of any resource, all or none.
 
-async def publish_app_event(publisher: Publisher, caller: Caller, raw: RawEvent) -> Published:
-    """Publish an app's event; its PlatformAccessToken is the authorization.
+        Raises:
+            EventsError: BAD_REQUEST naming event and attribute, FORBIDDEN, UNAVAILABLE (the same call completes it).
+        """
+        if caller.kind is not Kind.APP and not caller.has_scope(scopes.PUBLISH, scopes.PUBLISH_ADMIN):
+            raise errors.forbidden(f"The scope {scopes.PUBLISH} is required.")
+        events = _validated(raws)
+        _refuse_reserved_types(caller, events)
+        _refuse_persons_as_resources(events)
+        if not caller.has_scope(scopes.PUBLISH_ADMIN):
+            for index, event in enumerate(events):
+                if Resource.parse(event.resource).app:
+                    self._require_source_of_app(event, _prefix(index, events))
+            await self._refuse_unknown_persons(events)
+            await self._authorize(caller, events)
+        return await self._store(events)
 
-    Sets `id` (unless given), `time`, `resource` and `resourceinstance`.
+    def _require_source_of_app(self, event: CloudEvent, prefix: str = "") -> None:
+        instance = Instance.parse(event.source)
+        if instance is None or instance.app.resource != event.resource:
+            url = "https://…/{org}/{app}/instances/{party}/{guid}"
+            raise _bad_attribute(f"{prefix}source", f"The source must be the URL of an instance of the app: {url}.")
+        if self.apps_domain and not is_under(event.source, self.apps_domain):
+            raise _bad_attribute(f"{prefix}source", f"The source must be under https://{self.apps_domain}.")
 
-    Raises:
-        EventsError: BAD_REQUEST naming the attribute, FORBIDDEN for another app's source, UNAVAILABLE.
-    """
-    app = _app_of_token(caller)
-    source = raw.attributes.get("source")
-    instance = _own_instance(app, source) if isinstance(source, str) else None
-    event = validate(_completed(raw, app, instance))
-    _require_source_of_app(publisher, event)
-    _require_subject(event)
-    _refuse_reserved_types(caller, [event])
-    await _refuse_unknown_persons(publisher, [event])
-    return (await _store(publisher, [event]))[0]
+    async def _refuse_unknown_persons(self, events: Sequence[CloudEvent]) -> None:
+        if await self.authorization.unknown_persons(events):
+            raise errors.forbidden("The subject names a person that Register does not know.")
 
+    async def _authorize(self, caller: Caller, events: Sequence[CloudEvent]) -> None:
+        permitted = await self.authorization.permitted(caller, "publish", events)
+        if not all(permitted):
+            field = f"[{permitted.index(False)}]" if len(events) > 1 else "event"
+            detail = "Publishing to this resource is not permitted."
+            raise EventsError(Problem.FORBIDDEN, detail, [FieldError(field, detail)])
 
-async def publish(publisher: Publisher, caller: Caller, raws: Sequence[RawEvent]) -> list[Published]:
-    """Publish events of any resource, all or none.
+    async def _store(self, events: Sequence[CloudEvent]) -> list[Published]:
+        self._refuse_cursors(events)
+        outcomes = await self.store.append(events)
+        self.waiting.wake(stream for event in events for stream in streams_of(event))
+        return [Published(event, outcome) for event, outcome in zip(events, outcomes, strict=True)]
 
-    Raises:
-        EventsError: BAD_REQUEST naming event and attribute, FORBIDDEN, UNAVAILABLE (the same call again completes it).
-    """
-    if caller.kind is not Kind.APP and not caller.has_scope(scopes.PUBLISH, scopes.PUBLISH_ADMIN):
-        raise errors.forbidden(f"The scope {scopes.PUBLISH} is required.")
-    events = _validated(raws)
-    _refuse_reserved_types(caller, events)
-    _refuse_persons_as_resources(events)
-    if not caller.has_scope(scopes.PUBLISH_ADMIN):
+    def _refuse_cursors(self, events: Sequence[CloudEvent]) -> None:
+        """Refuse ids that decode as cursors, because `after=<id>` would be read as a cursor."""
+        codec = self.cursors
         for index, event in enumerate(events):
-            if Resource.parse(event.resource).app:
-                _require_source_of_app(publisher, event, _prefix(index, raws))
-        await _refuse_unknown_persons(publisher, events)
-        await _authorize(publisher, caller, events)
-    return await _store(publisher, events)
+            if codec and codec.may_be(event.id) and any(codec.decode(event.id, stream) for stream in streams_of(event)):
+                raise _bad_attribute(f"{_prefix(index, events)}id", "The id must not be a cursor of a feed.")
 
 
-def _app_of_token(caller: Caller) -> AppId:
+def streams_of(event: CloudEvent) -> list[Stream]:
+    """The streams that hold an event: its resource's, and those that it is projected to."""
+    return [Stream.of_resource(event.resource), *projections_of(event.resource, event.subject)]
+
+
+def app_feed_path(app: AppId) -> str:
+    """The path of the feed of an app's events."""
+    return f"/events/api/v1/app/{app.org}/{app.app}"
+
+
+def _app_of(caller: Caller) -> AppId:
     app = AppId.parse(caller.consumer.removeprefix("/app/")) if caller.kind is Kind.APP else None
     if app is None:
-        raise errors.forbidden("The token names no app.")
+        raise errors.forbidden("The token does not identify an app.")
     return app
 
 
 def _own_instance(app: AppId, source: str) -> Instance | None:
-    """The instance that the source names.
+    """The instance that the source names; None when validation will say what is wrong with the source.
 
     Raises:
         EventsError: FORBIDDEN when its first two path segments are not the app's.
@@ -98,9 +136,9 @@ def _own_instance(app: AppId, source: str) -> Instance | None:
     try:
         segments = urlsplit(source).path.split("/")
     except ValueError:
-        return None  # validation says what is wrong with it
+        return None
     if segments[1:3] != [app.org, app.app]:
-        raise errors.forbidden("The source is not one of the app that the PlatformAccessToken names.")
+        raise errors.forbidden("The source does not belong to the app named in the PlatformAccessToken.")
     return Instance.parse(source)
 
 
@@ -114,18 +152,13 @@ def _completed(raw: RawEvent, app: AppId, instance: Instance | None) -> RawEvent
 
 
 def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
+    """Every event, or BAD_REQUEST with the faults of all of them."""
     events, faults = [], []
     for index, raw in enumerate(raws):
-        resource = raw.attributes.get("resource")
-        current = Resource.parse(resource).urn if isinstance(resource, str) else resource
         try:
-            events.append(
-                validate(
-                    raw if current == resource else raw.set(resource=str(current)), field_prefix=_prefix(index, raws)
-                )
-            )
+            events.append(validate(_with_current_resource(raw), field_prefix=_prefix(index, raws)))
         except EventsError as error:
-            if error.problem is not errors.Problem.BAD_REQUEST:
+            if error.problem is not Problem.BAD_REQUEST:
                 raise
             faults.append(error)
     if faults:
@@ -133,24 +166,17 @@ def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
     return events
 
 
+def _with_current_resource(raw: RawEvent) -> RawEvent:
+    """The event with the older notation of its resource replaced."""
+    resource = raw.attributes.get("resource")
+    if not isinstance(resource, str):
+        return raw
+    current = Resource.parse(resource).urn
+    return raw if current == resource else raw.set(resource=current)
+
+
 def _prefix(index: int, batch: Sequence[object]) -> str:
     return f"[{index}]." if len(batch) > 1 else ""
-
-
-def _require_source_of_app(publisher: Publisher, event: CloudEvent, prefix: str = "") -> None:
-    instance = Instance.parse(event.source)
-    if instance is None or instance.app.resource != event.resource:
-        detail = "The source must be the URL of an instance of the app: https://…/{org}/{app}/instances/{party}/{guid}."
-        raise errors.bad_request(detail, FieldError(f"{prefix}source", detail))
-    if publisher.apps_domain and not is_under(event.source, publisher.apps_domain):
-        detail = f"The source must be under https://{publisher.apps_domain}."
-        raise errors.bad_request(detail, FieldError(f"{prefix}source", detail))
-
-
-def _require_subject(event: CloudEvent) -> None:
-    if event.subject is None:
-        detail = "The attribute 'subject' is required."
-        raise errors.bad_request(detail, FieldError("subject", detail))
 
 
 def _refuse_reserved_types(caller: Caller, events: Sequence[CloudEvent]) -> None:
@@ -161,48 +187,11 @@ def _refuse_reserved_types(caller: Caller, events: Sequence[CloudEvent]) -> None
 
 
 def _refuse_persons_as_resources(events: Sequence[CloudEvent]) -> None:
-    """The resource goes to the decision point and stands in URLs, where no person's number may be."""
+    """Refuse person numbers as resources: a resource goes to the decision point and into URLs."""
     for index, event in enumerate(events):
         if ends_in_person_number(event.resource):
-            detail = "The resource must not be a person."
-            raise errors.bad_request(detail, FieldError(f"{_prefix(index, events)}resource", detail))
+            raise _bad_attribute(f"{_prefix(index, events)}resource", "The resource must not be a person.")
 
 
-async def _refuse_unknown_persons(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
-    if await publisher.authorization.unknown_persons(events):
-        raise errors.forbidden("The subject names a person that Register does not know.")
-
-
-async def _authorize(publisher: Publisher, caller: Caller, events: Sequence[CloudEvent]) -> None:
-    permitted = await publisher.authorization.permitted(caller, "publish", events)
-    if not all(permitted):
-        index = permitted.index(False)
-        where = f"[{index}]" if len(events) > 1 else "event"
-        detail = "Publishing to this resource is not permitted."
-        error = errors.forbidden(detail)
-        raise EventsError(error.problem, detail, [FieldError(where, detail)])
-
-
-async def _store(publisher: Publisher, events: Sequence[CloudEvent]) -> list[Published]:
-    _refuse_cursors(publisher, events)
-    outcomes = await publisher.store.append(events)
-    publisher.waiting.wake(stream for event in events for stream in streams_of(event))
-    return [Published(event, outcome) for event, outcome in zip(events, outcomes, strict=True)]
-
-
-def _refuse_cursors(publisher: Publisher, events: Sequence[CloudEvent]) -> None:
-    codec = publisher.cursors
-    for index, event in enumerate(events):
-        if codec and codec.may_be(event.id) and any(codec.decode(event.id, stream) for stream in streams_of(event)):
-            detail = "The id must not be a place of a feed."
-            raise errors.bad_request(detail, FieldError(f"{_prefix(index, events)}id", detail))
-
-
-def streams_of(event: CloudEvent) -> list[Stream]:
-    """The streams that hold an event: its resource's, and those that it is projected to."""
-    return [Stream.of_resource(event.resource), *projections_of(event.resource, event.subject)]
-
-
-def app_feed_path(app: AppId) -> str:
-    """The path of the feed of an app's events."""
-    return f"/events/api/v1/app/{app.org}/{app.app}"
+def _bad_attribute(name: str, detail: str) -> EventsError:
+    return errors.bad_request(detail, FieldError(name, detail))

@@ -1,4 +1,4 @@
-"""Feeds as values: streams, cursors, filters (docs/architecture.md, "Streams and positions"). Pure."""
+"""Streams, cursors and filters (docs/architecture.md, "Streams and positions")."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events_core.access.names import Resource
 
 PROOF_BYTES = 8
 _CURSOR = struct.Struct(f">BQ{PROOF_BYTES}s")
-_CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the seal, and what is sealed, in base64
+_CHARACTERS = (16 + _CURSOR.size) * 4 // 3  # the SIV and the plain text, in base64
 _BEFORE, _AFTER = 0x12, 0x11  # version 1 in the high half, the side of the row in the low half
 
 
@@ -50,7 +50,7 @@ class Stream:
 
 
 def projections_of(resource: str, subject: str | None) -> list[Stream]:
-    """The streams besides its resource's that hold an event: for an app's event its org's and its subject's."""
+    """The streams that an event is projected to: for an app's event, those of its org and its subject."""
     app = Resource.parse(resource).app
     if app is None:
         return []
@@ -73,8 +73,8 @@ class Cursor:
 class CursorCodec:
     """Cursors as opaque text, bound to their stream and to this service.
 
-    Deterministic authenticated encryption (AES-SIV, RFC 5297): a cursor says nothing about positions or parties,
-    cannot be forged, does not verify for another stream, and equal places give equal text, so that ETags hold.
+    The encryption is authenticated and deterministic (AES-SIV, RFC 5297). A cursor reveals no position and no party,
+    cannot be forged and does not decode for another stream. Equal cursors give equal text, so that ETags hold.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -88,11 +88,11 @@ class CursorCodec:
 
     @staticmethod
     def may_be(text: str) -> bool:
-        """Whether the text is as long as a cursor, at next to no cost."""
+        """Whether the text is as long as a cursor, a check that costs next to nothing."""
         return len(text) == _CHARACTERS
 
     def decode(self, text: str, stream: Stream) -> Cursor | None:
-        """The cursor that `text` is, or None when it is no cursor of this stream and service."""
+        """The cursor that `text` encodes; None if it is not a cursor of this stream and service."""
         if not self.may_be(text):
             return None
         try:
@@ -109,10 +109,10 @@ START = Cursor(0, bytes(PROOF_BYTES))
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a feed asks for besides its stream; an empty filter lets everything through.
+    """Which events of a stream a feed asks for. Empty filters let everything through.
 
-    `types` and `sources` match without regard to case, any of them; `%` stands for any run of characters and
-    every other character for itself. The other filters match exactly.
+    An event must match one of `types` and one of `sources`, without regard to case; `%` stands for any run of
+    characters. The other filters match exactly.
     """
 
     types: tuple[str, ...] = ()
@@ -124,7 +124,7 @@ class Filters:
 
     @property
     def empty(self) -> bool:
-        """Whether every row passes."""
+        """Whether everything is let through."""
         return self == NO_FILTERS
 
 
@@ -132,7 +132,7 @@ NO_FILTERS = Filters()
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern` as `Filters` defines it, in linear time; stores are tested against it."""
+    """Whether `text` matches `pattern` as `Filters` defines it, in linear time. Stores are tested against this."""
     text = text.lower()
     head, *middle = pattern.lower().split("%")
     if not middle:

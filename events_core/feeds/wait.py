@@ -1,4 +1,7 @@
-"""Waiting readers: at once by a publish in this process, by one shared head poll for everything else."""
+"""Waiting readers (long polls).
+
+A publish in this process wakes them at once. For other processes, one poll per stream serves all its readers.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from events_core.feeds.ports import EventStore
 from events_core.feeds.stream import Stream
 
 POLL_SECONDS = 0.5
+"""How often the newest position of a stream is looked up while a reader waits for it."""
 
 
 class _Watch:
-    """What the readers of one stream wait for: a flag that each change replaces, and the poll for changes."""
+    """The readers of one stream. Every change sets `changed` and puts a new event in its place."""
 
     def __init__(self, head: int) -> None:
         self.head = head
@@ -28,27 +32,27 @@ class _Watch:
 
 
 class WaitingReaders:
-    """Lets at most `max_waiters` requests of this process wait for streams to grow, holding no thread."""
+    """Lets at most `max_waiters` requests of this process wait for streams to grow, without holding a thread."""
 
     def __init__(self, store: EventStore, max_waiters: int) -> None:
         self._store = store
-        self._most = self._places = max_waiters
+        self._slots = self._free = max_waiters
         self._watches: dict[Stream, _Watch] = {}
         self._listeners: list[Callable[[set[Stream]], None]] = []
         self.closed = False
 
     @property
     def full(self) -> bool:
-        """Whether no further request may wait now."""
-        return self.closed or self._places <= 0
+        """Whether every slot is taken, or the process stops."""
+        return self.closed or self._free <= 0
 
     @property
     def half_full(self) -> bool:
-        """Whether half of the places or more are taken."""
-        return self._places * 2 <= self._most
+        """Whether half of the slots or more are taken."""
+        return self._free * 2 <= self._slots
 
     def wake(self, streams: Iterable[Stream]) -> None:
-        """Wake the readers that wait for one of the streams."""
+        """Wake the readers of streams, and call the listeners."""
         if self._watches or self._listeners:
             woken = set(streams)
             for stream in self._watches.keys() & woken:
@@ -58,7 +62,7 @@ class WaitingReaders:
 
     @contextmanager
     def listening(self, listener: Callable[[set[Stream]], None]) -> Iterator[None]:
-        """Tell `listener` of every stream that is woken, whether or not anybody waits."""
+        """Call `listener` with every stream that is woken, also where no reader waits."""
         self._listeners.append(listener)
         try:
             yield
@@ -66,19 +70,19 @@ class WaitingReaders:
             self._listeners.remove(listener)
 
     def close(self) -> None:
-        """Wake everybody and let nobody wait any more, so that the process can stop."""
+        """Wake every reader and admit no more, so that the process can stop."""
         self.closed = True
         for watch in self._watches.values():
             watch.wake()
 
     @asynccontextmanager
     async def watching(self, stream: Stream) -> AsyncIterator[_Watch]:
-        """Take a place and watch a stream; no change after entering is missed by `changed`.
+        """Take a slot and watch a stream. Every change from now on sets `changed`.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        self._places -= 1
+        self._free -= 1
         try:
             watch = await self._enter(stream)
             try:
@@ -86,7 +90,7 @@ class WaitingReaders:
             finally:
                 self._leave(stream, watch)
         finally:
-            self._places += 1
+            self._free += 1
 
     async def _enter(self, stream: Stream) -> _Watch:
         head = 0 if stream in self._watches else await self._store.head(stream)
@@ -107,7 +111,7 @@ class WaitingReaders:
     async def _poll(self, stream: Stream, watch: _Watch) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            with suppress(EventsError):  # the reader's own next read says what is wrong
+            with suppress(EventsError):  # the reader's next read reports what is wrong
                 head = await self._store.head(stream)
                 if head > watch.head:
                     watch.head = head

@@ -12,7 +12,7 @@ from events_core.access.identity import Caller, Kind
 from events_core.access.names import RESOURCE_PREFIX, Resource, may_name_person
 from events_core.common import clock, errors
 from events_core.feeds.ports import ReadRequest
-from events_core.feeds.read import Permitted, read_or_wait
+from events_core.feeds.read import Permitted
 from events_core.feeds.stream import Filters, Stream
 from events_core.http import authentication, query
 from events_core.http.page import Feed, Link, negotiated, page_response
@@ -181,7 +181,7 @@ async def answer(request: Request, application: Application, feed: Feed) -> func
     negotiated(request.header("accept"))
     wanted = _read_request(application, feed)
     seconds = 0 if _takes_others_place(application, feed) else _seconds(request, wanted)
-    page, met = await read_or_wait(application.store, application.waiting, wanted, feed.permitted, seconds)
+    page, met = await application.reader.read_or_wait(wanted, feed.permitted, seconds)
     if feed.shown:
         page = replace(page, events=[feed.shown(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}

@@ -11,7 +11,7 @@ from events_core.access import scopes
 from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
-from events_core.feeds.publish import Published, app_feed_path, publish, publish_app_event
+from events_core.feeds.publish import Published, app_feed_path
 from events_core.feeds.stream import Cursor, Stream
 from events_core.http import authentication, query
 from events_core.http.query import bad_parameter
@@ -27,7 +27,7 @@ async def publish_app(request: Request, application: Application) -> func.HttpRe
     caller = await authentication.platform_app(request, application.tokens)
     if request.media_type not in ("application/json", STRUCTURED):
         raise errors.unsupported_media_type(f"An app's event is application/json or {STRUCTURED}.")
-    published = await publish_app_event(application.publisher, caller, read_structured(request.body))
+    published = await application.publisher.publish_app_event(caller, read_structured(request.body))
     status = 200 if published.outcome.duplicate else 201
     return json_response(
         published.event.id, status=status, headers={"Location": _location(request, application, published)}
@@ -48,7 +48,7 @@ def _location(request: Request, application: Application, published: Published) 
 async def publish_events(request: Request, application: Application) -> func.HttpResponse:
     """Anyone who may publishes events of any resource: structured, batch or binary."""
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
-    published = await publish(application.publisher, caller, _events_in(request))
+    published = await application.publisher.publish(caller, _events_in(request))
     outcomes = [
         {"id": one.event.id, "source": one.event.source, "duplicate": one.outcome.duplicate} for one in published
     ]

@@ -17,6 +17,7 @@ from events_core.delivery.worker import Deliverer
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore
 from events_core.feeds.publish import Publisher
+from events_core.feeds.read import FeedReader
 from events_core.feeds.stream import CursorCodec
 from events_core.feeds.wait import WaitingReaders
 from events_core.operations.gauges import Gauges
@@ -46,6 +47,7 @@ class Application:
     cursors: CursorCodec
     waiting: WaitingReaders
     publisher: Publisher
+    reader: FeedReader
     anonymous_apps: tuple[AppId, ...]
     checkpoints: CheckpointStore
     follow_up: FollowUp

@@ -77,7 +77,7 @@ class Background:
     async def measure(self) -> None:
         """Report what alerts read."""
         application = await self.application()
-        application.report(await application.measure())
+        application.report(await application.measure.gauges())
 
     async def retention(self) -> None:
         """Remove events older than the retention, and deliveries that finished `KEPT_DAYS` ago."""

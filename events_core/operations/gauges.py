@@ -1,4 +1,4 @@
-"""What an operator has to know of the service, measured each minute; the alerts in infra/ read it by these names."""
+"""Gauges, reported each minute. Alerts in infra/ read them by these names (docs/operations.md, "Alerts")."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The service at one moment; above zero for long, each is somebody's work (docs/operations.md, "Alerts")."""
+    """One measurement of the service."""
 
     oldest_unprojected_seconds: float
-    """How long the oldest event waits that was not brought to its subject, its org and its subscriptions."""
+    """Age of the oldest event that was not yet brought to its subject, its org and its subscriptions."""
     oldest_undelivered_seconds: float
-    """How long the delivery waits that has been due for longest, at an endpoint that is well."""
+    """Age of the oldest delivery that is due at a healthy endpoint."""
     dead_letters: int
     """Deliveries that were given up and not replayed since."""
     parked: int
-    """Streams and subscriptions that are held back from a stream's events until `replay-parked`."""
+    """Streams and subscriptions that events are held back from until `replay-parked`."""
     stream_holes: int
     """Streams in which a row is missing."""

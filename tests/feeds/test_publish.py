@@ -20,7 +20,7 @@ from events_core.adapters.development.register import LocalRegister
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import read_batch, read_structured
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.publish import Publisher, app_feed_path, publish, publish_app_event, streams_of
+from events_core.feeds.publish import Publisher, app_feed_path, streams_of
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
 from local.host import ROOT
@@ -50,7 +50,7 @@ async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[s
     async with AsyncExitStack() as stack:
         watches = [await stack.enter_async_context(publisher.waiting.watching(stream)) for stream in streams]
         changes: list[asyncio.Event] = [watch.changed for watch in watches]
-        await publish(publisher, ADMIN, read_batch(json.dumps(events).encode()))
+        await publisher.publish(ADMIN, read_batch(json.dumps(events).encode()))
         return [change.is_set() for change in changes]
 
 
@@ -84,7 +84,7 @@ async def test_a_refused_publish_wakes_nobody(publisher: Publisher) -> None:
     async with publisher.waiting.watching(stream) as watch:
         changed = watch.changed
         with pytest.raises(EventsError) as refused:
-            await publish(publisher, USER, read_batch(json.dumps([text(OTHER_RESOURCE)]).encode()))
+            await publisher.publish(USER, read_batch(json.dumps([text(OTHER_RESOURCE)]).encode()))
         assert (refused.value.problem, changed.is_set()) == (Problem.FORBIDDEN, False)
 
 
@@ -92,9 +92,9 @@ async def test_only_an_app_publishes_as_an_app(publisher: Publisher) -> None:
     """A caller that is no app is refused, an administrator too."""
     raw = read_structured(json.dumps(text(APP_RESOURCE)).encode())
     with pytest.raises(EventsError) as refused:
-        await publish_app_event(publisher, ADMIN, raw)
+        await publisher.publish_app_event(ADMIN, raw)
     assert refused.value.problem is Problem.FORBIDDEN
-    assert (await publish_app_event(publisher, APP, raw)).event.id == "e1"
+    assert (await publisher.publish_app_event(APP, raw)).event.id == "e1"
 
 
 def test_the_path_of_an_apps_feed() -> None:

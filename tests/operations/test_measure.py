@@ -29,12 +29,12 @@ NOTHING = Gauges(0, 0, 0, 0, 0)
 
 async def test_of_a_service_with_nothing_to_do_everything_is_zero(place: Place) -> None:
     """Before anything was ever published, and when all of it was delivered."""
-    assert await place.events.measure() == NOTHING
+    assert await place.events.measure.gauges() == NOTHING
     await place.subscribe()
     await place.publish(*events(3))
     await place.deliver()
     place.clock.add(100)
-    assert await place.events.measure() == NOTHING
+    assert await place.events.measure.gauges() == NOTHING
 
 
 async def test_an_event_that_nobody_followed_grows_old(place: Place) -> None:
@@ -45,9 +45,9 @@ async def test_an_event_that_nobody_followed_grows_old(place: Place) -> None:
     await place.events.store.append([event("a")])
     await place.events.store.append([event("b")])
     place.clock.add(100)
-    assert 100 <= (await place.events.measure()).oldest_unprojected_seconds < 160
+    assert 100 <= (await place.events.measure.gauges()).oldest_unprojected_seconds < 160
     await place.events.follow_up.follow(APPS)
-    assert (await place.events.measure()).oldest_unprojected_seconds == 0
+    assert (await place.events.measure.gauges()).oldest_unprojected_seconds == 0
 
 
 async def test_a_delivery_that_is_due_grows_old(place: Place) -> None:
@@ -59,10 +59,10 @@ async def test_a_delivery_that_is_due_grows_old(place: Place) -> None:
     for _ in range(3):
         await place.deliver()
         place.clock.add(100)
-    assert 300 <= (await place.events.measure()).oldest_undelivered_seconds < 360
+    assert 300 <= (await place.events.measure.gauges()).oldest_undelivered_seconds < 360
     place.pdp.status = 200
     await place.deliver()
-    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+    assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
 async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> None:
@@ -75,7 +75,7 @@ async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> 
     await place.events.measure.cache.fresh()
     await place.publish(*events(2))
     place.clock.add(100)
-    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+    assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
 async def test_an_endpoint_that_is_not_well_is_no_arrear_of_ours(place: Place) -> None:
@@ -85,7 +85,7 @@ async def test_an_endpoint_that_is_not_well_is_no_arrear_of_ours(place: Place) -
     await place.publish(*events(40))
     await place.deliver()
     place.clock.add(5)
-    assert (await place.events.measure()).oldest_undelivered_seconds == 0
+    assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
 async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -> None:
@@ -96,9 +96,9 @@ async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -
     dead = [*await place.deliveries(one), *await place.deliveries(other)]
     for each in dead:
         await deliveries.save(replace(each, state=State.DEAD, next_attempt=None, settled=place.clock()))
-    assert (await place.events.measure()).dead_letters == 4
+    assert (await place.events.measure.gauges()).dead_letters == 4
     await deliveries.revive(one.id, place.clock())
-    assert (await place.events.measure()).dead_letters == 2
+    assert (await place.events.measure.gauges()).dead_letters == 2
 
 
 async def test_what_is_held_back_is_counted(place: Place) -> None:
@@ -107,7 +107,7 @@ async def test_what_is_held_back_is_counted(place: Place) -> None:
     checkpoints = place.events.checkpoints
     held = [Quarantined("projection", f"subject:/party/{n}", 1, "ValueError") for n in (1, 2)]
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 1, catch_up_pending=False, quarantined=held)
-    assert (await place.events.measure()).parked == 2
+    assert (await place.events.measure.gauges()).parked == 2
 
 
 async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         database = checkpoints.cursors._database
         await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
         place.clock.add(100)
-        gauges = await replace(place.events.measure, checkpoints=holed)()
+        gauges = await replace(place.events.measure, checkpoints=holed).gauges()
         assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
 
 
@@ -130,14 +130,14 @@ async def test_a_clock_that_was_set_back_makes_nothing_old(place: Place) -> None
     """An age is never below zero."""
     await place.events.store.append([event()])
     place.clock.add(-1_000)
-    assert (await place.events.measure()).oldest_unprojected_seconds == 0
+    assert (await place.events.measure.gauges()).oldest_unprojected_seconds == 0
 
 
 async def test_a_store_that_is_down_is_no_zero(place: Place) -> None:
     """Nothing is reported, which is an alert of its own."""
     await place.events.store.close()
     with pytest.raises(EventsError):
-        await place.events.measure()
+        await place.events.measure.gauges()
 
 
 # -- The report -------------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from events_core.adapters.cosmos import CosmosEventStore
 from events_core.adapters.cosmos.streams.filters import ALWAYS
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds.ports import ReadRequest
-from events_core.feeds.read import read_feed
+from events_core.feeds.read import FeedReader
 from events_core.feeds.stream import START, Cursor, Filters, Stream
+from events_core.feeds.wait import WaitingReaders
 from tests.adapters.cosmos.place import RESOURCE, Place, follow, page_after
 from tests.contract.event_store import PARTY, SECOND, event, events, everything, ids, walk
 
@@ -103,7 +104,7 @@ async def test_a_request_for_what_is_rare_looks_at_eight_segments_and_hands_out_
     store = place.open(segment_size=10)
     await store.append([*events(199), event("rare", type="rare")])
     await place.counts()
-    page = await read_feed(store, ReadRequest(RESOURCE, filters=RARE), None)
+    page = await FeedReader(store, WaitingReaders(store, 0)).read(ReadRequest(RESOURCE, filters=RARE), None)
     assert await _cost(place) <= 8 + 2
     assert (page.events, page.end.position, page.caught_up) == ([], 80, False)
     assert place.open().scan_rows == 8 * 32_768
