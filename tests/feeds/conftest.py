@@ -1,4 +1,4 @@
-"""Following up, on a ledger in memory whose steps a test may hold up or break."""
+"""Following up with checkpoints in memory, whose steps a test may hold up or break."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, pro
 
 @pytest.fixture
 def checkpoints() -> MemoryCheckpoints:
-    """An empty ledger."""
+    """No stream, no checkpoint."""
     return MemoryCheckpoints()
 
 
 @pytest.fixture
 def stepped(checkpoints: MemoryCheckpoints) -> SteppedCheckpoints:
-    """The same ledger with its steps to hold up or break."""
+    """The same checkpoints, whose steps a test may hold up or break."""
     return SteppedCheckpoints(checkpoints)
 
 

@@ -1,4 +1,4 @@
-"""Following up: what is appended to a resource's stream reaches its subjects and its org, whatever happens."""
+"""Following up: events appended to a resource's stream reach the streams of their subject and org."""
 
 from __future__ import annotations
 
@@ -25,38 +25,36 @@ SUBJECT, ORG = Stream.of_subject(PARTY), Stream.of_org("ttd")
 # -- What goes where --------------------------------------------------------------------------------------------------
 
 
-async def test_the_event_of_an_app_reaches_its_subject_and_its_org(
+async def test_app_events_reach_the_streams_of_their_subject_and_org(
     checkpoints: MemoryCheckpoints, following: FollowUp
 ) -> None:
-    """In the order in which they were published."""
+    """Each target stream holds them in the order of publication."""
     some = events(5)
     await checkpoints.append(some)
     await following.follow(APPS)
     assert await held(checkpoints, SUBJECT) == await held(checkpoints, ORG) == ids(some)
 
 
-async def test_events_of_other_resources_are_projected_nowhere(
-    checkpoints: MemoryCheckpoints, following: FollowUp
-) -> None:
-    """Party feeds and org feeds hold the events of apps."""
+async def test_events_of_other_resources_are_not_projected(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
+    """Party feeds and org feeds hold app events only."""
     await checkpoints.append(events(2, resource=ANY))
     await following.follow(Stream.of_resource(ANY))
     assert await held(checkpoints, SUBJECT) == []
     assert (await checkpoints.checkpoint(Stream.of_resource(ANY))).position == 2
 
 
-async def test_an_event_without_subject_reaches_its_org(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
-    """And passes."""
+async def test_an_app_event_without_subject_reaches_its_org(
+    checkpoints: MemoryCheckpoints, following: FollowUp
+) -> None:
+    """The checkpoint moves past it as past any other event."""
     await checkpoints.append([event("a", subject=None), event("b")])
     await following.follow(APPS)
     assert await held(checkpoints, ORG) == ["a", "b"]
     assert await held(checkpoints, SUBJECT) == ["b"]
 
 
-async def test_an_event_erased_before_it_was_followed_keeps_its_place_only(
-    checkpoints: MemoryCheckpoints, following: FollowUp
-) -> None:
-    """Its text goes nowhere."""
+async def test_an_erased_event_is_projected_as_a_tombstone(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
+    """The target keeps a row for it, without its text."""
     some = events(2)
     await checkpoints.append(some)
     await checkpoints.erase(some[0])
@@ -67,7 +65,7 @@ async def test_an_event_erased_before_it_was_followed_keeps_its_place_only(
 async def test_a_long_stream_is_followed_to_its_end(
     checkpoints: MemoryCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Page by page."""
+    """A round reads page after page."""
     monkeypatch.setattr(follow_up, "PAGE", 3)
     some = events(10)
     await checkpoints.append(some)
@@ -79,7 +77,7 @@ async def test_a_long_stream_is_followed_to_its_end(
 async def test_readers_of_the_projected_streams_are_woken(
     checkpoints: MemoryCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
-    """Those that wait in this process, at once."""
+    """Projecting wakes the readers that wait in this process."""
     await checkpoints.append([event()])
     async with waiting.watching(SUBJECT) as subject, waiting.watching(ORG) as org:
         changed = subject.changed, org.changed
@@ -90,7 +88,7 @@ async def test_readers_of_the_projected_streams_are_woken(
 # -- More than once, more than one ------------------------------------------------------------------------------------
 
 
-async def test_following_twice_changes_nothing(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
+async def test_following_a_stream_twice_changes_nothing(checkpoints: MemoryCheckpoints, following: FollowUp) -> None:
     """Wake-ups may repeat."""
     await checkpoints.append(events(3))
     await following.follow(APPS)
@@ -99,10 +97,8 @@ async def test_following_twice_changes_nothing(checkpoints: MemoryCheckpoints, f
     assert [await checkpoints.rows(stream) for stream in (SUBJECT, ORG)] == before
 
 
-async def test_processes_that_follow_at_once_change_nothing(
-    checkpoints: MemoryCheckpoints, waiting: WaitingReaders
-) -> None:
-    """Each event stands once, in its order."""
+async def test_several_processes_may_follow_one_stream(checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
+    """Each event is stored once, in order."""
     some = [each for _ in range(30) for each in (event(), event(subject="/party/1"))]
     await checkpoints.append(some)
     await asyncio.gather(*(projecting(checkpoints, waiting).follow(APPS) for _ in range(4)))
@@ -110,10 +106,10 @@ async def test_processes_that_follow_at_once_change_nothing(
     assert await held(checkpoints, SUBJECT) == ids(some)[::2]
 
 
-async def test_wake_ups_during_a_round_share_one_more(
+async def test_wake_ups_during_a_round_share_the_next_round(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """A stream is followed by one task of the process, and nobody who asked is left out."""
+    """One task of the process follows a stream, and every caller gets a round that began after its call."""
     asked: list[asyncio.Task[None]] = []
     calls: Counter[str] = Counter()
 
@@ -131,10 +127,10 @@ async def test_wake_ups_during_a_round_share_one_more(
     assert calls["read_after"] == 3, "one round that found nothing, and one with a page and the end"
 
 
-async def test_who_gives_up_waiting_leaves_the_others_to_it(
+async def test_a_cancelled_caller_leaves_the_round_to_the_others(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """A cancelled round is taken over by the next in line."""
+    """The next caller in line takes a cancelled round over."""
     reading, forever = asyncio.Event(), asyncio.Event()
 
     async def hold_up(name: str, _: tuple[Any, ...]) -> None:
@@ -153,10 +149,10 @@ async def test_who_gives_up_waiting_leaves_the_others_to_it(
     assert await held(checkpoints, SUBJECT) == ["a"]
 
 
-async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
+async def test_targets_are_written_in_parallel_and_each_in_order(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to 32 at once."""
+    """At most 32 targets are written at once, each by one task."""
     monkeypatch.setattr(follow_up, "PAGE", 80)
     busy: Counter[Stream] = Counter()
     most: list[int] = []
@@ -178,11 +174,11 @@ async def test_targets_are_written_to_in_parallel_and_each_by_one_at_a_time(
     assert max(most) == 32
 
 
-# -- What is owed -----------------------------------------------------------------------------------------------------
+# -- Catching up ------------------------------------------------------------------------------------------------------
 
 
 def slowed(stepped: SteppedCheckpoints, waiting: WaitingReaders, seconds: float) -> FollowUp:
-    """The use case on a ledger that takes so long for each page."""
+    """The use case with checkpoints that take some seconds per page."""
     clock = Clock()
 
     async def slow(name: str, _: tuple[Any, ...]) -> None:
@@ -192,13 +188,13 @@ def slowed(stepped: SteppedCheckpoints, waiting: WaitingReaders, seconds: float)
     return projecting(stepped, waiting, clock=clock)
 
 
-async def test_after_half_a_minute_the_rest_is_owed_and_the_sweep_goes_on(
+async def test_after_thirty_seconds_the_sweep_takes_over(
     checkpoints: MemoryCheckpoints,
     stepped: SteppedCheckpoints,
     waiting: WaitingReaders,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A call does not keep others waiting for longer."""
+    """The rest of a long stream is marked `catch_up_pending`, so that a call ends."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     following = slowed(stepped, waiting, 16)
     some = events(7)
@@ -218,7 +214,7 @@ async def test_the_change_feed_is_not_kept_waiting_by_one_stream(
     waiting: WaitingReaders,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After five seconds the rest is owed: until the call returns, the feed tells of no other stream."""
+    """After five seconds the rest is marked: the change feed reports no other stream until its call returns."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     following = slowed(stepped, waiting, 3)
     some = events(15)
@@ -230,10 +226,10 @@ async def test_the_change_feed_is_not_kept_waiting_by_one_stream(
     assert await held(checkpoints, SUBJECT) == ids(some)
 
 
-async def test_the_sweep_follows_nothing_that_is_not_owed(
+async def test_the_sweep_follows_marked_streams_only(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """It runs every ten seconds and costs one question."""
+    """It runs every ten seconds and costs one query."""
     calls: Counter[str] = Counter()
     await checkpoints.append([event()])
     stepped.before = counting(calls)
@@ -241,20 +237,20 @@ async def test_the_sweep_follows_nothing_that_is_not_owed(
     assert calls == {"catch_up_pending": 1}
 
 
-async def test_the_comparison_finds_what_nobody_was_woken_for(
+async def test_the_comparison_finds_streams_whose_notification_was_missed(
     checkpoints: MemoryCheckpoints, following: FollowUp
 ) -> None:
-    """From the very first event of a stream on."""
+    """It finds them from their first event on."""
     await checkpoints.append([event("a"), event("b", resource=OTHER_APP)])
     await following.compare()
     assert await held(checkpoints, ORG) == ["a", "b"]
     assert await checkpoints.behind() == []
 
 
-async def test_a_stream_that_cannot_be_followed_is_owed_and_the_others_are_followed(
+async def test_a_stream_that_cannot_be_followed_is_marked(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """Whoever woke us may forget it then."""
+    """The others are followed, and the caller may forget the wake-up."""
 
     async def broken(name: str, arguments: tuple[Any, ...]) -> None:
         if name == "read_after" and arguments[0] == APPS:
@@ -271,7 +267,7 @@ async def test_a_stream_that_cannot_be_followed_is_owed_and_the_others_are_follo
 async def test_a_stream_that_can_be_neither_followed_nor_marked_is_reported(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, method: str
 ) -> None:
-    """So that the trigger is called again."""
+    """The call fails, so that the trigger runs again."""
     stepped.before = failing(method)
     await checkpoints.append([event()])
     with pytest.raises(EventsError) as caught:
@@ -279,10 +275,10 @@ async def test_a_stream_that_can_be_neither_followed_nor_marked_is_reported(
     assert caught.value.problem is Problem.UNAVAILABLE
 
 
-async def test_a_bug_in_one_stream_leaves_it_owed(
+async def test_a_bug_in_one_stream_holds_up_no_other(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever it is, it holds up no other stream of the change feed."""
+    """The stream is marked and logged."""
     stepped.before = failing("read_after", error=ZeroDivisionError())
     await checkpoints.append([event()])
     await following.follow_all([APPS])
@@ -290,10 +286,10 @@ async def test_a_bug_in_one_stream_leaves_it_owed(
     assert f"catch-up pending stream={APPS.name}" in caplog.messages
 
 
-async def test_a_crash_leaves_what_was_owed_owed(
+async def test_a_crash_leaves_the_mark(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mark goes when the end is reached, not with the first page."""
+    """A round clears `catch_up_pending` at the end of the stream, not after its first page."""
     monkeypatch.setattr(follow_up, "PAGE", 1)
     some = events(3)
     await checkpoints.append(some)
@@ -311,10 +307,10 @@ async def test_a_crash_leaves_what_was_owed_owed(
     assert await checkpoints.catch_up_pending() == [APPS]
 
 
-async def test_what_is_marked_while_a_round_ends_stays_marked(
+async def test_a_mark_set_while_a_round_ends_stays(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
-    """A round that saw the end before the newest event does not take away the mark that stands for it."""
+    """A round that saw the end before the newest event loses the race for clearing the mark."""
     await checkpoints.append([event("a")])
     await following.follow(APPS)
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 1, catch_up_pending=True, quarantined=())

@@ -1,4 +1,4 @@
-"""Following up while everything breaks: whatever happens in whatever order, in the end nothing is wrong."""
+"""Following up with faults at every step: whatever their order, the result is right."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def expected_of(checkpoints: MemoryCheckpoints) -> dict[Stream, dict[str, 
 
 
 async def heal(checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
-    """What a day without faults does, and an operator who replays what is parked."""
+    """Catch up without faults, and replay what is quarantined."""
     process = projecting(checkpoints, waiting)
     await process.compare()
     await process.sweep()
@@ -217,18 +217,18 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WaitingReaders
 
 @settings(max_examples=150, deadline=None)
 @given(rounds=st.lists(ROUNDS, min_size=1, max_size=5))
-def test_no_gap_no_repeat_nothing_missing_no_inversion(waiting: WaitingReaders, rounds: Sequence[Round]) -> None:
-    """Crashes between any two steps, processes at once, wake-ups lost and repeated, refusals, replays at any time."""
+def test_targets_have_no_gap_no_repeat_and_no_inversion(waiting: WaitingReaders, rounds: Sequence[Round]) -> None:
+    """Crashes between any two steps, several processes, lost and repeated wake-ups, refusals and replays may occur."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follow_up, "PAGE", 3)
         asyncio.run(_story(rounds, waiting))
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-async def test_a_crash_at_any_call_is_made_good_by_the_next_wake_up(
+async def test_the_next_wake_up_repairs_a_crash_at_any_call(
     waiting: WaitingReaders, monkeypatch: pytest.MonkeyPatch, *, done: bool
 ) -> None:
-    """However far the round had come."""
+    """It does not matter how far the round had come."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     published = [event(subject=subject) for subject in ("/party/1", "/party/2", "/party/1", None, "/party/1")]
     crashes = 0

@@ -1,4 +1,4 @@
-"""Publishing as a use case: the streams that an event enters, and who is woken."""
+"""Publishing: the streams of an event, and the readers that it wakes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def text(resource: str, **attributes: Any) -> dict[str, Any]:
 
 
 async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[str, Any]) -> list[bool]:
-    """Publish as an administrator; of each stream, whether who waits for it was woken."""
+    """Publish as an administrator. Return for each stream whether its readers were woken."""
     async with AsyncExitStack() as stack:
         watches = [await stack.enter_async_context(publisher.waiting.watching(stream)) for stream in streams]
         changes: list[asyncio.Event] = [watch.changed for watch in watches]
@@ -54,32 +54,32 @@ async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[s
         return [change.is_set() for change in changes]
 
 
-def test_an_app_event_enters_three_streams() -> None:
-    """That of its resource, of its org, and of its subject when it has one."""
+def test_an_app_event_is_in_three_streams() -> None:
+    """Those of its resource, of its org, and of its subject if it has one."""
     names = [stream.name for stream in streams_of(app_event())]
     assert names == [f"resource:{APP_RESOURCE}", "org:ttd", "subject:/party/50002108"]
     assert len(streams_of(app_event(subject=None))) == 2
 
 
-def test_any_other_event_enters_the_stream_of_its_resource() -> None:
-    """Whatever its subject is."""
+def test_any_other_event_is_in_the_stream_of_its_resource() -> None:
+    """Its subject makes no difference."""
     assert streams_of(other_event(subject="/party/1")) == [Stream.of_resource(OTHER_RESOURCE)]
 
 
-async def test_publishing_wakes_who_waits_for_any_of_its_streams(publisher: Publisher) -> None:
-    """Readers of the resource, the org and the party are woken by the same publish, others are not."""
+async def test_publishing_wakes_the_readers_of_its_streams(publisher: Publisher) -> None:
+    """One publish wakes readers of the resource, the org and the party, and no others."""
     streams = [*streams_of(app_event()), Stream.of_subject("/party/1"), Stream.of_resource(OTHER_RESOURCE)]
     assert await woken(publisher, streams, text(APP_RESOURCE)) == [True, True, True, False, False]
 
 
 async def test_a_batch_wakes_the_readers_of_all_its_events(publisher: Publisher) -> None:
-    """Each event of a batch counts."""
+    """Every event of a batch counts."""
     streams = [Stream.of_resource(APP_RESOURCE), Stream.of_resource(OTHER_RESOURCE)]
     assert await woken(publisher, streams, text(OTHER_RESOURCE), text(APP_RESOURCE)) == [True, True]
 
 
-async def test_a_refused_publish_wakes_nobody(publisher: Publisher) -> None:
-    """What is not stored changes no stream."""
+async def test_a_refused_publish_wakes_no_reader(publisher: Publisher) -> None:
+    """Nothing is stored, so no stream changes."""
     stream = Stream.of_resource(OTHER_RESOURCE)
     async with publisher.waiting.watching(stream) as watch:
         changed = watch.changed
@@ -89,7 +89,7 @@ async def test_a_refused_publish_wakes_nobody(publisher: Publisher) -> None:
 
 
 async def test_only_an_app_publishes_as_an_app(publisher: Publisher) -> None:
-    """A caller that is no app is refused, an administrator too."""
+    """Any other caller is refused, also an administrator."""
     raw = read_structured(json.dumps(text(APP_RESOURCE)).encode())
     with pytest.raises(EventsError) as refused:
         await publisher.publish_app_event(ADMIN, raw)
@@ -97,6 +97,6 @@ async def test_only_an_app_publishes_as_an_app(publisher: Publisher) -> None:
     assert (await publisher.publish_app_event(APP, raw)).event.id == "e1"
 
 
-def test_the_path_of_an_apps_feed() -> None:
-    """Org and app stand in it as they are called."""
+def test_the_path_of_an_apps_feed_names_org_and_app() -> None:
+    """The path is the documented route."""
     assert app_feed_path(AppId("ttd", "apps-test")) == "/events/api/v1/app/ttd/apps-test"

@@ -1,4 +1,4 @@
-"""Reading a page: chunks, what ends a page, where it ends, and the budget of its scan."""
+"""Reading a page: chunks, the page's end, and the scan budget."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def names(page: FeedPage) -> list[str]:
 
 
 class Asked:
-    """Permits the events whose ids begin with `v`, and remembers how many it was asked about each time."""
+    """Permits the events whose ids begin with `v`, and remembers the number of events of each call."""
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
@@ -65,34 +65,34 @@ class Asked:
         return [row.id.startswith("v") for row in rows]
 
 
-async def test_a_page_is_full_at_its_size(store: SqliteEventStore) -> None:
-    """A page ends at its size, names its last event, and says that more is there."""
+async def test_a_full_page_has_the_requested_size(store: SqliteEventStore) -> None:
+    """It names its last event and is not caught up."""
     await fill(store, "v1", "v2", "v3")
     page = await reader(store).read(replace(ALL, limit=2), None)
     assert (names(page), page.last_id, page.caught_up) == (["v1", "v2"], "v2", False)
 
 
-async def test_a_page_that_ends_with_the_stream_says_so(store: SqliteEventStore) -> None:
-    """A page that is just full at the stream's end is caught up."""
+async def test_a_page_that_ends_with_the_stream_is_caught_up(store: SqliteEventStore) -> None:
+    """A page that is just full at the stream's end counts too."""
     await fill(store, "v1", "v2")
     page = await reader(store).read(replace(ALL, limit=2), None)
     assert (names(page), page.last_id, page.caught_up) == (["v1", "v2"], "v2", True)
 
 
-async def test_an_empty_stream_ends_where_it_began(store: SqliteEventStore) -> None:
-    """Of nothing the page is empty, caught up, and at the start."""
+async def test_the_page_of_an_empty_stream_is_caught_up(store: SqliteEventStore) -> None:
+    """Its end is the start of the stream."""
     assert await reader(store).read(ALL, None) == FeedPage([], START, None, caught_up=True)
 
 
-async def test_a_page_reads_on_over_what_is_denied(store: SqliteEventStore) -> None:
-    """Denied rows take no room in the page."""
+async def test_a_page_reads_on_over_denied_events(store: SqliteEventStore) -> None:
+    """Denied events take no room in the page."""
     await fill(store, "v1", "h1", "h2", "h3", "v2", "h4", "v3")
     page = await reader(store).read(replace(ALL, limit=2), Asked())
     assert (names(page), page.last_id) == (["v1", "v2"], "v2")
 
 
-async def test_a_page_that_ends_with_a_denied_row_names_nothing(store: SqliteEventStore) -> None:
-    """The place is that of the denied row, and no id stands beside it."""
+async def test_a_page_that_ends_with_a_denied_event_names_no_event(store: SqliteEventStore) -> None:
+    """Its cursor is that of the denied row, without an id."""
     await fill(store, "v1", "h1", "h2")
     page = await reader(store).read(ALL, Asked())
     assert (names(page), page.last_id, page.caught_up) == (["v1"], None, True)
@@ -100,24 +100,24 @@ async def test_a_page_that_ends_with_a_denied_row_names_nothing(store: SqliteEve
     assert names(await reader(store).read(replace(ALL, cursor=page.end), Asked())) == ["v2"]
 
 
-async def test_chunks_grow_over_denied_rows(store: SqliteEventStore) -> None:
-    """The first chunk is the page's size; each further one is larger, 500 rows at most."""
+async def test_chunks_grow_over_denied_events(store: SqliteEventStore) -> None:
+    """The first chunk has the page's size, later ones grow up to 500 rows."""
     await fill(store, *(f"h{number}" for number in range(1_500)))
     asked = Asked()
     await reader(store).read(replace(ALL, limit=10), asked)
     assert asked.chunks == [10, 40, 160, 500, 500, 290]
 
 
-async def test_a_readable_page_is_one_chunk(store: SqliteEventStore) -> None:
-    """Where everything may be read the decision is asked for once, about the page's rows."""
+async def test_a_readable_page_takes_one_chunk(store: SqliteEventStore) -> None:
+    """The decision point is asked once, about the page's rows."""
     await fill(store, *(f"v{number}" for number in range(100)))
     asked = Asked()
     await reader(store).read(replace(ALL, limit=30), asked)
     assert asked.chunks == [30]
 
 
-async def test_erased_rows_are_put_to_nobody(store: SqliteEventStore) -> None:
-    """A tombstone is neither shown nor asked about, and the page moves past it."""
+async def test_tombstones_are_neither_shown_nor_decided(store: SqliteEventStore) -> None:
+    """The page moves past them."""
     await fill(store, "v1", "v2", "v3")
     for name in ("v1", "v3"):
         await store.erase(RESOURCE, SOURCE, name)
@@ -126,16 +126,16 @@ async def test_erased_rows_are_put_to_nobody(store: SqliteEventStore) -> None:
     assert (names(page), page.last_id, asked.chunks) == (["v2"], None, [1])
 
 
-async def test_a_page_of_tombstones_asks_nobody(store: SqliteEventStore) -> None:
-    """Where nothing is left to decide nothing is asked."""
+async def test_a_page_of_tombstones_needs_no_decision(store: SqliteEventStore) -> None:
+    """The decision point is not asked about nothing."""
     await fill(store, "v1")
     await store.erase(RESOURCE, SOURCE, "v1")
     page = await reader(store).read(ALL, asked := Asked())
     assert (page.events, page.caught_up, asked.chunks) == ([], True, [])
 
 
-async def test_the_scan_ends_after_so_many_rows(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the rows of the budget are read the page ends where it is, empty, with more to come."""
+async def test_a_scan_ends_when_its_rows_are_spent(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is empty and says that there is more."""
     monkeypatch.setattr(read, "SCAN_ROWS", 100)
     await fill(store, *(f"h{number}" for number in range(300)), "v1")
     page = await reader(store).read(replace(ALL, limit=10), asked := Asked())
@@ -144,8 +144,8 @@ async def test_the_scan_ends_after_so_many_rows(store: SqliteEventStore, monkeyp
     assert await walk(store, 10, Asked()) == ["v1"]
 
 
-async def test_the_scan_ends_after_so_much_time(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time of the budget is spent the page ends after the chunk at hand, and has moved on."""
+async def test_a_scan_ends_when_its_time_is_spent(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page ends after the current chunk, and its cursor has moved on."""
     monkeypatch.setattr(read, "SCAN_SECONDS", -1)
     await fill(store, *(f"h{number}" for number in range(25)), "v1")
     request, ends = replace(ALL, limit=10), []
@@ -155,20 +155,20 @@ async def test_the_scan_ends_after_so_much_time(store: SqliteEventStore, monkeyp
     assert (names(page), len(set(ends))) == (["v1"], 2)
 
 
-async def test_a_filter_that_matches_little_spends_the_budget_too(
+async def test_rows_that_a_filter_leaves_out_count_as_scanned(
     store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that a filter leaves out count as read: the page ends though none of them was asked about."""
+    """The page ends though no event was decided."""
     monkeypatch.setattr(SqliteEventStore, "scan_rows", 100)
     await fill(store, *(f"h{number}" for number in range(300)), "v1")
     page = await reader(store).read(replace(ALL, filters=Filters(types=("v",))), None)
     assert (page.events, page.last_id, page.caught_up) == ([], None, False)
 
 
-async def test_slow_patterns_do_not_keep_the_clock_waiting(
+async def test_longer_patterns_scan_fewer_rows_per_chunk(
     store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The longer the patterns are together, the fewer rows are examined before the time is looked at."""
+    """So the clock is looked at often enough."""
     monkeypatch.setattr(read, "SCAN_SECONDS", -1)
     await fill(store, *(f"h{number}" for number in range(300)))
     slow = Filters(sources=("%" + "a" * 2_000,) * 10)
@@ -176,10 +176,10 @@ async def test_slow_patterns_do_not_keep_the_clock_waiting(
     assert (page.caught_up, 0 < page.end.position < 100) == (False, True)
 
 
-async def test_a_page_ends_when_its_texts_are_too_large_together(
+async def test_a_page_ends_before_its_texts_are_too_large(
     store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page ends before the event that would make it too large, and goes on with that one."""
+    """The next page begins with the event that did not fit."""
     monkeypatch.setattr(read, "MAX_PAGE_BYTES", 1_000)
     await fill(store, "v1", "v2", "v3", padding=300)
     page = await reader(store).read(ALL, None)
@@ -187,16 +187,18 @@ async def test_a_page_ends_when_its_texts_are_too_large_together(
     assert names(await reader(store).read(replace(ALL, cursor=page.end), None)) == ["v3"]
 
 
-async def test_one_event_always_fits(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event larger than a whole page may be is a page of its own."""
+async def test_an_event_larger_than_a_page_is_a_page_of_its_own(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a reader would never get past it."""
     monkeypatch.setattr(read, "MAX_PAGE_BYTES", 1_000)
     await fill(store, "h1", "v1", "v2", padding=2_000)
     page = await reader(store).read(ALL, Asked())
     assert (names(page), page.last_id) == (["v1"], "v1")
 
 
-async def test_a_decision_that_fails_fails_the_page(store: SqliteEventStore) -> None:
-    """Without a decision there is no page, filtered or not."""
+async def test_without_a_decision_the_request_fails(store: SqliteEventStore) -> None:
+    """There is no page, filtered or not."""
 
     async def down(_: Sequence[StoredEvent]) -> list[bool]:
         raise errors.unavailable("down")
@@ -222,8 +224,10 @@ async def walk(
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_any_mixture_is_walked_once(store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """Whatever is readable, denied or erased, in any order, with any limits, a walk returns what may be read, once."""
+async def test_a_walk_returns_every_readable_event_once(
+    store: SqliteEventStore, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """The mixture of readable, denied and erased events and the limits are random."""
     chance = random.Random(seed)
     monkeypatch.setattr(read, "SCAN_ROWS", chance.choice([1, 7, 100]))
     monkeypatch.setattr(read, "MAX_PAGE_BYTES", chance.choice([1, 500, 10_000]))
@@ -236,24 +240,24 @@ async def test_any_mixture_is_walked_once(store: SqliteEventStore, monkeypatch: 
         assert await walk(store, size, Asked()) == [name for name in rows if name.startswith("v")]
 
 
-async def test_who_wants_to_wait_for_what_is_there_gets_it_at_once(store: SqliteEventStore) -> None:
-    """Something to read is the page, and the wish is met."""
+async def test_a_reader_gets_existing_events_at_once(store: SqliteEventStore) -> None:
+    """The wait counts as granted."""
     await fill(store, "v1")
     page, met = await reader(store, 1).read_or_wait(ALL, None, 60)
     assert (names(page), met) == (["v1"], True)
 
 
 @pytest.mark.parametrize(("places", "seconds"), [(0, 60), (1, 0)])
-async def test_who_cannot_or_will_not_wait_gets_the_empty_page(
+async def test_a_reader_that_cannot_wait_gets_the_empty_page(
     store: SqliteEventStore, places: int, seconds: float
 ) -> None:
-    """Without a place, or without seconds, the page comes at once and the wish is not met."""
+    """Without a slot or without seconds the page comes at once, and the wait is not granted."""
     page, met = await reader(store, places).read_or_wait(ALL, None, seconds)
     assert (page.events, met) == ([], False)
 
 
-async def test_what_is_stored_before_the_wait_begins_is_not_missed(tmp_path: Path) -> None:
-    """An event that comes after the first look and before the wait ends the wait, though nobody was woken."""
+async def test_an_event_stored_before_the_wait_begins_ends_it(tmp_path: Path) -> None:
+    """It comes between the first read and the wait, so nothing wakes the reader."""
 
     class Late(SqliteEventStore):
         async def head(self, stream: Stream) -> int:

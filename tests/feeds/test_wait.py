@@ -1,4 +1,4 @@
-"""Waiting readers: their places, what wakes them, and the one poll that they share."""
+"""Waiting readers: slots, wake-ups, and the shared poll."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAIL, OTHER = Stream.of_resource("urn:altinn:resource:ttd-mail"), Stream.of_reso
 
 
 class CountingStore(SqliteEventStore):
-    """A store that counts how often its heads were asked for, and says when."""
+    """A store that counts how often a newest position was looked up."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -53,8 +53,8 @@ def _event(name: str, stream: Stream = MAIL) -> CloudEvent:
     return CloudEvent(name, "https://mail.example/box", "t", None, stream.key, None, None, b"{}")
 
 
-async def test_a_publish_in_this_process_wakes_at_once(store: CountingStore) -> None:
-    """Readers of a stream are woken when they are told of it, and no others."""
+async def test_a_publish_in_this_process_wakes_readers_at_once(store: CountingStore) -> None:
+    """Only readers of the published stream wake."""
     waiting = WaitingReaders(store, 2)
     async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         mail_changed, other_changed = mail.changed, other.changed
@@ -62,8 +62,8 @@ async def test_a_publish_in_this_process_wakes_at_once(store: CountingStore) -> 
         assert (mail_changed.is_set(), other_changed.is_set()) == (True, False)
 
 
-async def test_each_change_wakes_anew(store: CountingStore) -> None:
-    """After a change the next one is waited for with a flag of its own."""
+async def test_every_change_wakes_readers_again(store: CountingStore) -> None:
+    """After a change, readers wait for a new event."""
     waiting = WaitingReaders(store, 1)
     async with waiting.watching(MAIL) as watch:
         waiting.wake([MAIL])
@@ -73,14 +73,14 @@ async def test_each_change_wakes_anew(store: CountingStore) -> None:
         assert changed.is_set()
 
 
-async def test_waking_a_stream_that_nobody_watches_does_nothing(store: CountingStore) -> None:
-    """A publish costs nothing while nobody waits."""
+async def test_waking_a_stream_without_readers_does_nothing(store: CountingStore) -> None:
+    """A publish costs nothing while no reader waits."""
     WaitingReaders(store, 1).wake([MAIL, OTHER])
     assert store.heads == 0
 
 
-async def test_a_publish_of_another_process_wakes_by_the_poll(store: CountingStore, tmp_path: Path) -> None:
-    """What another process stores is seen by the head poll, about every half second."""
+async def test_the_poll_sees_a_publish_of_another_process(store: CountingStore, tmp_path: Path) -> None:
+    """It looks up the newest position twice a second."""
     elsewhere = SqliteEventStore(tmp_path / "events.db")
     async with WaitingReaders(store, 1).watching(MAIL) as watch:
         changed, begun = watch.changed, time.perf_counter()
@@ -91,10 +91,10 @@ async def test_a_publish_of_another_process_wakes_by_the_poll(store: CountingSto
     await elsewhere.close()
 
 
-async def test_the_poll_wakes_once_for_each_change(
+async def test_the_poll_wakes_readers_once_per_change(
     store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that stands still wakes nobody."""
+    """An unchanged position wakes no reader."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     await store.append([_event("e1")])
     async with WaitingReaders(store, 1).watching(MAIL) as watch:
@@ -104,7 +104,7 @@ async def test_the_poll_wakes_once_for_each_change(
 
 
 async def test_all_readers_of_a_stream_share_one_poll(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many wait, the head is asked for once on entering and then once each interval."""
+    """The newest position is looked up once when they begin and once per interval."""
     monkeypatch.setattr(module, "POLL_SECONDS", 3600)
     waiting = WaitingReaders(store, 3)
     async with waiting.watching(MAIL) as first, waiting.watching(MAIL) as second, waiting.watching(MAIL) as third:
@@ -113,7 +113,7 @@ async def test_all_readers_of_a_stream_share_one_poll(store: CountingStore, monk
 
 
 async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
-    """While nobody waits nothing is polled."""
+    """Without readers nothing is polled."""
     waiting = WaitingReaders(store, 2)
     async with waiting.watching(MAIL) as watch:
         async with waiting.watching(MAIL):
@@ -124,8 +124,8 @@ async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
     assert watch.poll.cancelled()
 
 
-async def test_no_more_than_the_allowed_number_waits(store: CountingStore) -> None:
-    """Each reader takes a place, of whatever stream, and gives it back."""
+async def test_waiting_readers_are_limited(store: CountingStore) -> None:
+    """Every reader takes a slot and returns it, whatever its stream."""
     waiting = WaitingReaders(store, 2)
     async with waiting.watching(MAIL):
         assert not waiting.full
@@ -134,8 +134,8 @@ async def test_no_more_than_the_allowed_number_waits(store: CountingStore) -> No
         assert not waiting.full
 
 
-async def test_a_reader_that_is_cancelled_gives_its_place_back(store: CountingStore) -> None:
-    """A client that leaves, or runs out of time, takes no place with it."""
+async def test_a_cancelled_reader_returns_its_slot(store: CountingStore) -> None:
+    """So does a reader whose time is over."""
     waiting = WaitingReaders(store, 1)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01), waiting.watching(MAIL) as watch:
@@ -143,8 +143,8 @@ async def test_a_reader_that_is_cancelled_gives_its_place_back(store: CountingSt
     assert not waiting.full
 
 
-async def test_a_store_that_does_not_answer_gives_the_place_back(tmp_path: Path) -> None:
-    """Who cannot begin to wait is told so, and holds no place."""
+async def test_a_reader_whose_store_fails_returns_its_slot(tmp_path: Path) -> None:
+    """The reader gets the error."""
     closed = SqliteEventStore(tmp_path / "events.db")
     await closed.close()
     waiting = WaitingReaders(closed, 1)
@@ -154,10 +154,10 @@ async def test_a_store_that_does_not_answer_gives_the_place_back(tmp_path: Path)
     assert not waiting.full
 
 
-async def test_the_poll_outlives_a_store_that_fails(
+async def test_the_poll_survives_a_failing_store(
     store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A poll that fails is tried again, and finds what came meanwhile."""
+    """It tries again and finds what was stored meanwhile."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     async with WaitingReaders(store, 1).watching(MAIL) as watch:
         changed = watch.changed
@@ -169,8 +169,8 @@ async def test_the_poll_outlives_a_store_that_fails(
             await changed.wait()
 
 
-async def test_closing_wakes_everybody_and_lets_nobody_wait(store: CountingStore) -> None:
-    """When the process stops those who wait are woken, and there is no place any more."""
+async def test_closing_wakes_all_readers_and_admits_no_more(store: CountingStore) -> None:
+    """So the process can stop."""
     waiting = WaitingReaders(store, 5)
     async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         flags = [mail.changed, other.changed]
@@ -179,8 +179,8 @@ async def test_closing_wakes_everybody_and_lets_nobody_wait(store: CountingStore
     assert waiting.full
 
 
-async def test_a_listener_hears_of_every_stream_that_is_woken(store: CountingStore) -> None:
-    """Also when nobody waits for it, until it listens no longer."""
+async def test_a_listener_is_called_with_every_woken_stream(store: CountingStore) -> None:
+    """It is called also for streams without readers, until it unsubscribes."""
     waiting = WaitingReaders(store, 0)
     heard: list[set[Stream]] = []
     with waiting.listening(heard.append):

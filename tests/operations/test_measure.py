@@ -1,4 +1,4 @@
-"""What is measured of the service: on both stores, how long events and deliveries wait, and what needs somebody."""
+"""Gauges, measured on both stores."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ APPS = Stream.of_resource(APP)
 NOTHING = Gauges(0, 0, 0, 0, 0)
 
 
-async def test_of_a_service_with_nothing_to_do_everything_is_zero(place: Place) -> None:
-    """Before anything was ever published, and when all of it was delivered."""
+async def test_an_idle_service_reports_zero(place: Place) -> None:
+    """Before the first event is published and after all of them were delivered."""
     assert await place.events.measure.gauges() == NOTHING
     await place.subscribe()
     await place.publish(*events(3))
@@ -37,8 +37,8 @@ async def test_of_a_service_with_nothing_to_do_everything_is_zero(place: Place) 
     assert await place.events.measure.gauges() == NOTHING
 
 
-async def test_an_event_that_nobody_followed_grows_old(place: Place) -> None:
-    """The oldest of them; also when nothing of the stream was ever followed."""
+async def test_the_oldest_unprojected_event_ages(place: Place) -> None:
+    """A stream that was never followed counts too."""
     await place.subscribe()
     await place.events.store.append([event(resource=OTHER_APP)])
     await place.events.follow_up.follow(Stream.of_resource(OTHER_APP))
@@ -50,8 +50,8 @@ async def test_an_event_that_nobody_followed_grows_old(place: Place) -> None:
     assert (await place.events.measure.gauges()).oldest_unprojected_seconds == 0
 
 
-async def test_a_delivery_that_is_due_grows_old(place: Place) -> None:
-    """While nobody serves its lane, and while the decision point keeps it."""
+async def test_a_due_delivery_ages(place: Place) -> None:
+    """It ages while no worker serves its lane and while the decision point does not answer."""
     await place.subscribe()
     place.pdp.status = 503
     place.forget_decisions()
@@ -65,8 +65,8 @@ async def test_a_delivery_that_is_due_grows_old(place: Place) -> None:
     assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
-async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> None:
-    """A subscription that is paused, and an endpoint that is not validated."""
+async def test_deliveries_that_wait_for_the_subscriber_do_not_age(place: Place) -> None:
+    """The subscription is paused, or its endpoint not validated."""
     paused = await place.subscribe()
     subscriptions = place.events.subscriber.subscriptions
     await subscriptions.change(replace(paused, paused=True))
@@ -78,8 +78,8 @@ async def test_what_a_subscriber_holds_up_is_no_arrear_of_ours(place: Place) -> 
     assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
-async def test_an_endpoint_that_is_not_well_is_no_arrear_of_ours(place: Place) -> None:
-    """Its deliveries wait for their next try, and those that have none yet for it."""
+async def test_deliveries_to_a_failing_endpoint_do_not_age(place: Place) -> None:
+    """They wait for the breaker's next probe."""
     await place.subscribe()
     place.receiver.answer = answering(500)
     await place.publish(*events(40))
@@ -88,8 +88,8 @@ async def test_an_endpoint_that_is_not_well_is_no_arrear_of_ours(place: Place) -
     assert (await place.events.measure.gauges()).oldest_undelivered_seconds == 0
 
 
-async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -> None:
-    """All of it, whichever subscription's."""
+async def test_dead_letters_count_until_they_are_replayed(place: Place) -> None:
+    """They count over all subscriptions."""
     one, other = await place.subscribe(), await place.subscribe("/org/digdir", "/other")
     deliveries = place.events.subscriber.deliveries
     await place.publish(*events(2))
@@ -101,8 +101,8 @@ async def test_what_was_given_up_is_counted_until_it_is_replayed(place: Place) -
     assert (await place.events.measure.gauges()).dead_letters == 2
 
 
-async def test_what_is_held_back_is_counted(place: Place) -> None:
-    """Each stream and subscription that is."""
+async def test_parked_counts_quarantined_targets(place: Place) -> None:
+    """Streams and subscriptions count alike."""
     await place.publish(event())
     checkpoints = place.events.checkpoints
     held = [Quarantined("projection", f"subject:/party/{n}", 1, "ValueError") for n in (1, 2)]
@@ -111,7 +111,7 @@ async def test_what_is_held_back_is_counted(place: Place) -> None:
 
 
 async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Cosmos DB; what stands before it, and other streams, are measured all the same."""
+    """On Cosmos DB; other streams are measured all the same."""
     async with place_on("cosmos", tmp_path) as place:
         await place.events.store.append(events(3))
         await place.events.store.append([event(resource=OTHER_APP)])
@@ -126,15 +126,15 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
 
 
-async def test_a_clock_that_was_set_back_makes_nothing_old(place: Place) -> None:
-    """An age is never below zero."""
+async def test_no_age_is_negative(place: Place) -> None:
+    """The clock may have been set back."""
     await place.events.store.append([event()])
     place.clock.add(-1_000)
     assert (await place.events.measure.gauges()).oldest_unprojected_seconds == 0
 
 
-async def test_a_store_that_is_down_is_no_zero(place: Place) -> None:
-    """Nothing is reported, which is an alert of its own."""
+async def test_a_store_that_is_down_reports_nothing(place: Place) -> None:
+    """The missing report is an alert of its own."""
     await place.events.store.close()
     with pytest.raises(EventsError):
         await place.events.measure.gauges()
@@ -143,10 +143,10 @@ async def test_a_store_that_is_down_is_no_zero(place: Place) -> None:
 # -- The report -------------------------------------------------------------------------------------------------------
 
 
-async def test_each_minute_a_line_says_it_all(
+async def test_one_log_line_has_every_gauge(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line, with each value under its name; on a laptop only for whoever asks for such lines."""
+    """In development it is logged at DEBUG."""
     monkeypatch.setattr(app, "_application", place.events)
     function = next(each for each in functions_of(function_app.app) if each.name == "measure")
     assert function.trigger["schedule"] == "30 * * * * *"

@@ -1,4 +1,4 @@
-"""A ledger in memory, which interleaves with others at every step as a remote one does, and one that breaks."""
+"""Checkpoints in memory, which interleave with others at every step as remote ones do, and checkpoints that break."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class MemoryCheckpoints:
         return [stream for stream, seen in self._checkpoints.items() if len(self._streams[stream]) > seen.position]
 
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """The resource streams, those that are owed first and then those that moved last."""
+        """The resource streams, marked ones first, then those that moved last."""
         await asyncio.sleep(0)
         seen = sorted(
             self._checkpoints.items(), key=lambda each: (each[1].catch_up_pending, int(each[1].etag or 0)), reverse=True
@@ -190,7 +190,7 @@ async def nothing(_: str, __: tuple[Any, ...]) -> None:
 
 @dataclass
 class SteppedCheckpoints:
-    """Another ledger, whose every call a test may watch, hold up or break, before it is made and after it is done."""
+    """Other checkpoints. A test may watch, hold up or break every call before and after it."""
 
     checkpoints: MemoryCheckpoints
     before: Step = nothing

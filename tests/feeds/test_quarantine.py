@@ -1,4 +1,4 @@
-"""Events that a stream refuses: parked with those that follow them there, passed, and replayed."""
+"""Events that a target refuses are quarantined and replayed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ APPS, OTHERS = Stream.of_resource(APP), Stream.of_resource(OTHER_APP)
 SUBJECT, ORG = Stream.of_subject(PARTY), Stream.of_org("ttd")
 
 
-async def test_a_poison_event_is_parked_and_passed(
+async def test_a_refused_event_is_quarantined(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """With those that follow it in the same target; everything else goes on."""
+    """Later events of the same target wait with it; every other target goes on."""
     stepped.before = refusing((SUBJECT, "b"))
     await checkpoints.append([event("a"), event("b"), event("c"), event("d", subject="/party/1")])
     await following.follow(APPS)
@@ -44,10 +44,10 @@ async def test_a_poison_event_is_parked_and_passed(
     assert (seen.position, seen.quarantined) == (4, (Quarantined("projection", SUBJECT.name, 2, "ValueError"),))
 
 
-async def test_later_events_of_a_parked_target_wait_for_the_replay(
+async def test_later_events_of_a_quarantined_target_wait_for_the_replay(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """Else they would overtake it."""
+    """Otherwise they would overtake it."""
     stepped.before = refusing((SUBJECT, "a"), times=3)
     await checkpoints.append([event("a")])
     await following.follow(APPS)
@@ -63,17 +63,17 @@ async def test_later_events_of_a_parked_target_wait_for_the_replay(
 async def test_an_event_is_tried_three_times(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, failures: int, quarantined: int
 ) -> None:
-    """What fails for a moment is not parked."""
+    """A refusal that passes does not quarantine an event."""
     stepped.before = refusing((SUBJECT, "a"), times=failures)
     await checkpoints.append([event("a")])
     await following.follow(APPS)
     assert len((await checkpoints.checkpoint(APPS)).quarantined) == quarantined
 
 
-async def test_a_store_that_does_not_answer_parks_nothing(
+async def test_a_store_that_does_not_answer_quarantines_nothing(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """It says nothing about the event; the checkpoint stays."""
+    """Its failure says nothing about the event, and the checkpoint stays."""
     stepped.before = failing("project")
     await checkpoints.append(events(3))
     with pytest.raises(EventsError):
@@ -85,7 +85,7 @@ async def test_a_store_that_does_not_answer_parks_nothing(
 async def test_a_store_that_stops_answering_ends_the_round_at_once(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """What is on its way to other targets is not waited for."""
+    """Writes under way to other targets are cancelled."""
     started = asyncio.Event()
 
     async def step(name: str, arguments: tuple[Any, ...]) -> None:
@@ -102,10 +102,10 @@ async def test_a_store_that_stops_answering_ends_the_round_at_once(
         await following.follow(APPS)
 
 
-async def test_any_other_error_of_the_store_parks(
+async def test_any_other_error_of_the_store_quarantines(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """Such as an event that is too large for it."""
+    """For example, the event is too large for the store."""
     stepped.before = failing("project", error=errors.too_large("The event is too large to be stored."))
     await checkpoints.append([event(subject=None)])
     await following.follow(APPS)
@@ -114,10 +114,10 @@ async def test_any_other_error_of_the_store_parks(
     )
 
 
-async def test_a_store_that_refuses_everything_is_broken(
+async def test_a_store_that_refuses_everything_stops_the_stream(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then the stream stops, and parks no more."""
+    """Beyond the limit nothing more is quarantined."""
     monkeypatch.setattr(follow_up, "MOST_QUARANTINED", 10)
     stepped.before = failing("project", error=ValueError())
     await checkpoints.append([event(subject=f"/party/{n}") for n in range(10)])
@@ -127,10 +127,10 @@ async def test_a_store_that_refuses_everything_is_broken(
     assert (await checkpoints.checkpoint(APPS)).position == 0
 
 
-async def test_parking_is_told_without_naming_anybody(
+async def test_a_quarantine_is_logged_without_personal_data(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An alert for the operator, at the level of errors."""
+    """The log line is an error, which alerts the operator."""
     stepped.before = failing("project", error=ValueError(PERSON))
     await checkpoints.append([event(subject=PERSON)])
     await following.follow(APPS)
@@ -143,10 +143,10 @@ async def test_parking_is_told_without_naming_anybody(
     assert PERSON not in "".join(quarantined.reason for quarantined in (await checkpoints.checkpoint(APPS)).quarantined)
 
 
-async def test_a_replay_that_fails_again_leaves_the_rest_parked(
+async def test_a_failed_replay_leaves_the_rest_quarantined(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
 ) -> None:
-    """From the event that fails on, and says for how many targets."""
+    """It begins at the event that fails, and the replay counts the targets that failed."""
     stepped.before = refusing((SUBJECT, "a"))
     await checkpoints.append([event("a"), event("b"), event("c"), event("d")])
     await following.follow(APPS)
@@ -159,14 +159,14 @@ async def test_a_replay_that_fails_again_leaves_the_rest_parked(
     assert await held(checkpoints, SUBJECT) == ["a", "b", "c", "d"]
 
 
-async def test_a_long_replay_goes_page_by_page_and_keeps_what_is_done(
+async def test_a_long_replay_keeps_the_pages_that_are_done(
     checkpoints: MemoryCheckpoints,
     stepped: SteppedCheckpoints,
     following: FollowUp,
     monkeypatch: pytest.MonkeyPatch,
     waiting: WaitingReaders,
 ) -> None:
-    """So that one that ends halfway goes on from there."""
+    """A replay that stops halfway continues from there."""
     monkeypatch.setattr(follow_up, "PAGE", 2)
     some = events(7)
     stepped.before = refusing((SUBJECT, some[0].id))
@@ -187,7 +187,7 @@ async def test_a_long_replay_goes_page_by_page_and_keeps_what_is_done(
     assert await held(checkpoints, SUBJECT) == ids(some)
 
 
-async def test_a_replay_and_a_round_at_once_lose_nothing(
+async def test_a_replay_and_a_round_at_the_same_time_lose_nothing(
     checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp, waiting: WaitingReaders
 ) -> None:
     """A round that still holds an event back when the replay ends loses the race for the checkpoint."""
@@ -207,7 +207,9 @@ async def test_a_replay_and_a_round_at_once_lose_nothing(
     assert (await checkpoints.checkpoint(APPS)).quarantined == ()
 
 
-async def test_nothing_parked_is_nothing_to_replay(following: FollowUp, checkpoints: MemoryCheckpoints) -> None:
-    """And a stream that was never followed has a checkpoint at its start."""
+async def test_without_quarantined_events_a_replay_does_nothing(
+    following: FollowUp, checkpoints: MemoryCheckpoints
+) -> None:
+    """A stream that was never followed has a checkpoint at its start."""
     assert await following.replay() == 0
     assert await checkpoints.checkpoint(APPS) == Checkpoint()
