@@ -348,5 +348,5 @@ async def test_kept_token_is_handed_out_without_a_thread(managed: EntraCredentia
 
 def test_msal_is_imported_when_a_token_is_asked_for() -> None:
     """A service that acquires no token does not pay for msal at its start."""
-    code = "import sys, events_core.app, events_core.adapters.credentials; assert 'msal' not in sys.modules"
+    code = "import sys, events_core.app, events_core.adapters.entra; assert 'msal' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

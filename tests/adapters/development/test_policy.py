@@ -15,7 +15,7 @@ from events_core.adapters.development.policy import LocalPolicy
 from events_core.adapters.development.register import LocalRegister
 from tests.support.askers import APP, OWNER, PERSON, USER, app_event, instance_url, other_event
 
-SAMPLE = Path(__file__).parents[2] / "local"
+SAMPLE = Path(__file__).parents[3] / "local"
 ORGANISATION = Caller(
     Kind.ORGANISATION, "/organisation/974760673", (("urn:altinn:organization:identifier-no", "974760673"),), level=3
 )
