@@ -1,1 +1,1 @@
-"""Adapters: the ports of events_core.ports on real technology. Imported by events_core.app alone."""
+"""Adapters implement the ports on real technology. Only `compose` and `app` import them."""

@@ -1,9 +1,10 @@
-"""Tokens of Microsoft Entra for the service's own calls: of a managed identity, or of a client and its secret."""
+"""Microsoft Entra tokens for the service's own calls: of a managed identity, or of a client with a secret."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import threading
 import time
@@ -11,31 +12,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlencode
 
-import aiohttp
-
+from events_core.adapters.neighbours.http_client import SessionFactory, read_body
 from events_core.common.errors import EventsError, unavailable
 
 RENEW_SECONDS = 290
-"""From this long before its end a token is renewed while it still serves; msal itself stops keeping it at 300."""
+"""A token is renewed at least this long before its end; msal drops it from its own cache 300 seconds before."""
 LAST_SECONDS = 60
-"""A kept token with less than this left is not handed out any more."""
+"""A cached token with less than this left is not handed out."""
 RETRY_SECONDS = 30
-"""How often a renewal is tried while the kept token still serves."""
+"""Time between attempts to renew a token that is still handed out."""
 DEADLINE_SECONDS = 8.0
-MAX_ANSWER_BYTES = 256 * 1024
+MAX_BODY_BYTES = 256 * 1024
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_BEARER_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750, section 2.1."""
 _log = logging.getLogger(__name__)
 
-SessionFactory = Callable[[], aiohttp.ClientSession]
 Acquire = Callable[[str, str | None], Mapping[str, Any]]
 
 
 class AccessToken(NamedTuple):
-    """A bearer token and its end in seconds since the epoch: what the Azure SDK calls an access token."""
+    """A bearer token and its end in seconds since the epoch, with the Azure SDK's field names."""
 
     token: str
     expires_on: int
@@ -45,17 +43,21 @@ class AccessToken(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CachedToken:
     access: AccessToken
     renew_at: float
 
 
 class EntraCredential:
-    """Acquires tokens, each scope's once at a time, and keeps them until shortly before their end.
+    """Acquires tokens with msal, one request a scope at a time, and renews them in the background.
 
-    With `client_secret` it is the client `client_id` at `authority` (OAuth 2.0 client credentials, RFC 6749 section
-    4.4), else the managed identity `client_id`, or the system-assigned one. It is an asynchronous token credential
-    of the Azure SDK too. `session` gives the HTTP client to use and is closed by its owner.
+    msal decides when a token is due for renewal, and returns the old token if the renewal fails. But msal blocks its
+    thread, renews while the caller waits, and does not join concurrent calls. So tokens are cached here too: a cached
+    token is returned without a thread, and nobody waits for a renewal.
+
+    With `client_secret` the credential is the client `client_id` at `authority` (OAuth 2.0 client credentials, RFC
+    6749 section 4.4), else the managed identity `client_id`, or the system-assigned one. It is also an asynchronous
+    token credential of the Azure SDK. `session` returns the HTTP client; its owner closes it.
     """
 
     def __init__(
@@ -72,16 +74,16 @@ class EntraCredential:
         self._client = (client_id, client_secret, authority)
         self._deadline = deadline_seconds
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
-        self._flights: dict[tuple[str, str | None], asyncio.Task[AccessToken]] = {}
-        self._making = threading.Lock()
+        self._cached: dict[str, _CachedToken] = {}
+        self._acquisitions: dict[tuple[str, str | None], asyncio.Task[AccessToken]] = {}
+        self._creating = threading.Lock()
         self._acquire: Acquire | None = None
 
     async def token(self, scope: str) -> str:
-        """A token for a scope such as `api://pdp/.default`.
+        """Return a token for a scope such as `api://pdp/.default`.
 
         Raises:
-            EventsError: UNAVAILABLE when none can be had in time.
+            EventsError: UNAVAILABLE when no token arrives in time.
         """
         return (await self.get_token(scope)).token
 
@@ -93,23 +95,27 @@ class EntraCredential:
         enable_cae: bool = False,  # noqa: ARG002 - of the SDK's protocol
         **kwargs: Any,  # noqa: ARG002 - of the SDK's protocol
     ) -> AccessToken:
-        """A token for the one scope; `claims`, a resource's challenge, asks for a new one that meets it.
+        """Return a token for the one scope; `claims`, a resource's challenge, requests a new token.
 
         Raises:
-            EventsError: UNAVAILABLE when none can be had in time.
-            ValueError: not one scope.
+            EventsError: UNAVAILABLE when no token arrives in time.
+            ValueError: There is not exactly one scope.
         """
         (scope,) = scopes
-        kept, now = None if claims else self._kept.get(scope), self._clock()
-        if kept is None or now >= kept.access.expires_on - LAST_SECONDS:
-            return await self._landed(scope, self._flight(scope, claims))
-        if now >= kept.renew_at:
-            kept.renew_at = now + RETRY_SECONDS
-            self._flight(scope, None)
-        return kept.access
+        cached, now = None if claims else self._cached.get(scope), self._clock()
+        if cached is None or now >= cached.access.expires_on - LAST_SECONDS:
+            acquisition = self._start_acquisition(scope, claims)
+            done, _ = await asyncio.wait({acquisition}, timeout=self._deadline)
+            if not done:
+                raise _unavailable(scope, "deadline")
+            return acquisition.result()
+        if now >= cached.renew_at:
+            cached.renew_at = now + RETRY_SECONDS
+            self._start_acquisition(scope, None)
+        return cached.access
 
     async def close(self) -> None:
-        """Return: the session is its owner's."""
+        """Do nothing; the owner of the session closes it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,51 +128,49 @@ class EntraCredential:
     ) -> None:
         await self.close()
 
-    def _flight(self, scope: str, claims: str | None) -> asyncio.Task[AccessToken]:
-        """The acquisition under way, or a new one; it ends in its own time, whoever gives up waiting."""
+    def _start_acquisition(self, scope: str, claims: str | None) -> asyncio.Task[AccessToken]:
+        """Return the running acquisition, or start one; a caller that gives up does not cancel it."""
         key = (scope, claims)
-        if key not in self._flights:
-            self._flights[key] = asyncio.create_task(self._fly(scope, claims))
-            self._flights[key].add_done_callback(lambda done: self._land(key, done))
-        return self._flights[key]
+        if key not in self._acquisitions:
+            self._acquisitions[key] = asyncio.create_task(self._acquire_with_msal(scope, claims))
+            self._acquisitions[key].add_done_callback(lambda done: self._end_acquisition(key, done))
+        return self._acquisitions[key]
 
-    async def _landed(self, scope: str, flight: asyncio.Task[AccessToken]) -> AccessToken:
-        done, _ = await asyncio.wait({flight}, timeout=self._deadline)
-        if not done:
-            raise _down(scope, "deadline")
-        return flight.result()
+    def _end_acquisition(self, key: tuple[str, str | None], acquisition: asyncio.Task[AccessToken]) -> None:
+        del self._acquisitions[key]
+        if not acquisition.cancelled():
+            acquisition.exception()  # asyncio reports an exception that nobody has looked at
 
-    async def _fly(self, scope: str, claims: str | None) -> AccessToken:
+    async def _acquire_with_msal(self, scope: str, claims: str | None) -> AccessToken:
         now = self._clock()
         try:
-            found = await asyncio.to_thread(self._ask, asyncio.get_running_loop(), scope, claims)
-            match found:
-                case {"access_token": str() as token, "expires_in": seconds} if _TOKEN.fullmatch(token):
-                    return AccessToken(token, int(now) + int(seconds))
-            why = _refusal(found)
-        except Exception as error:  # noqa: BLE001 - msal raises whatever a bad answer breaks in it
-            why = type(error).__name__
-        raise _down(scope, why)
+            answer = await asyncio.to_thread(self._call_msal, asyncio.get_running_loop(), scope, claims)
+            match answer:
+                case {"access_token": str() as token, "expires_in": seconds} if _BEARER_TOKEN.fullmatch(token):
+                    access = AccessToken(token, int(now) + int(seconds))
+                    due = min(answer.get("refresh_on", math.inf), access.expires_on - RENEW_SECONDS)
+                    self._cached[scope] = _CachedToken(access, max(due, self._clock() + RETRY_SECONDS))
+                    return access
+            reason = _refusal(answer)
+        except Exception as error:  # noqa: BLE001 - msal raises whatever a bad response breaks in it
+            reason = type(error).__name__
+        raise _unavailable(scope, reason)
 
-    def _land(self, key: tuple[str, str | None], flight: asyncio.Task[AccessToken]) -> None:
-        del self._flights[key]
-        if not flight.cancelled() and flight.exception() is None:
-            access = flight.result()
-            self._kept[key[0]] = _Kept(access, max(access.expires_on - RENEW_SECONDS, self._clock() + RETRY_SECONDS))
-
-    def _ask(self, loop: asyncio.AbstractEventLoop, scope: str, claims: str | None) -> Mapping[str, Any]:
-        """Ask msal, in a thread of its own: it blocks, and so does making its client, which reads the authority."""
-        with self._making:
+    def _call_msal(self, loop: asyncio.AbstractEventLoop, scope: str, claims: str | None) -> Mapping[str, Any]:
+        """Call msal in the current thread; creating its client blocks too, since msal reads the authority."""
+        with self._creating:
             if self._acquire is None:
-                self._acquire = _acquirer(_Http(self._session, loop, self._deadline), *self._client)
+                self._acquire = _msal_client(_BlockingHttp(self._session, loop, self._deadline), *self._client)
         return self._acquire(scope, claims)
 
 
-def _acquirer(http: _Http, client_id: str | None, client_secret: str | None, authority: str | None) -> Acquire:
-    """Make the msal client; of a managed identity the scope's resource is asked for."""
+def _msal_client(
+    http: _BlockingHttp, client_id: str | None, client_secret: str | None, authority: str | None
+) -> Acquire:
+    """Create the msal client; a managed identity takes the scope's resource."""
     import msal  # type: ignore[import-untyped]  # noqa: PLC0415 - 0.2 s, and only when a scope is configured
 
-    logging.getLogger("msal").setLevel(logging.CRITICAL)  # below that it quotes what it was answered
+    logging.getLogger("msal").setLevel(logging.CRITICAL)  # lower levels quote responses
     if client_secret is not None:
         app = msal.ConfidentialClientApplication(
             client_id, client_credential=client_secret, authority=authority, instance_discovery=False, http_client=http
@@ -181,29 +185,29 @@ def _acquirer(http: _Http, client_id: str | None, client_secret: str | None, aut
     )
 
 
-def _down(scope: str, why: str) -> EventsError:
-    _log.warning("No token can be had for %s: %s", scope, why)
+def _unavailable(scope: str, reason: str) -> EventsError:
+    _log.warning('token acquisition failed scope=%s reason="%s"', scope, reason)
     return unavailable("The service's own identity provider gives no token.")
 
 
-def _refusal(found: Mapping[str, Any]) -> str:
-    """The error of RFC 6749 section 5.2 and the codes of Entra; descriptions may quote a secret."""
-    codes = [code for code in found.get("error_codes") or () if isinstance(code, int)]
-    error = str(found.get("error"))
+def _refusal(answer: Mapping[str, Any]) -> str:
+    """The error of RFC 6749 section 5.2 and Entra's codes, without the description, which may quote a secret."""
+    codes = [code for code in answer.get("error_codes") or () if isinstance(code, int)]
+    error = str(answer.get("error"))
     return f"{error if error.isidentifier() else 'refused'} {codes}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _HttpResponse:
     status_code: int
     text: str
     headers: Mapping[str, str]
 
 
-class _Http:
-    """What msal calls from its thread, sent by the session of the event loop.
+class _BlockingHttp:
+    """The HTTP client that msal calls from its thread; the event loop's session sends the requests.
 
-    No redirect is followed, which would carry a secret elsewhere, and no answer takes longer than the deadline.
+    Redirects are not followed, since they would carry a secret elsewhere. A request takes at most the deadline.
     """
 
     def __init__(self, session: SessionFactory, loop: asyncio.AbstractEventLoop, deadline_seconds: float) -> None:
@@ -211,35 +215,19 @@ class _Http:
         self._loop = loop
         self._deadline = deadline_seconds
 
-    def get(
-        self, url: str, *, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
-    ) -> _Answer:
-        """Send a GET."""
-        return self._send("GET", url, params, headers, None)
+    def get(self, url: str, **options: Any) -> _HttpResponse:
+        """Send a GET with `params` and `headers`."""
+        return self._send("GET", url, options)
 
-    def post(
-        self, url: str, *, params: Mapping[str, str] | None, headers: Mapping[str, str], data: Mapping[str, str]
-    ) -> _Answer:
-        """Send a form."""
-        form = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-        return self._send("POST", url, params, form, urlencode(data))
+    def post(self, url: str, **options: Any) -> _HttpResponse:
+        """Send `data` as a form, with `params` and `headers`."""
+        return self._send("POST", url, options)
 
-    def _send(self, *request: Any) -> _Answer:
-        return asyncio.run_coroutine_threadsafe(self._request(*request), self._loop).result()
+    def _send(self, method: str, url: str, options: Mapping[str, Any]) -> _HttpResponse:
+        return asyncio.run_coroutine_threadsafe(self._request(method, url, options), self._loop).result()
 
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        params: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-        body: str | None,
-    ) -> _Answer:
-        sent = self._session().request(method, url, params=params, headers=headers, data=body, allow_redirects=False)
-        async with asyncio.timeout(self._deadline), sent as response:
-            answer = bytearray()
-            async for part in response.content.iter_any():
-                answer += part
-                if len(answer) > MAX_ANSWER_BYTES:
-                    raise aiohttp.ClientPayloadError("the answer is too large")
-            return _Answer(response.status, answer.decode(errors="replace"), dict(response.headers))
+    async def _request(self, method: str, url: str, options: Mapping[str, Any]) -> _HttpResponse:
+        request = self._session().request(method, url, allow_redirects=False, **options)
+        async with asyncio.timeout(self._deadline), request as response:
+            body = await read_body(response, MAX_BODY_BYTES)
+            return _HttpResponse(response.status, body.decode(errors="replace"), dict(response.headers))

@@ -1,4 +1,4 @@
-"""What was measured of the service: a line in the log, which alerts read, and OpenTelemetry gauges."""
+"""Reports measurements of the service as a log line, which alerts read, and as OpenTelemetry gauges."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from opentelemetry import metrics
 
 MESSAGE = "gauges"
-"""The message of the line."""
+"""The message of the log line."""
 
 _log = logging.getLogger(__name__)
 
 
 def report(gauges: Gauges, *, quietly: bool = False) -> None:
-    """Log the values, and set a gauge `events.NAME` to each; with `quietly` the line is of the level DEBUG."""
+    """Log the values, and set a gauge `events.NAME` to each value; `quietly` logs at DEBUG instead of INFO."""
     values = asdict(gauges)
     for name, value in values.items():
         _gauge(name).set(value)
@@ -28,6 +28,6 @@ def report(gauges: Gauges, *, quietly: bool = False) -> None:
 
 @cache
 def _gauge(name: str) -> metrics._Gauge:  # the library has no other name for it
-    from opentelemetry import metrics  # noqa: PLC0415 - a start does not wait for it
+    from opentelemetry import metrics  # noqa: PLC0415 - the app starts without it
 
     return metrics.get_meter("events").create_gauge(f"events.{name}")

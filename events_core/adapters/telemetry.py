@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the trace, without anything that a log must not hold."""
+"""Structured logs: one JSON object a line, with the trace id, without tokens and person numbers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
+from typing_extensions import override
+
 from events_core.common import trace
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_NEVER = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?<![0-9A-Za-z-])\d{11}(?![0-9A-Za-z-])")
+_SENSITIVE = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?<![0-9A-Za-z-])\d{11}(?![0-9A-Za-z-])")
 _MASK = "***"
 
 
 class JsonLines(logging.Formatter):
-    """A record as a JSON line: time, level, logger, message, traceId, and the fields given as `extra`.
+    """Formats a record as a JSON line: time, level, logger, message, traceId, and the fields given as `extra`.
 
-    Of an exception its type and the places in the code, never its text, which may quote what was being handled.
-    Our own records hold no tokens and no person numbers; those of libraries are masked.
+    An exception is logged with its type and code locations, never with its text, which may quote data. The service's
+    own records hold no tokens and no person numbers; in records of libraries they are masked.
     """
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -45,24 +47,24 @@ class JsonLines(logging.Formatter):
 
 
 def _masked(value: object) -> object:
-    """The value as JSON has it, without tokens and person numbers, at any depth."""
+    """Convert a value to JSON types, and mask tokens and person numbers at any depth."""
     match value:
         case None | bool():
             return value
         case dict():
-            return {_NEVER.sub(_MASK, str(name)): _masked(each) for name, each in value.items()}
+            return {_SENSITIVE.sub(_MASK, str(name)): _masked(item) for name, item in value.items()}
         case list() | tuple():
-            return [_masked(each) for each in value]
+            return [_masked(item) for item in value]
         case int() if abs(value) < 10**10:  # fewer digits than a person number
             return value
         case float() if math.isfinite(value):
             return value
         case _:
-            return _NEVER.sub(_MASK, str(value))
+            return _SENSITIVE.sub(_MASK, str(value))
 
 
 def configure_logging() -> None:
-    """Format the handlers that the host has set up, or log to standard error where it has none."""
+    """Give the host's log handlers the JSON format, or log to standard error if there are none."""
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.StreamHandler(sys.stderr))

@@ -1,4 +1,4 @@
-"""Secrets for storage: encrypted, bound to what they are for, and opened by every configured key."""
+"""Encryption of stored secrets: bound to a context, and opened by every configured key."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from events_core.common.errors import EventsError, Problem
 OLD, NEW = os.urandom(32), os.urandom(32)
 
 
-def test_what_is_sealed_is_opened_again() -> None:
-    """And shows nothing of itself, differently each time."""
+def test_a_sealed_secret_can_be_opened() -> None:
+    """Sealing twice gives two texts, and neither shows the secret."""
     ring = KeyRing([NEW])
     one, other = ring.seal("whsec_æ", "a"), ring.seal("whsec_æ", "a")
     assert one != other
@@ -21,8 +21,8 @@ def test_what_is_sealed_is_opened_again() -> None:
     assert ring.open(one, "a") == ring.open(other, "a") == "whsec_æ"
 
 
-def test_keys_are_rotated_by_putting_the_new_one_first() -> None:
-    """What the old key sealed still opens; what is sealed from then on needs the new one."""
+def test_a_new_first_key_rotates_the_keys() -> None:
+    """The new key seals, and the old key still opens the secrets it sealed."""
     sealed = KeyRing([OLD]).seal("x", "a")
     both = KeyRing([NEW, OLD])
     assert both.open(sealed, "a") == "x"
@@ -30,8 +30,8 @@ def test_keys_are_rotated_by_putting_the_new_one_first() -> None:
 
 
 @pytest.mark.parametrize(("keys", "context", "cut"), [([NEW], "a", 0), ([OLD], "b", 0), ([OLD], "a", 2)])
-def test_what_cannot_be_opened_is_503(keys: list[bytes], context: str, cut: int) -> None:
-    """Another key, another context, or a text that was changed."""
+def test_a_secret_that_cannot_be_opened_is_503(keys: list[bytes], context: str, cut: int) -> None:
+    """A wrong key, a wrong context and a changed text mean that the service is unavailable."""
     sealed = KeyRing([OLD]).seal("x", "a")
     with pytest.raises(EventsError) as caught:
         KeyRing(keys).open(sealed[: len(sealed) - cut], context)

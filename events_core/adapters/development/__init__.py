@@ -1,1 +1,1 @@
-"""Stand-ins for neighbours, read from files. Never used when deployed."""
+"""Stand-ins for neighbour services, read from files. A deployment never uses them."""

@@ -1,4 +1,4 @@
-"""Files that stand in for a service in development, validated when they are read."""
+"""Reads and validates the files that replace neighbour services in development."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class LocalFileError(ValueError):
-    """A file cannot be used; the text is one line that names the file and the field, and shows no value."""
+    """A file cannot be used; the one-line text names the file and the field, and shows no value."""
 
 
 def read_document(path: Path, model: type[M]) -> M:
     """Read a JSON file as `model`.
 
     Raises:
-        LocalFileError: it cannot be read, or a field of it is wrong.
+        LocalFileError: The file cannot be read, or a field is wrong.
     """
     try:
         return model.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The decision point of development: rules in a JSON file (docs/policy.md). Never used when deployed."""
+"""The development decision point: rules in a JSON file (docs/policy.md). A deployment never uses it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
+from events_core.access.ports import DecisionPoint
 from events_core.access.xacml_request import DENY, Attributes, Decision, Question
 from events_core.adapters.development.files import read_document
 
@@ -16,63 +18,64 @@ Level = Annotated[int, Field(ge=0, le=4)]
 Values = Mapping[str, Sequence[str]]
 
 
-class _Part(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, strict=True)
 
 
-class SameAs(_Part):
-    """A value that equals the subject's attribute of the given name."""
+class SameAs(_StrictModel):
+    """Requires the value of the subject's attribute with this name."""
 
     same_as: str = Field(min_length=1)
 
 
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1)]
-Who = Annotated[dict[str, Text | Texts | None], Field(min_length=1)]
-On = Annotated[dict[str, Text | Texts | SameAs | None], Field(min_length=1)]
+SubjectConditions = Annotated[dict[str, Text | Texts | None], Field(min_length=1)]
+ResourceConditions = Annotated[dict[str, Text | Texts | SameAs | None], Field(min_length=1)]
 
 
-class Rule(_Part):
+class Rule(_StrictModel):
     """Permits the actions `may` to subjects that match `who` on resources that match `on`."""
 
     description: str = ""
-    who: Who
+    who: SubjectConditions
     may: Annotated[list[Literal["read", "subscribe", "publish"]], Field(min_length=1)]
-    on: On
+    on: ResourceConditions
 
 
-class Obligation(_Part):
-    """Asks for an authentication level wherever something is permitted on resources that match `on`."""
+class Obligation(_StrictModel):
+    """Requires an authentication level for every permit on resources that match `on`."""
 
     description: str = ""
-    on: On
+    on: ResourceConditions
     minimum_level: Level
     minimum_level_org: Level | None = None
 
 
-class Policy(_Part):
-    """A policy file: what no rule permits is denied."""
+class Policy(_StrictModel):
+    """A policy file; a question that no rule permits is denied."""
 
     rules: list[Rule]
     obligations: list[Obligation] = []
 
 
-class LocalPolicy:
-    """Decides by the rules of a policy file, read once.
+class LocalPolicy(DecisionPoint):
+    """Decides by the rules of a policy file, which is read once.
 
     Raises:
-        LocalFileError: the file cannot be read, or a rule of it is wrong.
+        LocalFileError: The file cannot be read, or a rule is wrong.
     """
 
     def __init__(self, path: Path) -> None:
         self._policy = read_document(path, Policy)
 
+    @override
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
-        """Answer distinct questions, in their order."""
         return [self._decide(question) for question in questions]
 
+    @override
     async def ping(self) -> None:
-        """Return: the rules are in memory."""
+        pass  # the rules are in memory
 
     def _decide(self, question: Question) -> Decision:
         subject, resource = _by_name(question.subject), _by_name(question.resource)
@@ -81,13 +84,12 @@ class LocalPolicy:
             for rule in self._policy.rules
         ):
             return DENY
-        asked = [each for each in self._policy.obligations if _match(each.on, resource, subject)]
+        obligations = [duty for duty in self._policy.obligations if _match(duty.on, resource, subject)]
+        org_levels = [duty.minimum_level_org for duty in obligations if duty.minimum_level_org is not None]
         return Decision(
             permit=True,
-            level=max((each.minimum_level for each in asked), default=None),
-            level_org=max(
-                (each.minimum_level_org for each in asked if each.minimum_level_org is not None), default=None
-            ),
+            level=max((duty.minimum_level for duty in obligations), default=None),
+            level_org=max(org_levels, default=None),
         )
 
 
@@ -103,15 +105,15 @@ def _match(conditions: Mapping[str, str | list[str] | SameAs | None], values: Va
 
 
 def _holds(condition: str | list[str] | SameAs | None, values: Sequence[str], subject: Values) -> bool:
-    """Whether one of the values is what the condition wants; None wants the attribute to be absent."""
+    """Whether one of the values satisfies the condition; None requires that the attribute is absent."""
     if condition is None:
         return not values
     if isinstance(condition, SameAs):
         return not set(values).isdisjoint(subject.get(condition.same_as, ()))
-    wanted = [condition] if isinstance(condition, str) else condition
-    return any(_like(value, text) for value in values for text in wanted)
+    patterns = [condition] if isinstance(condition, str) else condition
+    return any(_like(value, pattern) for value in values for pattern in patterns)
 
 
-def _like(value: str, text: str) -> bool:
-    """Whether a value equals `text`, or begins with what stands before a `*` at its end."""
-    return value.startswith(text[:-1]) if text.endswith("*") else value == text
+def _like(value: str, pattern: str) -> bool:
+    """Whether a value equals the pattern, or begins with the text before the pattern's final `*`."""
+    return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern

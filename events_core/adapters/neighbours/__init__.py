@@ -1,1 +1,1 @@
-"""Services over HTTP: decision point, Register, and subscribers' endpoints."""
+"""Services over HTTP: the policy decision point, Register and subscribers' endpoints."""

@@ -1,4 +1,4 @@
-"""HTTP out: one session for the process, and the JSON services that are called through it."""
+"""Outgoing HTTP: the process's session, the reader of response bodies, and JSON services called by POST."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from events_core.common.errors import EventsError, unavailable
 
 DEADLINE_SECONDS = 10.0
 PING_SECONDS = 5.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_CONNECTIONS = 100
 
 _log = logging.getLogger(__name__)
 
+SessionFactory = Callable[[], aiohttp.ClientSession]
+
+
+def _shared_session() -> aiohttp.ClientSession:
+    """Create a session that keeps no cookies and reads no proxy settings."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar()
+    )
+
 
 class HttpClient:
-    """The one HTTP session of a process, created when first asked for, within the running event loop."""
+    """Holds one HTTP session, created on first use within the running event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, create: SessionFactory = _shared_session) -> None:
+        self._create = create
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The session; it keeps no cookies and reads no proxy settings."""
+        """The session; a new one after `close`."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar()
-            )
+            self._session = self._create()
         return self._session
 
     async def close(self) -> None:
@@ -43,9 +51,28 @@ class HttpClient:
             await session.close()
 
 
+class BodyTooLargeError(aiohttp.ClientPayloadError):
+    """A response body exceeds the reader's limit."""
+
+
+async def read_body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the response body, or close the connection when the body exceeds `limit` bytes.
+
+    Raises:
+        BodyTooLargeError: The body exceeds `limit` bytes.
+    """
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > limit:
+            response.close()
+            raise BodyTooLargeError(f"The response body exceeds {limit} bytes.")
+    return bytes(body)
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a service answered: the HTTP status code and the bytes of the body."""
+    """A service's response: the HTTP status code and the body."""
 
     status: int
     body: bytes
@@ -53,10 +80,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class JsonService:
-    """A service that takes JSON by POST, and what it wants with each request.
+    """A service that takes JSON by POST, and the credentials it needs.
 
-    `name` begins the sentence of an error ("The decision point"). `bearer` and `traceparent` are asked for each
-    request. No request takes longer than `deadline_seconds`, and no redirect is followed.
+    `name` begins the sentence of an error ("The decision point"). `bearer` and `traceparent` are called for each
+    request. A request takes at most `deadline_seconds`, and redirects are not followed.
     """
 
     client: HttpClient
@@ -66,13 +93,13 @@ class JsonService:
     bearer: Callable[[], Awaitable[str]] | None = None
     traceparent: Callable[[], str | None] | None = None
     deadline_seconds: float = DEADLINE_SECONDS
-    max_answer_bytes: int = MAX_ANSWER_BYTES
+    max_body_bytes: int = MAX_BODY_BYTES
 
     async def post(self, document: object, path: str = "", *, bearer: str | None = None) -> Reply:
-        """Send a document to `path` below the service's URL; `bearer` goes before the service's own provider.
+        """Send a document to `path` below the service's URL; `bearer` replaces the service's own provider.
 
         Raises:
-            EventsError: UNAVAILABLE when there is no whole answer in time.
+            EventsError: UNAVAILABLE when no complete response arrives in time.
         """
         try:
             async with asyncio.timeout(self.deadline_seconds):
@@ -84,7 +111,7 @@ class JsonService:
             raise self.down(type(error).__name__) from error
 
     async def ping(self) -> None:
-        """Return when the service answers at all, with a status below 500.
+        """Return when the service answers with a status below 500.
 
         Raises:
             EventsError: UNAVAILABLE when it does not.
@@ -100,9 +127,9 @@ class JsonService:
         if status >= 500:
             raise self.down(f"status {status}")
 
-    def down(self, why: str) -> EventsError:
-        """The error that this service gives no usable answer; `why` goes to the log alone."""
-        _log.warning("%s gives no usable answer: %s", self.name, why)
+    def down(self, reason: str) -> EventsError:
+        """Log `reason`, and return the error for a service without a usable response."""
+        _log.warning('request failed service="%s" reason="%s"', self.name, reason)
         return unavailable(f"{self.name} does not answer.")
 
     async def _headers(self, bearer: str | None) -> dict[str, str]:
@@ -119,7 +146,7 @@ class JsonService:
         return headers
 
     async def _send_twice(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
-        """Send, and once more when the kept connection turns out to have been closed by the other side."""
+        """Send, and send again when the service had closed the kept connection."""
         try:
             return await self._send(url, body, headers)
         except aiohttp.ClientConnectorError:
@@ -130,19 +157,11 @@ class JsonService:
     async def _send(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
         session = self.client.session
         async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-            return Reply(response.status, await self._read(response))
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        answer = bytearray()
-        async for part in response.content.iter_any():
-            answer += part
-            if len(answer) > self.max_answer_bytes:
-                raise aiohttp.ClientPayloadError("the answer is too large")
-        return bytes(answer)
+            return Reply(response.status, await read_body(response, self.max_body_bytes))
 
 
 def _encoded(document: object) -> bytes:
     try:
         return orjson.dumps(document)
-    except TypeError:  # a lone surrogate in a claim has no UTF-8, but has an escape
+    except TypeError:  # UTF-8 cannot hold a lone surrogate in a claim, but a JSON escape can
         return json.dumps(document).encode()

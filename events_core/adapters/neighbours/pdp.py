@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
+from typing_extensions import override
 
+from events_core.access.ports import DecisionPoint
 from events_core.access.xacml_request import Decision, Question, to_request
 from events_core.access.xacml_response import decisions_from
 from events_core.adapters.neighbours.http_client import JsonService
 
 
-class PdpDecisionPoint:
-    """Asks a policy decision point over HTTP: one request for all questions of a call."""
+class PdpDecisionPoint(DecisionPoint):
+    """Asks a policy decision point over HTTP."""
 
     def __init__(self, service: JsonService) -> None:
         self._service = service
 
+    @override
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
-        """Answer distinct questions, in their order, in one request.
-
-        Raises:
-            EventsError: UNAVAILABLE when the endpoint is unreachable, slow, or answers other than 200 and XACML.
-        """
         if not questions:
             return []
         reply = await self._service.post(to_request(questions))
@@ -33,10 +31,6 @@ class PdpDecisionPoint:
         except ValueError:
             raise self._service.down("no XACML response") from None
 
+    @override
     async def ping(self) -> None:
-        """Return when the endpoint answers at all, with a status below 500.
-
-        Raises:
-            EventsError: UNAVAILABLE when it does not.
-        """
         await self._service.ping()

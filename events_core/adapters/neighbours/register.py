@@ -1,4 +1,4 @@
-"""Register over HTTP: which party a number belongs to. Numbers and answers are never logged."""
+"""Register over HTTP: the party that a number belongs to. No number and no response is ever logged."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import orjson
+from typing_extensions import override
 
 from events_core.access.identity import Caller
 from events_core.access.names import PERSON_NUMBER, Subject, subjects_of_organisation
+from events_core.access.ports import PartyRegister
 from events_core.adapters.neighbours.http_client import JsonService, Reply
 from events_core.common.single_flight import SingleFlightCache
 
-ANSWER_SECONDS = 120
-ANSWERS_KEPT = 50_000
+CACHE_SECONDS = 120
+CACHE_SIZE = 50_000
 PERSONS_A_REQUEST = 100
 
 _LOOKUP = "/v1/parties/lookup"
@@ -23,11 +25,11 @@ _QUERY = "/v2/internal/parties/query?fields=identifiers"
 _MAIN_UNITS = "/v2/internal/parties/main-units"
 
 
-class RegisterClient:
-    """Asks Register; answers, unknown numbers among them, are kept for `ttl_seconds`, and failures never.
+class RegisterClient(PartyRegister):
+    """Asks Register, and caches its answers for `ttl_seconds`; unknown numbers are cached too, failures are not.
 
-    A lookup carries the caller's own bearer, and its answer is kept for that bearer alone; a query carries the
-    service's.
+    A lookup carries the caller's bearer token, and only that token sees the cached answer. A query carries the
+    service's own token.
     """
 
     def __init__(
@@ -35,8 +37,8 @@ class RegisterClient:
         service: JsonService,
         *,
         clock: Callable[[], float] = time.monotonic,
-        ttl_seconds: float = ANSWER_SECONDS,
-        size: int = ANSWERS_KEPT,
+        ttl_seconds: float = CACHE_SECONDS,
+        size: int = CACHE_SIZE,
     ) -> None:
         self._service = service
         self._parties: SingleFlightCache[bytes, int | None] = SingleFlightCache(
@@ -49,46 +51,26 @@ class RegisterClient:
             clock=clock, ttl_seconds=ttl_seconds, size=size
         )
 
+    @override
     async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:
-        """The party id of an organisation, None when unknown.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
         return await self._party_of("OrgNo", organisation_number, caller)
 
+    @override
     async def party_of_person(self, person_number: str, caller: Caller) -> int | None:
-        """The party id of a person, None when unknown.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
         return await self._party_of("Ssn", person_number, caller)
 
+    @override
     async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
-        """The party uuid of each person number that Register knows; asked 100 at a time.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
         uuids = await self._uuids.get(person_numbers, self._query_all)
         return {number: uuid for number, uuid in uuids.items() if uuid is not None}
 
+    @override
     async def main_units(self, subject: str) -> Sequence[str]:
-        """The main units of the organisation that a subject names, under every name that subjects have.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
         urn = Subject.parse(subject).register_urn
-        return () if urn is None else (await self._main_units.get([urn], self._ask_main_units))[urn]
+        return () if urn is None else (await self._main_units.get([urn], self._query_main_units))[urn]
 
+    @override
     async def ping(self) -> None:
-        """Return when Register answers at all, with a status below 500.
-
-        Raises:
-            EventsError: UNAVAILABLE when it does not.
-        """
         await self._service.ping()
 
     async def _party_of(self, field: str, number: str, caller: Caller) -> int | None:
@@ -109,37 +91,37 @@ class RegisterClient:
         return party
 
     async def _query_all(self, numbers: Sequence[str]) -> Mapping[str, str | None]:
-        parts = [numbers[at : at + PERSONS_A_REQUEST] for at in range(0, len(numbers), PERSONS_A_REQUEST)]
+        batches = [numbers[at : at + PERSONS_A_REQUEST] for at in range(0, len(numbers), PERSONS_A_REQUEST)]
         known: dict[str, str] = {}
-        for part in await asyncio.gather(*map(self._query, parts)):
-            known |= part
+        for uuids in await asyncio.gather(*map(self._query, batches)):
+            known |= uuids
         return {number: known.get(number) for number in numbers}
 
     async def _query(self, numbers: Sequence[str]) -> dict[str, str]:
+        """The party uuid by person number; entries without both are skipped."""
         reply = await self._service.post({"Data": [f"{PERSON_NUMBER}:{number}" for number in numbers]}, _QUERY)
-        parties = self._document(reply).get("data")
-        if not isinstance(parties, list):
-            raise self._service.down("no data")
-        return {
-            party["personIdentifier"]: party["partyUuid"]
-            for party in parties
-            if isinstance(party, dict)
-            and isinstance(party.get("personIdentifier"), str)
-            and isinstance(party.get("partyUuid"), str)
-        }
+        uuids: dict[str, str] = {}
+        for party in self._data(reply):
+            match party:
+                case {"personIdentifier": str() as number, "partyUuid": str() as uuid}:
+                    uuids[number] = uuid
+        return uuids
 
-    async def _ask_main_units(self, urns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        answers = await asyncio.gather(*map(self._main_units_of, urns))
-        return dict(zip(urns, answers, strict=True))
+    async def _query_main_units(self, urns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        units = await asyncio.gather(*map(self._main_units_of, urns))
+        return dict(zip(urns, units, strict=True))
 
     async def _main_units_of(self, urn: str) -> tuple[str, ...]:
         reply = await self._service.post({"Data": urn}, _MAIN_UNITS)
         if reply.status == 404:
             return ()
-        units = self._document(reply).get("data")
-        if not isinstance(units, list):
+        return tuple(subject for unit in self._data(reply) if isinstance(unit, dict) for subject in _subjects_of(unit))
+
+    def _data(self, reply: Reply) -> list[object]:
+        data = self._document(reply).get("data")
+        if not isinstance(data, list):
             raise self._service.down("no data")
-        return tuple(name for unit in units if isinstance(unit, dict) for name in _names_of(unit))
+        return data
 
     def _document(self, reply: Reply) -> dict[str, object]:
         if reply.status != 200:
@@ -153,8 +135,8 @@ class RegisterClient:
         return document
 
 
-def _names_of(unit: Mapping[str, object]) -> list[str]:
-    """The subjects that a main unit can be, as far as the answer says."""
+def _subjects_of(unit: Mapping[str, object]) -> list[str]:
+    """The subjects that name a main unit, as far as Register's entry tells."""
     party, number, urn = unit.get("partyId"), unit.get("organizationIdentifier"), unit.get("externalUrn")
-    names = subjects_of_organisation(party, number) if isinstance(party, int) and isinstance(number, str) else []
-    return [*names, *([urn] if isinstance(urn, str) and urn not in names else [])]
+    subjects = subjects_of_organisation(party, number) if isinstance(party, int) and isinstance(number, str) else []
+    return [*subjects, *([urn] if isinstance(urn, str) and urn not in subjects else [])]

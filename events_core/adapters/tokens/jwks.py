@@ -1,4 +1,4 @@
-"""Key sets of token issuers (RFC 7517): where they are read, which keys count, how long they are kept."""
+"""Key sets of token issuers (RFC 7517): reading them, choosing usable keys, caching."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import aiohttp
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from events_core.adapters.neighbours.http_client import SessionFactory, read_body
 from events_core.common import errors
 
 REREAD_SECONDS = 600
-"""Keys are never older than this while their issuer answers."""
+"""While their issuer answers, keys are at most this old."""
 EARLY_SECONDS = 540
-"""From this age on keys are read again in the background, so that nobody waits for it."""
+"""From this age on, keys are read again in the background while requests use the known ones."""
 KEEP_SECONDS = 24 * 3600
-"""Through an outage of the issuer, keys of this age still serve."""
+"""During an outage of the issuer, keys up to this age are used."""
 RETRY_SECONDS = 30
-"""How often an issuer that is down is asked again while its keys still serve."""
+"""Time between attempts to reach an issuer that is down, while its keys are still used."""
 UNKNOWN_KEY_SECONDS = 60
-"""How often a key id that is not known may cause a reading."""
+"""Shortest time between two readings caused by unknown key ids."""
 DEADLINE_SECONDS = 5.0
 MAX_DOCUMENT_BYTES = 256 * 1024
 
@@ -39,16 +39,25 @@ _RSA_ALGORITHMS = frozenset({"RS256", "RS512", "PS256"})
 _EC_ALGORITHMS = frozenset({"ES256"})
 ALGORITHMS = _RSA_ALGORITHMS | _EC_ALGORITHMS
 _MIN_RSA_BITS = 2048
+_UNUSABLE = (
+    PyJWTError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,  # a key that names the algorithm `none`
+    UnsupportedAlgorithm,
+)
+"""Errors by which PyJWK and cryptography refuse a key."""
 
 _log = logging.getLogger(__name__)
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey
-SessionFactory = Callable[[], aiohttp.ClientSession]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key: its id, the algorithms that it may verify, and its DER bytes, which make it the same key."""
+    """A public key: its id, the algorithms it may verify, and its DER bytes, by which keys are compared."""
 
     kid: str | None
     algorithms: frozenset[str]
@@ -57,10 +66,12 @@ class Key:
 
 
 def read_keys(document: bytes) -> frozenset[Key]:
-    """The keys of a JWK set that may verify a token; all others are left out (RFC 7517, section 5).
+    """Return the keys of a JWK set that may verify a token, and ignore the other keys (RFC 7517, section 5).
+
+    PyJWKSet would refuse a set without keys, by which an issuer withdraws them all.
 
     Raises:
-        ValueError: the document is no JWK set.
+        ValueError: The document is not a JWK set.
     """
     match orjson.loads(document):
         case {"keys": [*keys]}:
@@ -70,7 +81,7 @@ def read_keys(document: bytes) -> frozenset[Key]:
 
 
 def _key(jwk: Any) -> Key | None:
-    if not isinstance(jwk, dict) or not _verifies(jwk):
+    if not isinstance(jwk, dict) or not _is_for_signatures(jwk):
         return None
     public = _public_key(jwk)
     if public is None:
@@ -83,7 +94,7 @@ def _key(jwk: Any) -> Key | None:
     return Key(kid if isinstance(kid, str) else None, algorithms, der, public) if algorithms else None
 
 
-def _verifies(jwk: dict[str, Any]) -> bool:
+def _is_for_signatures(jwk: dict[str, Any]) -> bool:
     """Whether the key is meant for signatures (RFC 7517, sections 4.2 and 4.3)."""
     operations = jwk.get("key_ops")
     return jwk.get("use", "sig") == "sig" and (
@@ -92,25 +103,23 @@ def _verifies(jwk: dict[str, Any]) -> bool:
 
 
 def _public_key(jwk: dict[str, Any]) -> PublicKey | None:
-    """The key itself; a private key is None, since one that is published is nobody's any more."""
+    """The public key, None if it is too weak, of another kind, or a private key that was published."""
     try:
-        match jwk.get("kty"):
-            case "RSA":
-                key = RSAAlgorithm.from_jwk(jwk)
-                return key if isinstance(key, RSAPublicKey) and key.key_size >= _MIN_RSA_BITS else None
-            case "EC":
-                curve = ECAlgorithm.from_jwk(jwk)
-                is_p256 = isinstance(curve, EllipticCurvePublicKey) and isinstance(curve.curve, SECP256R1)
-                return curve if isinstance(curve, EllipticCurvePublicKey) and is_p256 else None
-    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):
+        key = PyJWK(jwk).key
+    except _UNUSABLE:
         return None
+    match key:
+        case RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
+            return key
+        case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
+            return key
     return None
 
 
 class KeySource:
-    """Where an issuer's key set is read: at `jwks_uri` (http, https, file), else by discovery from `issuer`.
+    """Reads an issuer's key set from `jwks_uri` (http, https, file), else from the URI found by discovery.
 
-    `session` gives the client to use and is asked when something is read; it is closed by its owner.
+    `session` returns the HTTP client for each reading; its owner closes it.
     """
 
     def __init__(
@@ -127,10 +136,10 @@ class KeySource:
         self._deadline = deadline_seconds
 
     async def read(self) -> bytes:
-        """The bytes of the JWK set, at most 256 KiB, within 5 seconds, following no redirect.
+        """Return the bytes of the JWK set, at most 256 KiB, within the deadline, without following a redirect.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: it cannot be had.
+            aiohttp.ClientError, OSError, ValueError: The key set cannot be read.
         """
         async with asyncio.timeout(self._deadline):
             if self._jwks_uri and self._jwks_uri.startswith("file:"):
@@ -141,15 +150,15 @@ class KeySource:
         """Return when the issuer answers with a status below 500.
 
         Raises:
-            aiohttp.ClientError, OSError, ValueError: it does not.
+            aiohttp.ClientError, OSError, ValueError: The issuer does not answer.
         """
         async with asyncio.timeout(self._deadline):
             if self._jwks_uri and self._jwks_uri.startswith("file:"):
                 await asyncio.to_thread(_read_file, self._jwks_uri)
                 return
-            async with self._session().get(self._jwks_uri or self._discovery_url, allow_redirects=False) as answer:
-                if answer.status >= 500:
-                    raise ValueError(f"The issuer answers {answer.status}.")
+            async with self._session().get(self._jwks_uri or self._discovery_url, allow_redirects=False) as response:
+                if response.status >= 500:
+                    raise ValueError(f"The issuer answers {response.status}.")
 
     @property
     def _discovery_url(self) -> str:
@@ -165,20 +174,15 @@ class KeySource:
                 raise ValueError("The discovery document is not this issuer's.")
 
     async def _get(self, url: str) -> bytes:
-        body = bytearray()
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        async with self._session().get(url, allow_redirects=False, headers=headers) as answer:
-            if answer.status != 200:
-                raise ValueError(f"The issuer answers {answer.status}.")
-            async for chunk in answer.content.iter_chunked(16 * 1024):
-                body += chunk
-                if len(body) > MAX_DOCUMENT_BYTES:
-                    raise ValueError("The issuer's document is too large.")
-        return bytes(body)
+        async with self._session().get(url, allow_redirects=False, headers=headers) as response:
+            if response.status != 200:
+                raise ValueError(f"The issuer answers {response.status}.")
+            return await read_body(response, MAX_DOCUMENT_BYTES)
 
 
 def _may_lead_to(uri: str, issuer: str) -> bool:
-    """Whether discovery may lead there: over TLS, unless the issuer itself is asked without."""
+    """Whether discovery may lead to `uri`: over TLS, or in plain text if the issuer's own URL is."""
     return uri.startswith("https://") or (uri.startswith("http://") and issuer.startswith("http://"))
 
 
@@ -191,10 +195,10 @@ def _read_file(uri: str) -> bytes:
 
 
 class KeySet:
-    """The keys of one issuer, cached; however many ask at once, its source is read once.
+    """Caches the keys of one issuer; concurrent requests share one reading.
 
-    Keys are read again every 10 minutes, or when a key id is asked for that is not among them, though that at most
-    once a minute. While the issuer is down they serve for 24 hours. `clock` gives seconds since the epoch.
+    Keys are read again every 10 minutes, and for an unknown key id at most once a minute. While the issuer is down,
+    the known keys are used for 24 hours. `clock` returns seconds since the epoch.
     """
 
     def __init__(self, read: Callable[[], Awaitable[bytes]], name: str, clock: Callable[[], float]) -> None:
@@ -202,82 +206,83 @@ class KeySet:
         self._name = name
         self._clock = clock
         self._keys: frozenset[Key] = frozenset()
-        self._read_at = self._tried_at = self._looked_at = -math.inf
+        self._read_at = self._tried_at = self._tried_for_unknown_at = -math.inf
         self._readings = 0
         self._down = False
-        self._flight: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def current(self) -> frozenset[Key]:
-        """The keys that count now.
+        """Return the keys that are valid now.
 
         Raises:
             EventsError: UNAVAILABLE when the issuer has been down for 24 hours, or since the start.
         """
-        age, tried = self._since(self._read_at), self._since(self._tried_at)
-        if age >= KEEP_SECONDS or tried >= REREAD_SECONDS:
+        age, since_attempt = self._seconds_since(self._read_at), self._seconds_since(self._tried_at)
+        if age >= KEEP_SECONDS or since_attempt >= REREAD_SECONDS:
             await self._refresh()
-        elif age >= EARLY_SECONDS and tried >= RETRY_SECONDS:
-            self._take_off()
-        if self._since(self._read_at) >= KEEP_SECONDS:
+        elif age >= EARLY_SECONDS and since_attempt >= RETRY_SECONDS:
+            self._start_reading()
+        if self._seconds_since(self._read_at) >= KEEP_SECONDS:
             raise self._unavailable()
         return self._keys
 
     async def matching(self, kid: str | None, algorithm: str) -> list[Key]:
-        """The keys that may verify a token with this header; without a key id, the only one that can, if any.
+        """Return the keys that may verify a token with this header; without `kid`, the only suitable key, if any.
 
         Raises:
             EventsError: UNAVAILABLE when the issuer is down and the key might be a new one.
         """
         if kid is None:
-            suited = [key for key in await self.current() if algorithm in key.algorithms]
-            return suited if len(suited) == 1 else []
-        named = await self._named(kid)
-        return [key for key in named if algorithm in key.algorithms]
+            suitable = [key for key in await self.current() if algorithm in key.algorithms]
+            return suitable if len(suitable) == 1 else []
+        return [key for key in await self._with_id(kid) if algorithm in key.algorithms]
 
-    async def _named(self, kid: str) -> list[Key]:
+    async def _with_id(self, kid: str) -> list[Key]:
+        """The keys with this id; an unknown id causes a reading."""
         readings = self._readings
         known = _with_id(await self.current(), kid)
-        if not known and self._readings == readings and self._may_look():
+        if not known and self._readings == readings and self._may_read_for_unknown():
             await self._refresh()
-        named = _with_id(self._keys, kid)
-        if not named and self._down:
+        found = _with_id(self._keys, kid)
+        if not found and self._down:
             raise self._unavailable()
-        return named
+        return found
 
-    def _may_look(self) -> bool:
-        """Whether an unknown key id may cause, or join, a reading now."""
-        if self._flight is not None:
+    def _may_read_for_unknown(self) -> bool:
+        """Whether an unknown key id may start, or join, a reading now."""
+        if self._reading is not None:
             return True
-        if self._since(self._looked_at) < UNKNOWN_KEY_SECONDS:
+        if self._seconds_since(self._tried_for_unknown_at) < UNKNOWN_KEY_SECONDS:
             return False
-        self._looked_at = self._clock()
+        self._tried_for_unknown_at = self._clock()
         return True
 
-    def _since(self, moment: float) -> float:
-        """Seconds since a moment; endless when the clock was set back beyond it."""
-        elapsed = self._clock() - moment
+    def _seconds_since(self, time: float) -> float:
+        """Seconds since `time`; infinite if the clock was set back before it."""
+        elapsed = self._clock() - time
         return elapsed if elapsed >= 0 else math.inf
 
     async def _refresh(self) -> None:
-        await asyncio.shield(self._take_off())
+        await asyncio.shield(self._start_reading())
 
-    def _take_off(self) -> asyncio.Task[None]:
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fly())
-        return self._flight
+    def _start_reading(self) -> asyncio.Task[None]:
+        """Return the task that is reading the keys, or start one."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_keys())
+        return self._reading
 
-    async def _fly(self) -> None:
+    async def _read_keys(self) -> None:
         started = self._clock()
         try:
             self._keys = read_keys(await self._read())
             self._read_at, self._down = started, False
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong there is an outage of the issuer
+        except Exception as error:  # noqa: BLE001 - any failure is an outage of the issuer
             self._down = True
-            _log.warning("The keys of %s could not be read: %s", self._name, type(error).__name__)
+            _log.warning("key set not read issuer=%s error=%s", self._name, type(error).__name__)
         finally:
             self._tried_at = started
             self._readings += 1
-            self._flight = None
+            self._reading = None
 
     def _unavailable(self) -> errors.EventsError:
         return errors.unavailable("The issuer of the token does not answer.")

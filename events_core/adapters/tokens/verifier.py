@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import re
 import time
@@ -12,35 +11,46 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import jwt
 import orjson
 from cachetools import LRUCache
-from jwt import PyJWS
+from jwt.types import Options
+from jwt.utils import base64url_decode
+from typing_extensions import override
 
-from events_core.adapters.tokens.jwks import ALGORITHMS, DEADLINE_SECONDS, Key, KeySet, KeySource, SessionFactory
+from events_core.access.ports import TokenVerifier
+from events_core.adapters.neighbours.http_client import SessionFactory
+from events_core.adapters.tokens.jwks import ALGORITHMS, DEADLINE_SECONDS, Key, KeySet, KeySource
 from events_core.common import errors
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 MAX_NESTED = 256
 SKEW_SECONDS = 60
 ANY_ISSUER = "*"
-"""In development, the platform issuer whose keys verify the tokens of every issuer that is not named."""
+"""In development, this platform issuer's keys verify the tokens of every issuer that is not configured."""
 
 _CACHED_TOKENS = 2_000
 _MAX_KID_CHARACTERS = 256
 _LATEST = 253_402_300_799
-"""The last second of the year 9999; a NumericDate beyond it is no date."""
-_UNSUPPORTED = frozenset({"crit", "b64"})
-"""Header parameters that change what a token means (RFC 7515, section 4.1.11; RFC 7797)."""
+"""The last second of the year 9999; a later NumericDate is refused."""
 _COMPACT = re.compile(r"[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
-_JWS = PyJWS(algorithms=sorted(ALGORITHMS))
+_TIMES_ARE_CHECKED_HERE: Options = {
+    "require": ["exp"],
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
+"""PyJWT reads text and `true` as times, by the wall clock, and once; a cached token's times are checked at each use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """A trusted issuer of bearer tokens.
 
-    `jwks_uri` is an http, https or file URL; without it the OpenID discovery document is read. `audience`, when
-    given, must be among the token's `aud`.
+    `jwks_uri` is an http, https or file URL; without it the OpenID discovery document is read. If `audience` is
+    given, the token's `aud` must contain it.
     """
 
     issuer: str
@@ -48,11 +58,11 @@ class Issuer:
     audience: str | None = None
 
 
-class JwtVerifier:
-    """Verifies tokens against the keys of configured issuers; the port TokenVerifier.
+class JwtVerifier(TokenVerifier):
+    """Verifies tokens against the keys of configured issuers.
 
-    `platform_issuers` maps `iss` of a PlatformAccessToken to its `jwks_uri`. `session` gives the HTTP client when
-    keys are read; it is closed by its owner. `clock` gives seconds since the epoch.
+    `platform_issuers` maps `iss` of a PlatformAccessToken to its `jwks_uri`. `session` returns the HTTP client for
+    reading keys; its owner closes it. `clock` returns seconds since the epoch.
     """
 
     def __init__(
@@ -68,40 +78,28 @@ class JwtVerifier:
             source = KeySource(name, jwks_uri, session, deadline_seconds=deadline_seconds)
             return _Trust(source, KeySet(source.read, name, clock), audience)
 
-        bearer = {each.issuer: trust(each.issuer, each.jwks_uri, each.audience) for each in issuers}
+        bearer = {issuer.issuer: trust(issuer.issuer, issuer.jwks_uri, issuer.audience) for issuer in issuers}
         platform = {name: trust(name, uri) for name, uri in platform_issuers.items()}
         fallback = platform.pop(ANY_ISSUER, None)
-        self._bearer = _Realm("EVENTS_TOKEN_ISSUERS", bearer, None, clock)
-        self._platform = _Realm("EVENTS_PLATFORM_TOKEN_ISSUERS", platform, fallback, clock)
+        self._bearer = _Issuers("EVENTS_TOKEN_ISSUERS", bearer, None, clock)
+        self._platform = _Issuers("EVENTS_PLATFORM_TOKEN_ISSUERS", platform, fallback, clock)
 
+    @override
     async def claims(self, token: str) -> Mapping[str, object]:
-        """The claims of a bearer token; `iss` names the issuer exactly.
-
-        Raises:
-            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
-        """
         return await self._bearer.verify(token)
 
+    @override
     async def platform_claims(self, token: str) -> Mapping[str, object]:
-        """The claims of a PlatformAccessToken; `iss` names the key set.
-
-        Raises:
-            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
-        """
         return await self._platform.verify(token)
 
+    @override
     async def ping(self) -> None:
-        """Return when every issuer answers with a status below 500.
-
-        Raises:
-            EventsError: UNAVAILABLE, naming the setting of the issuers of which one does not.
-        """
         await asyncio.gather(self._bearer.ping(), self._platform.ping())
 
 
 @dataclass(frozen=True, slots=True)
 class _Trust:
-    """One issuer: its keys, and the audience that it must name."""
+    """One trusted issuer: its keys, and the audience its tokens must name."""
 
     source: KeySource
     keys: KeySet
@@ -110,7 +108,7 @@ class _Trust:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """A token whose signature held: whether it still counts depends on the time and on its key."""
+    """A token with a valid signature; its times and its key are checked again at each use."""
 
     claims: Mapping[str, object]
     validity: _Validity
@@ -120,119 +118,108 @@ class _Verified:
 
 @dataclass(frozen=True, slots=True)
 class _Validity:
-    """When a token counts (RFC 7519, section 4.1), seconds since the epoch."""
+    """The time for which a token is valid (RFC 7519, section 4.1), in seconds since the epoch."""
 
     starts: float
     expires: float
 
     @classmethod
     def of(cls, claims: Mapping[str, object]) -> _Validity:
-        """From `exp`, which is required, `nbf` and `iat`."""
-        expires, not_before, issued = (_date(claims.get(name)) for name in ("exp", "nbf", "iat"))
-        if expires is None:
-            raise _untrusted()
-        return cls(max(not_before or 0, issued or 0), expires)
+        """Read `exp`, which is required, `nbf` and `iat`."""
+        starts = (_date(claims[name]) for name in ("nbf", "iat") if claims.get(name) is not None)
+        return cls(max(starts, default=0), _date(claims["exp"]))
 
     def check(self, now: float) -> None:
-        """Refuse a token that does not count yet, or no longer, with 60 seconds of skew."""
+        """Refuse a token before its start and after its end; clocks may differ by 60 seconds."""
         if self.starts > now + SKEW_SECONDS:
             raise _untrusted()
         if self.expires <= now - SKEW_SECONDS:
             raise errors.unauthorized("The token has expired.")
 
 
-class _Realm:
-    """Issuers by name, and the tokens of theirs that were verified lately."""
+class _Issuers:
+    """The issuers of one setting by name, and their recently verified tokens."""
 
     def __init__(
-        self, setting: str, issuers: Mapping[str, _Trust], fallback: _Trust | None, clock: Callable[[], float]
+        self, setting: str, trusted: Mapping[str, _Trust], fallback: _Trust | None, clock: Callable[[], float]
     ) -> None:
         self._setting = setting
-        self._issuers = issuers
+        self._trusted = trusted
         self._fallback = fallback
         self._clock = clock
         self._verified: LRUCache[str, _Verified] = LRUCache(_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Mapping[str, object]:
-        known = self._verified.get(token)
-        if known is None or known.key not in await known.keys.current():
+        verified = self._verified.get(token)
+        if verified is None or verified.key not in await verified.keys.current():
             if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
                 raise _untrusted()
-            known = await self._examine(_Parsed.of(token))
-            self._verified[token] = known
-        known.validity.check(self._clock())
-        return known.claims
+            verified = await self._examine(_Unverified.of(token))
+            self._verified[token] = verified
+        verified.validity.check(self._clock())
+        return verified.claims
 
-    async def _examine(self, token: _Parsed) -> _Verified:
-        trust = self._issuer_of(token)
+    async def _examine(self, token: _Unverified) -> _Verified:
+        name = token.claims.get("iss")
+        trust = self._trusted.get(name, self._fallback) if isinstance(name, str) else None
+        if trust is None:
+            raise _untrusted()
         for key in await trust.keys.matching(token.kid, token.algorithm):
-            if _holds(token, key):
-                _check_audience(token.claims, trust.audience)
+            if token.is_verified_by(key, trust.audience):
                 return _Verified(MappingProxyType(token.claims), _Validity.of(token.claims), trust.keys, key)
         raise _untrusted()
 
-    def _issuer_of(self, token: _Parsed) -> _Trust:
-        name = token.claims.get("iss")
-        trust = self._issuers.get(name, self._fallback) if isinstance(name, str) else None
-        if trust is None:
-            raise _untrusted()
-        return trust
-
     async def ping(self) -> None:
-        trusted = [*self._issuers.values(), *([self._fallback] if self._fallback else [])]
-        answers = await asyncio.gather(*(each.source.ping() for each in trusted), return_exceptions=True)
-        if any(isinstance(answer, Exception) for answer in answers):
+        sources = [trust.source for trust in (*self._trusted.values(), self._fallback) if trust]
+        outcomes = await asyncio.gather(*(source.ping() for source in sources), return_exceptions=True)
+        if any(isinstance(outcome, Exception) for outcome in outcomes):
             raise errors.unavailable(f"An issuer of {self._setting} does not answer.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Parsed:
-    """A token in JWS compact serialization (RFC 7515, section 3.1), not verified yet."""
+class _Unverified:
+    """A token in JWS compact serialization (RFC 7515, section 3.1), read to find the key that may verify it."""
 
+    text: str
     algorithm: str
     kid: str | None
     claims: dict[str, Any]
-    signing_input: bytes
-    signature: bytes
 
     @classmethod
-    def of(cls, token: str) -> _Parsed:
-        header_segment, claims_segment, signature_segment = token.split(".")
+    def of(cls, token: str) -> _Unverified:
+        header_segment, claims_segment, _ = token.split(".")
         header = _json_object(header_segment)
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not _is_kid(kid):
             raise _untrusted()
-        if not _UNSUPPORTED.isdisjoint(header):
+        if "b64" in header:  # PyJWT knows this extension, but a JWT must not use it (RFC 7797, section 7)
             raise _untrusted()
-        claims = _json_object(claims_segment)
-        signing_input = token[: -len(signature_segment) - 1].encode()
-        return cls(algorithm, kid, claims, signing_input, _decoded(signature_segment))
+        return cls(token, algorithm, kid, _json_object(claims_segment))
+
+    def is_verified_by(self, key: Key, audience: str | None) -> bool:
+        """Whether the key verifies the signature, and the claims name the audience, if one is required."""
+        options: Options = {**_TIMES_ARE_CHECKED_HERE, "verify_aud": audience is not None}
+        try:
+            jwt.decode(self.text, key.public, sorted(key.algorithms), options, audience=audience)
+        except jwt.PyJWTError:
+            return False
+        return True
 
 
 def _is_kid(value: object) -> bool:
     return value is None or (isinstance(value, str) and 0 < len(value) <= _MAX_KID_CHARACTERS)
 
 
-def _decoded(segment: str) -> bytes:
-    """The bytes of a base64url segment; only their one canonical spelling counts, so a token cannot be respelled."""
-    try:
-        decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except ValueError:
-        raise _untrusted() from None
-    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != segment.encode():
-        raise _untrusted()
-    return decoded
-
-
 def _json_object(segment: str) -> dict[str, Any]:
     """The JSON object in a segment; duplicate names at any depth are refused (RFC 7519, section 4).
 
-    How deep the parsers go depends on their version, so what nests without need is refused before.
+    The depth that a parser allows depends on its version, so deep nesting is refused before parsing. PyJWT checks
+    later that the segment is in canonical base64url.
     """
-    text = _decoded(segment)
-    if text.count(b"[") + text.count(b"{") > MAX_NESTED:
-        raise _untrusted()
     try:
+        text = base64url_decode(segment)
+        if text.count(b"[") + text.count(b"{") > MAX_NESTED:
+            raise _untrusted()
         value = orjson.loads(text)
         json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
@@ -247,20 +234,8 @@ def _distinct(pairs: list[tuple[str, object]]) -> None:
         raise ValueError("A name occurs twice.")
 
 
-def _holds(token: _Parsed, key: Key) -> bool:
-    return _JWS.get_algorithm_by_name(token.algorithm).verify(token.signing_input, key.public, token.signature)
-
-
-def _check_audience(claims: Mapping[str, object], audience: str | None) -> None:
-    named = claims.get("aud")
-    if audience is not None and audience not in (named if isinstance(named, list) else [named]):
-        raise _untrusted()
-
-
-def _date(value: object) -> float | None:
-    """A NumericDate in seconds since the epoch, None when the claim is absent."""
-    if value is None:
-        return None
+def _date(value: object) -> float:
+    """A NumericDate in seconds since the epoch."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         raise _untrusted()
     return value

@@ -1,4 +1,4 @@
-"""The embedded decision point and Register: their files, their conditions, and the sample that is shipped."""
+"""The development decision point and Register: their files, conditions and samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from events_core.adapters.development.policy import LocalPolicy
 from events_core.adapters.development.register import LocalRegister
 from tests.support.askers import APP, OWNER, PERSON, USER, app_event, instance_url, other_event
 
-SAMPLE = Path(__file__).parents[2] / "local"
+SAMPLE = Path(__file__).parents[3] / "local"
 ORGANISATION = Caller(
     Kind.ORGANISATION, "/organisation/974760673", (("urn:altinn:organization:identifier-no", "974760673"),), level=3
 )
@@ -28,7 +28,7 @@ SENSITIVE = app_event(resource="urn:altinn:resource:app_ttd_sensitive", source=i
 
 
 def _policy(folder: Path, **rule: Any) -> LocalPolicy:
-    """A policy of one rule, which permits everybody's reading unless told otherwise."""
+    """A policy of one rule, which permits everybody to read unless `rule` changes it."""
     file = folder / "policy.json"
     file.write_text(json.dumps({"rules": [{"who": {"u": "*"}, "may": ["read"], "on": {"r": "*"}, **rule}]}))
     return LocalPolicy(file)
@@ -57,25 +57,25 @@ async def _permits(policy: LocalPolicy, *, who: str = "me", on: str = "it", acti
         (None, "ttd", False),
     ],
 )
-async def test_condition_holds(tmp_path: Path, condition: object, value: str, *, holds: bool) -> None:
-    """Exact text, a prefix, presence, any of a list, the subject's own value, absence."""
+async def test_a_condition_matches_by_its_kind(tmp_path: Path, condition: object, value: str, *, holds: bool) -> None:
+    """A condition is a text, a prefix, `*`, a list, the subject's own value or null."""
     assert await _permits(_policy(tmp_path, on={"r": condition}), on=value) is holds
 
 
 @pytest.mark.parametrize("condition", ["ttd", "*", ["*"], {"sameAs": "u"}, {"sameAs": "missing"}])
-async def test_missing_attribute_satisfies_nothing(tmp_path: Path, condition: object) -> None:
-    """What a rule wants has to be there."""
+async def test_a_missing_attribute_satisfies_no_condition(tmp_path: Path, condition: object) -> None:
+    """Only null matches a missing attribute."""
     assert not await _permits(_policy(tmp_path, on={"r": "*", "missing": condition}))
 
 
-async def test_null_wants_absence(tmp_path: Path) -> None:
-    """`null` holds when the attribute is not there."""
+async def test_null_matches_a_missing_attribute(tmp_path: Path) -> None:
+    """A present attribute does not match null."""
     assert await _permits(_policy(tmp_path, who={"u": "*", "missing": None}))
     assert not await _permits(_policy(tmp_path, who={"u": None}))
 
 
-async def test_every_part_of_a_rule_has_to_hold(tmp_path: Path) -> None:
-    """Subject, action and resource all have to match."""
+async def test_every_part_of_a_rule_must_match(tmp_path: Path) -> None:
+    """A rule permits only if subject, action and resource match."""
     policy = _policy(tmp_path, who={"u": "me"}, may=["read"], on={"r": "it"})
     assert await _permits(policy)
     assert not await _permits(policy, who="you")
@@ -84,7 +84,7 @@ async def test_every_part_of_a_rule_has_to_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "Invalid JSON"),
         ("[]", "object"),
@@ -98,21 +98,21 @@ async def test_every_part_of_a_rule_has_to_hold(tmp_path: Path) -> None:
         ('{"rules": [], "obligations": [{"on": {"a": "b"}, "minimumLevel": 5}]}', "obligations[0].minimumLevel"),
     ],
 )
-def test_bad_policy_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
-    """A fault names the file and the field in one line."""
+def test_an_error_in_a_policy_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    """The line names the file and the field."""
     file = tmp_path / "policy.json"
     file.write_text(text)
     with pytest.raises(LocalFileError) as caught:
         LocalPolicy(file)
     line = str(caught.value)
     assert line.startswith(f"{file}: ")
-    assert told in line
+    assert expected in line
     assert "\n" not in line
 
 
 @pytest.mark.parametrize("kind", [LocalPolicy, LocalRegister])
-def test_missing_file_is_told(tmp_path: Path, kind: type[LocalPolicy | LocalRegister]) -> None:
-    """A file that is not there is named."""
+def test_a_missing_file_is_named(tmp_path: Path, kind: type[LocalPolicy | LocalRegister]) -> None:
+    """The error holds the file's path."""
     with pytest.raises(LocalFileError, match=r"nowhere\.json: No such file"):
         kind(tmp_path / "nowhere.json")
 
@@ -121,23 +121,26 @@ _UUID = "6158e32f-7fd2-4cef-93fd-d29dd78439c4"
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "expected"),
     [
         ([{"partyId": 0, "partyUuid": _UUID, "personIdentifier": PERSON}], "[0].partyId"),
         ([{"partyId": 1, "partyUuid": "u", "personIdentifier": PERSON}], "[0].partyUuid"),
         ([{"partyId": 1, "partyUuid": _UUID, "personIdentifier": PERSON + "1"}], "[0].personIdentifier"),
         ([{"partyId": 1, "partyUuid": _UUID, "organizationIdentifier": "١٢٣٤٥٦٧٨٩"}], "[0].organizationIdentifier"),
         ([{"partyId": 1, "partyUuid": _UUID}], "needs either"),
-        ([{"partyId": number, "partyUuid": _UUID, "personIdentifier": PERSON} for number in (1, 2)], "stands twice"),
+        (
+            [{"partyId": number, "partyUuid": _UUID, "personIdentifier": PERSON} for number in (1, 2)],
+            "occurs more than once",
+        ),
     ],
 )
-def test_bad_register_is_told_without_the_number(tmp_path: Path, entries: list[object], told: str) -> None:
-    """A fault names the entry and repeats no person's number."""
+def test_an_error_in_a_register_shows_no_person_number(tmp_path: Path, entries: list[object], expected: str) -> None:
+    """The error names the entry and the field."""
     file = tmp_path / "register.json"
     file.write_text(json.dumps(entries))
     with pytest.raises(LocalFileError) as caught:
         LocalRegister(file)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert PERSON not in str(caught.value)
 
 
@@ -178,29 +181,29 @@ def test_bad_register_is_told_without_the_number(tmp_path: Path, entries: list[o
         (NOBODY, "publish", other_event(), False),
     ],
 )
-async def test_sample_policy_decides(caller: Caller, action: str, event: EventLike, *, permitted: bool) -> None:
-    """The sample lets each kind of caller do what a first try needs, and no more."""
+async def test_the_sample_policy_decides(caller: Caller, action: str, event: EventLike, *, permitted: bool) -> None:
+    """The sample permits each kind of caller the actions of a first try, and no other."""
     [decision] = await LocalPolicy(SAMPLE / "policy.json").decide(
         [Question(caller.attributes, action, resource_of(event))]
     )
     assert decision.permit is permitted
 
 
-async def test_sample_has_an_app_that_asks_for_a_level() -> None:
-    """In the sample ttd/sensitive shows what an obligation does."""
+async def test_the_sample_has_an_app_that_requires_a_level() -> None:
+    """The app ttd/sensitive shows the effect of an obligation."""
     policy = LocalPolicy(SAMPLE / "policy.json")
-    asked = [Question(caller.attributes, "read", resource_of(SENSITIVE)) for caller in (OWNER, USER)]
-    decisions = await policy.decide(asked)
+    questions = [Question(caller.attributes, "read", resource_of(SENSITIVE)) for caller in (OWNER, USER)]
+    decisions = await policy.decide(questions)
     assert decisions == [Decision(permit=True, level=4, level_org=3)] * 2
-    assert [allows(*each) for each in zip(decisions, (OWNER, USER), strict=True)] == [True, False]
+    assert [allows(*pair) for pair in zip(decisions, (OWNER, USER), strict=True)] == [True, False]
 
 
 def _control(number: str, *weights: int) -> int:
     return -sum(int(digit) * weight for digit, weight in zip(number, weights, strict=False)) % 11
 
 
-def test_sample_register_is_synthetic() -> None:
-    """Persons are born in months beyond 80, and every number has its control digits."""
+def test_the_sample_register_is_synthetic() -> None:
+    """Birth months lie between 81 and 92, and every number has valid control digits."""
     for party in json.loads((SAMPLE / "register.json").read_text()):
         person, unit = party.get("personIdentifier"), party.get("organizationIdentifier")
         if unit:
@@ -210,15 +213,15 @@ def test_sample_register_is_synthetic() -> None:
             assert int(person[9]) == _control(person, 3, 7, 6, 1, 8, 9, 4, 5, 2)
 
 
-async def test_sample_register_knows_the_parties_of_the_readme() -> None:
-    """The party of the first example, and the organisation of the sample policy, are in the sample."""
+async def test_the_sample_register_knows_the_parties_of_the_readme() -> None:
+    """It holds the party of the first example and the organisation of the sample policy."""
     register = LocalRegister(SAMPLE / "register.json")
     assert await register.party_of_person(PERSON, USER) == 50002108
     assert await register.party_of_unit("974760673", USER) == 50074838
 
 
-def test_documented_policy_is_valid(tmp_path: Path) -> None:
-    """The example in the documentation is a policy, and so is the register's a register."""
+def test_the_documented_files_are_valid(tmp_path: Path) -> None:
+    """The documentation's examples load as a policy and as a register."""
     text = (SAMPLE.parent / "docs" / "policy.md").read_text()
     examples = [part.split("```")[0] for part in text.split("```json\n")[1:]]
     for example, kind in zip(examples, (LocalPolicy, LocalRegister), strict=True):

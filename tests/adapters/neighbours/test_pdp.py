@@ -1,4 +1,4 @@
-"""The decision point over HTTP: how it asks, and what it makes of bad answers."""
+"""The decision point over HTTP: its requests, and bad responses."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ QUESTIONS = [question(resource="a"), question(resource="b")]
 
 @pytest.fixture
 async def server() -> AsyncIterator[PdpServer]:
-    """A decision point that permits `a` alone."""
-    async with PdpServer(_a_alone) as server:
+    """A decision point that permits only `a`."""
+    async with PdpServer(_permit_only_a) as server:
         yield server
 
 
-def _a_alone(asked: Asked) -> Ruling:
+def _permit_only_a(asked: Asked) -> Ruling:
     return PERMIT if asked.resource["urn:altinn:resource"] == "a" else DENY
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[HttpClient]:
-    """The session to ask through."""
+    """An HTTP client."""
     client = HttpClient()
     yield client
     await client.close()
@@ -38,7 +38,7 @@ async def client() -> AsyncIterator[HttpClient]:
 
 @pytest.fixture
 def service(client: HttpClient, server: PdpServer) -> JsonService:
-    """The server as a service, without any credentials."""
+    """The server as a service without credentials."""
     return JsonService(client, "The decision point", server.url)
 
 
@@ -59,38 +59,38 @@ async def _assert_unavailable(point: PdpDecisionPoint) -> None:
     assert int(caught.value.headers["Retry-After"]) > 0
 
 
-async def test_all_questions_go_in_one_request(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """However many questions, one POST."""
+async def test_all_questions_go_into_one_request(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """The questions keep their order."""
     await point.decide(QUESTIONS)
     assert [[asked.resource["urn:altinn:resource"] for asked in request] for request in server.asked] == [["a", "b"]]
 
 
-async def test_event_id_is_sent_along(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """The id of the event that stands for a question is among its resource attributes."""
+async def test_the_event_id_is_sent(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """The resource attributes of a question hold the event's id."""
     await point.decide(QUESTIONS)
     assert [asked.resource["urn:altinn:event-id"] for asked in server.asked[0]] == ["e-a", "e-b"]
 
 
-async def test_no_questions_are_not_asked(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """Nothing to ask, no request."""
+async def test_no_question_causes_no_request(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """An empty list of questions has no decisions."""
     await point.decide([])
     assert server.requests == []
 
 
-async def test_reordered_answer_is_matched(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """Results in another order decide the same."""
+async def test_results_in_another_order_are_matched(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """The decisions follow the order of the questions."""
     server.edit = lambda results: results[::-1]
     assert await _permits(point) == [True, False]
 
 
-async def test_partial_answer_denies_the_rest(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """A result that is missing is no permit."""
+async def test_a_missing_result_denies(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """A question without a result is not permitted."""
     server.edit = lambda results: results[1:]
     assert await _permits(point) == [False, False]
 
 
-async def test_credentials_go_along(server: PdpServer, client: HttpClient) -> None:
-    """Subscription key, acquired bearer and the trace's parent are headers of the request."""
+async def test_credentials_and_trace_are_sent(server: PdpServer, client: HttpClient) -> None:
+    """The request has headers for the subscription key, the bearer token and the trace parent."""
 
     async def bearer() -> str:
         return "acquired"
@@ -101,15 +101,15 @@ async def test_credentials_go_along(server: PdpServer, client: HttpClient) -> No
     assert [server.headers[0].get(name) for name in names] == ["key", "Bearer acquired", "00-trace", "application/json"]
 
 
-async def test_nothing_is_sent_that_is_not_configured(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """Without key, bearer and trace there are no such headers."""
+async def test_credentials_are_not_sent_if_not_configured(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """Without key, bearer and trace, the request has no such headers."""
     await point.decide(QUESTIONS)
     assert {"Ocp-Apim-Subscription-Key", "Authorization", "traceparent"}.isdisjoint(server.headers[0])
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 307, 400, 401, 403, 404, 429, 500, 503])
-async def test_status_other_than_200_is_unavailable(point: PdpDecisionPoint, server: PdpServer, status: int) -> None:
-    """Whatever the decision point answers but 200 decides nothing; no redirect is followed."""
+async def test_a_status_other_than_200_is_503(point: PdpDecisionPoint, server: PdpServer, status: int) -> None:
+    """Any other status decides nothing, and no redirect is followed."""
     server.status = status
     await _assert_unavailable(point)
     assert len(server.requests) == 1
@@ -118,28 +118,28 @@ async def test_status_other_than_200_is_unavailable(point: PdpDecisionPoint, ser
 @pytest.mark.parametrize(
     "body", [b"", b"Permit", b"<Response/>", b"{}", b"[]", b'{"Response"', b"\xff", b"[" * 100_000]
 )
-async def test_nonsense_is_unavailable(point: PdpDecisionPoint, server: PdpServer, body: bytes) -> None:
-    """A body that is no XACML response decides nothing."""
+async def test_an_invalid_response_is_503(point: PdpDecisionPoint, server: PdpServer, body: bytes) -> None:
+    """A body without an XACML response decides nothing."""
     server.body = body
     await _assert_unavailable(point)
 
 
-async def test_endless_answer_is_unavailable(server: PdpServer, client: HttpClient) -> None:
-    """An answer is read up to its limit only."""
+async def test_an_oversized_response_is_503(server: PdpServer, client: HttpClient) -> None:
+    """A response is read up to the limit."""
     server.body = b'{"Response": []}' + b" " * 1000
-    point = PdpDecisionPoint(JsonService(client, "P", server.url, max_answer_bytes=1000))
+    point = PdpDecisionPoint(JsonService(client, "P", server.url, max_body_bytes=1000))
     await _assert_unavailable(point)
 
 
-async def test_slow_answer_is_unavailable(server: PdpServer, client: HttpClient) -> None:
-    """Beyond the deadline the call ends."""
+async def test_a_slow_response_is_503(server: PdpServer, client: HttpClient) -> None:
+    """The call ends at the deadline."""
     server.gate.clear()
     await _assert_unavailable(PdpDecisionPoint(JsonService(client, "P", server.url, deadline_seconds=0.05)))
     assert server.arrived.is_set()
 
 
-async def test_bearer_provider_counts_towards_the_deadline(server: PdpServer, client: HttpClient) -> None:
-    """A provider that hangs cannot hold a call longer than the deadline."""
+async def test_the_deadline_includes_the_bearer_provider(server: PdpServer, client: HttpClient) -> None:
+    """A hanging provider cannot delay a call beyond the deadline."""
 
     async def bearer() -> str:
         await asyncio.Event().wait()
@@ -150,15 +150,15 @@ async def test_bearer_provider_counts_towards_the_deadline(server: PdpServer, cl
     )
 
 
-async def test_absent_server_is_unavailable(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """Nobody at the address decides nothing, also after it has answered before."""
+async def test_an_unreachable_server_is_503(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """The kept connection to a stopped server is no decision."""
     await point.decide(QUESTIONS)
     await server.stop()
     await _assert_unavailable(point)
 
 
-async def test_connection_closed_while_idle_is_opened_again(client: HttpClient) -> None:
-    """A kept connection that the other side closed does not fail the next question."""
+async def test_a_closed_idle_connection_is_replaced(client: HttpClient) -> None:
+    """A connection that the server closed does not fail the next request."""
     served = 0
 
     async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,28 +179,28 @@ async def test_connection_closed_while_idle_is_opened_again(client: HttpClient) 
     assert served == 3
 
 
-async def test_lone_surrogate_in_a_claim_is_asked(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """Text that UTF-8 cannot hold fails no request."""
+async def test_a_lone_surrogate_in_a_claim_can_be_sent(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """Text that UTF-8 cannot hold is sent as a JSON escape."""
     await point.decide([Question((("urn:altinn:name", "\ud800"),), "read", (("urn:altinn:resource", "b"),))])
     assert len(server.requests) == 1
 
 
-async def test_answer_below_500_is_up(point: PdpDecisionPoint) -> None:
-    """A GET that is refused with 405 still shows that somebody is there."""
+async def test_ping_accepts_a_status_below_500(point: PdpDecisionPoint) -> None:
+    """A server that refuses GET with 405 is up."""
     await point.ping()
 
 
-async def test_ping_fails_when_nobody_answers(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """A closed port is down."""
+async def test_ping_fails_on_a_closed_port(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """A stopped server is down."""
     await server.stop()
     with pytest.raises(EventsError, match="503"):
         await point.ping()
 
 
-async def test_failure_is_logged_without_its_content(
+async def test_a_failure_is_logged_without_its_content(
     point: PdpDecisionPoint, server: PdpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says that and why the decision point failed, and nothing that was asked or answered."""
+    """The log holds the reason of the failure, but neither the question nor the response."""
     server.status, server.body = 500, b"canary-answer"
     await _assert_unavailable(point)
     assert "status 500" in caplog.text
@@ -208,8 +208,8 @@ async def test_failure_is_logged_without_its_content(
     assert "20012345" not in caplog.text
 
 
-async def test_session_is_one_until_closed(client: HttpClient) -> None:
-    """The session is made once and made anew only after a close, which may come twice."""
+async def test_a_client_has_one_session_until_closed(client: HttpClient) -> None:
+    """A session is created on first use and after a close; closing twice is harmless."""
     first = client.session
     assert client.session is first
     await client.close()

@@ -1,4 +1,4 @@
-"""The sender over real HTTP: no redirect, no inner network, no endless answer, and never an exception."""
+"""The webhook sender over real HTTP: redirects, inner networks, endless responses and failures."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ ANYWHERE_PUBLIC = EndpointPolicy(http=True)
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[WebhookServer]:
-    """A receiver that takes everything."""
+    """A receiver that accepts every request."""
     async with WebhookServer() as server:
         yield server
 
 
 @pytest.fixture
 async def sender() -> AsyncIterator[HttpWebhookSender]:
-    """A sender that may reach this machine, and gives up after a second."""
+    """A sender that may reach loopback, with a timeout of one second."""
     sender = HttpWebhookSender(LOOPBACK, timeout_seconds=1)
     yield sender
     await sender.close()
 
 
 async def post(sender: HttpWebhookSender, url: str, body: bytes | None = b"{}") -> Response:
-    """Send something."""
+    """Send a request with a body."""
     return await sender.send(Outgoing(url, {"X-Test": "1", "Content-Type": "application/json"}, body))
 
 
-async def test_what_is_sent_arrives(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
-    """Method, path with its query, headers and body, and the attempt says so; OPTIONS has no body."""
+async def test_a_request_arrives_as_sent(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
+    """Method, path, query, headers and body arrive, and the attempt has succeeded; OPTIONS has no body."""
     response = await post(sender, f"{receiver.url}/hook?key=1")
     assert (response.attempt.status, response.attempt.error, response.attempt.succeeded) == (200, None, True)
     assert response.attempt.at > 0
@@ -54,15 +54,17 @@ async def test_what_is_sent_arrives(sender: HttpWebhookSender, receiver: Webhook
 async def test_redirects_are_failures_and_not_followed(
     sender: HttpWebhookSender, receiver: WebhookServer, status: int
 ) -> None:
-    """Whatever they lead to is not asked."""
+    """The location gets no request."""
     receiver.answer = lambda _: web.Response(status=status, headers={"Location": f"{receiver.url}/inner"})
     attempt = (await post(sender, receiver.url)).attempt
     assert (attempt.status, attempt.error, attempt.succeeded) == (status, "redirect", False)
-    assert [each.path for each in receiver.received] == ["/"]
+    assert [request.path for request in receiver.received] == ["/"]
 
 
-async def test_a_refusal_carries_what_the_endpoint_asks_for(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
-    """Its status and `Retry-After`, and of the other headers those that mean something."""
+async def test_a_refusal_carries_status_retry_after_and_handshake(
+    sender: HttpWebhookSender, receiver: WebhookServer
+) -> None:
+    """Other response headers are dropped."""
     headers = {"Retry-After": "7", "WebHook-Allowed-Origin": "*", "X-Other": "secret"}
     receiver.answer = lambda _: web.Response(status=503, headers=headers)
     response = await post(sender, receiver.url)
@@ -70,8 +72,8 @@ async def test_a_refusal_carries_what_the_endpoint_asks_for(sender: HttpWebhookS
     assert response.headers == {"webhook-allowed-origin": "*"}
 
 
-async def test_who_does_not_answer_in_time_is_given_up(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
-    """Within the timeout, whether it hangs before its answer or within it."""
+async def test_a_hanging_endpoint_fails_with_timeout(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
+    """The attempt ends at the sender's timeout."""
 
     async def hang(_: Received) -> web.StreamResponse:
         await asyncio.sleep(30)
@@ -83,8 +85,8 @@ async def test_who_does_not_answer_in_time_is_given_up(sender: HttpWebhookSender
     assert 900 <= attempt.duration_ms < 5_000
 
 
-async def test_who_sends_without_end_is_cut_off() -> None:
-    """After 16 KiB; its status counts."""
+async def test_an_endless_response_is_cut_off() -> None:
+    """The connection is closed after 16 KiB, and the status counts."""
     sent = 0
 
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,14 +110,16 @@ async def test_who_sends_without_end_is_cut_off() -> None:
     server.close()
     await server.wait_closed()
     assert attempt.status == 200
-    assert sent < 104_857_600 / 4  # what the sockets of both sides hold
+    assert sent < 104_857_600 / 4  # the buffers of both sockets
 
 
 @pytest.mark.parametrize(
     ("answer", "error"), [(b"", "connection closed"), (b"nonsense\r\n\r\n", "no HTTP answer"), (b"\x00" * 100, None)]
 )
-async def test_nonsense_is_a_failed_attempt(sender: HttpWebhookSender, answer: bytes, error: str | None) -> None:
-    """A connection that is closed, or an answer that is no HTTP."""
+async def test_an_invalid_response_is_a_failed_attempt(
+    sender: HttpWebhookSender, answer: bytes, error: str | None
+) -> None:
+    """A closed connection and a response that is not HTTP have no status."""
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -130,8 +134,8 @@ async def test_nonsense_is_a_failed_attempt(sender: HttpWebhookSender, answer: b
     assert error in (None, attempt.error)
 
 
-async def test_nobody_there_is_a_failed_attempt(sender: HttpWebhookSender) -> None:
-    """A port that nobody listens at, and a name that DNS does not know."""
+async def test_an_unreachable_endpoint_is_a_failed_attempt(sender: HttpWebhookSender) -> None:
+    """A closed port and an unknown host have no status."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert (await post(sender, f"http://127.0.0.1:{port}/")).attempt.error == "no connection"
@@ -154,8 +158,8 @@ INNER = [
 
 
 @pytest.mark.parametrize("host", INNER)
-async def test_no_connection_is_made_into_an_inner_network(receiver: WebhookServer, host: str) -> None:
-    """However the address is written: nothing is dialled."""
+async def test_an_inner_network_is_never_dialled(receiver: WebhookServer, host: str) -> None:
+    """Every notation of an inner address is refused without a connection."""
     sender = HttpWebhookSender(ANYWHERE_PUBLIC, timeout_seconds=2)
     attempt = (await post(sender, f"http://{host}:{receiver.port}/")).attempt
     await sender.close()
@@ -163,27 +167,27 @@ async def test_no_connection_is_made_into_an_inner_network(receiver: WebhookServ
     assert receiver.connections == 0
 
 
-async def test_what_dns_says_when_it_is_dialled_counts(
+async def test_dns_rebinding_does_not_reach_an_inner_network(
     receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that was public a moment ago and leads to this machine now is not reached: the address is what counts."""
-    asked: list[str] = []
+    """The check uses the address that DNS returns for the connection, not an earlier one."""
+    resolved: list[str] = []
     real = asyncio.get_running_loop().getaddrinfo
 
     async def rebinding(host: str, port: Any, **options: Any) -> Any:
-        asked.append(host)
+        resolved.append(host)
         return await real("127.0.0.1", port, **options)
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
     sender = HttpWebhookSender(ANYWHERE_PUBLIC, timeout_seconds=2)
     attempt = (await post(sender, f"http://rebinding.example:{receiver.port}/")).attempt
     await sender.close()
-    assert asked == ["rebinding.example"]
+    assert resolved == ["rebinding.example"]
     assert (attempt.error, receiver.connections) == ("forbidden address", 0)
 
 
 async def test_no_test_dials_another_machine() -> None:
-    """Though a public address is one that the service would reach."""
+    """The test guard blocks a public address that the service would reach."""
     sender = HttpWebhookSender(EndpointPolicy(http=True), timeout_seconds=5)
     response = await sender.send(Outgoing("http://192.0.46.8/", {}, b""))
     await sender.close()

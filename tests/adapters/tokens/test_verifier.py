@@ -32,20 +32,20 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[IssuerServer]:
-    """An issuer of an RSA and an EC key."""
+    """An issuer with an RSA and an EC key."""
     async with IssuerServer([RSA, EC]) as server:
         yield server
 
 
 @pytest.fixture
 def verifier(issuer: IssuerServer, session: aiohttp.ClientSession) -> JwtVerifier:
-    """A verifier that trusts the issuer, at a fixed time."""
+    """A verifier that trusts the issuer, with a fixed clock."""
     trusted = Issuer(issuer.url, issuer.jwks_uri)
     return JwtVerifier([trusted], {"ttd": issuer.jwks_uri}, lambda: session, lambda: NOW)
 
 
 async def refusal(verifier: JwtVerifier, token: str) -> EventsError:
-    """The error with which the token is refused."""
+    """Verify that the token is refused; returns the error."""
     with pytest.raises(EventsError) as caught:
         await verifier.claims(token)
     assert caught.value.problem is Problem.UNAUTHORIZED
@@ -59,18 +59,18 @@ async def refusal(verifier: JwtVerifier, token: str) -> EventsError:
 async def test_a_token_of_each_algorithm_is_verified(
     verifier: JwtVerifier, issuer: IssuerServer, key: SigningKey
 ) -> None:
-    """RS256, RS512, PS256 and ES256 are accepted, and the claims are those of the token."""
+    """RS256, RS512, PS256 and ES256 are accepted, and the token's claims are returned."""
     claims = claims_of(issuer.url, {"urn:altinn:org": "ttd", "nested": {"a": [1]}}, now=NOW)
     assert await verifier.claims(key.sign(claims)) == claims
 
 
 def alg_none(spelling: str) -> Forge:
-    """An unsigned token that says so in some spelling."""
+    """An unsigned token with this spelling of `none`."""
     return lambda claims: f"{base64url(orjson.dumps({'alg': spelling}))}.{base64url(orjson.dumps(claims))}."
 
 
 def hmac_signed(secret: bytes, **header: Any) -> Forge:
-    """A token signed by HMAC with something public."""
+    """A token signed by HMAC with a public value."""
 
     def forge(claims: dict[str, Any]) -> str:
         head = orjson.dumps({"alg": "HS256", "kid": "rsa", **header})
@@ -81,7 +81,7 @@ def hmac_signed(secret: bytes, **header: Any) -> Forge:
 
 
 def signed(key: SigningKey = RSA, changes: dict[str, Any] | None = None, **header: Any) -> Forge:
-    """A signed token with other claims or another header; a claim of None is left out."""
+    """A signed token with changed claims or header; a claim of None is left out."""
 
     def forge(claims: dict[str, Any]) -> str:
         merged = {**claims, **(changes or {})}
@@ -91,17 +91,17 @@ def signed(key: SigningKey = RSA, changes: dict[str, Any] | None = None, **heade
 
 
 def header_text(text: str) -> Forge:
-    """A token whose header is this text, signed by the right key."""
+    """A token with this header text, signed by the right key."""
     return lambda claims: RSA.sign_raw(text.encode(), orjson.dumps(claims))
 
 
 def payload_text(edit: Callable[[bytes], bytes]) -> Forge:
-    """A token whose payload is what `edit` makes of the claims' text, signed by the right key."""
+    """A token with an edited payload text, signed by the right key."""
     return lambda claims: RSA.sign(edit(orjson.dumps(claims)))
 
 
 def respelled(edit: Callable[[str, str, str], str]) -> Forge:
-    """A good token, changed after it was signed."""
+    """A valid token, edited after signing."""
     return lambda claims: edit(*RSA.sign(claims).split("."))
 
 
@@ -111,7 +111,7 @@ def with_member(member: bytes) -> Callable[[bytes], bytes]:
 
 
 def other_spelling(segment: str) -> str:
-    """Base64url text of the same bytes as the segment: the bits that the last character leaves unused are set."""
+    """Another base64url text of the same bytes: sets the unused bits of the last character."""
     return segment[:-1] + chr(ord(segment[-1]) + 1)
 
 
@@ -130,7 +130,7 @@ ATTACKS: dict[str, Forge] = {
     "HMAC with the public key as DER": hmac_signed(DER),
     "HMAC with the modulus": hmac_signed(RSA.jwk["n"].encode()),
     "HMAC with nothing": hmac_signed(b""),
-    "HMAC said to be RSA": hmac_signed(PEM, alg="RS256"),
+    "HMAC with an RSA header": hmac_signed(PEM, alg="RS256"),
     "another key under a known id": signed(ATTACKER, kid="rsa"),
     "another key under its own id": signed(ATTACKER),
     "RSA header with an EC key": signed(SigningKey("ec", RSA.private, "RS256")),
@@ -152,6 +152,7 @@ ATTACKS: dict[str, Forge] = {
     "crit": signed(crit=["exp"], exp=1),
     "crit empty": signed(crit=[]),
     "b64": signed(b64=False),
+    "b64 in crit": signed(b64=True, crit=["b64"]),
     "jwk embedded": signed(ATTACKER, kid="x", jwk=ATTACKER.jwk),
     "jwk embedded under a known id": signed(ATTACKER, kid="rsa", jwk={**ATTACKER.jwk, "kid": "rsa"}),
     "x5c embedded": signed(ATTACKER, kid="rsa", x5c=[base64.b64encode(DER).decode()]),
@@ -162,10 +163,10 @@ ATTACKS: dict[str, Forge] = {
     "issuer in upper case": lambda claims: RSA.sign({**claims, "iss": claims["iss"].upper()}),
     "exp missing": signed(changes={"exp": None}),
     "exp null": payload_text(lambda text: text.replace(b'"exp":', b'"exp":null,"was":')),
-    "exp past": signed(changes={"exp": NOW - 60}),
+    "exp in the past": signed(changes={"exp": NOW - 60}),
     "exp text": signed(changes={"exp": str(NOW + 3600)}),
     "exp negative": signed(changes={"exp": -1}),
-    "exp a past fraction": signed(changes={"exp": NOW - 60.5}),
+    "exp a fraction in the past": signed(changes={"exp": NOW - 60.5}),
     "exp true": signed(changes={"exp": True}),
     "exp a list": signed(changes={"exp": [NOW + 3600]}),
     "exp beyond all dates": signed(changes={"exp": 2**63}),
@@ -173,24 +174,24 @@ ATTACKS: dict[str, Forge] = {
     "exp infinite": payload_text(lambda text: text.replace(b'"exp":', b'"exp":1e999,"was":')),
     "exp NaN": payload_text(lambda text: text.replace(b'"exp":', b'"exp":NaN,"was":')),
     "exp twice": payload_text(with_member(b'"exp":99999999999')),
-    "nbf to come": signed(changes={"nbf": NOW + 61}),
+    "nbf in the future": signed(changes={"nbf": NOW + 61}),
     "nbf text": signed(changes={"nbf": str(NOW)}),
     "nbf true": signed(changes={"nbf": True}),
     "nbf negative": signed(changes={"nbf": -1}),
-    "iat to come": signed(changes={"iat": NOW + 61}),
+    "iat in the future": signed(changes={"iat": NOW + 61}),
     "iat text": signed(changes={"iat": "now"}),
     "claims twice": payload_text(with_member(b'"urn:altinn:org":"skd"')),
     "claims twice within": payload_text(with_member(b'"consumer":{"ID":"1","ID":"2"}')),
     "claims twice by an escape": payload_text(with_member(b'"urn\\u003aaltinn:org":"skd"')),
     "claims a list": lambda claims: RSA.sign(orjson.dumps([claims])),
-    "claims no JSON": lambda claims: RSA.sign(b"not JSON"),
-    "claims no UTF-8": payload_text(lambda text: text.replace(b"ttd", b"\xff")),
+    "claims not JSON": lambda claims: RSA.sign(b"not JSON"),
+    "claims not UTF-8": payload_text(lambda text: text.replace(b"ttd", b"\xff")),
     "claims with a lone surrogate": payload_text(lambda text: text.replace(b"ttd", b"\\ud800")),
     "claims in UTF-16": payload_text(lambda text: text.decode().encode("utf-16")),
     "claims with a byte order mark": payload_text(lambda text: b"\xef\xbb\xbf" + text),
     "claims nested deeply": payload_text(with_member(b'"x":' + b"[" * 1_020 + b"]" * 1_020)),
     "claims nested without end": payload_text(with_member(b'"x":' + b"[" * 5_000)),
-    "header no JSON": header_text("RS256"),
+    "header not JSON": header_text("RS256"),
     "header a list": header_text('[{"alg":"RS256","kid":"rsa"}]'),
     "signature cut off": respelled(lambda h, p, s: f"{h}.{p}.{s[:-8]}"),
     "signature of another length": respelled(lambda h, p, s: f"{h}.{p}.{s}AAAA"),
@@ -212,20 +213,20 @@ ATTACKS: dict[str, Forge] = {
     "nothing": lambda claims: "",
     "dots": lambda claims: "..",
     "oversized": signed(changes={"padding": "x" * MAX_TOKEN_CHARACTERS}),
-    "oversized rubbish": lambda claims: "a." * 5_000_000,
+    "oversized garbage": lambda claims: "a." * 5_000_000,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("forge", ATTACKS.values(), ids=ATTACKS)
 async def test_an_attack_is_refused(verifier: JwtVerifier, issuer: IssuerServer, forge: Forge) -> None:
-    """What RFC 8725 warns of, and whatever is no JWT, is 401 and says no more than that."""
+    """The attacks of RFC 8725 and malformed tokens are 401, without details."""
     token = forge(claims_of(issuer.url, {"urn:altinn:org": "ttd"}, now=NOW))
     error = await refusal(verifier, token)
     assert error.detail in {"The token is not valid.", "The token has expired."}
 
 
-async def test_the_forger_works_but_for_the_attack(verifier: JwtVerifier, issuer: IssuerServer) -> None:
-    """The tokens of the attack list would be accepted without their attack."""
+async def test_the_forgers_tokens_are_valid_without_the_attack(verifier: JwtVerifier, issuer: IssuerServer) -> None:
+    """Each way of forging a token yields an accepted token if nothing is changed."""
     claims = claims_of(issuer.url, {"urn:altinn:org": "ttd"}, now=NOW)
     for forge in (
         signed(),
@@ -236,8 +237,8 @@ async def test_the_forger_works_but_for_the_attack(verifier: JwtVerifier, issuer
         assert (await verifier.claims(forge(claims)))["urn:altinn:org"] == "ttd"
 
 
-async def test_an_expired_token_is_told_from_an_invalid_one(verifier: JwtVerifier, issuer: IssuerServer) -> None:
-    """The class of failure is told: expired, or not valid."""
+async def test_an_expired_token_has_its_own_error(verifier: JwtVerifier, issuer: IssuerServer) -> None:
+    """The error tells an expired token from an invalid one."""
     assert (await refusal(verifier, issuer.token({"exp": NOW - 60}))).detail == "The token has expired."
 
 
@@ -256,12 +257,12 @@ async def test_an_expired_token_is_told_from_an_invalid_one(verifier: JwtVerifie
 async def test_clocks_may_disagree_by_a_minute(
     verifier: JwtVerifier, issuer: IssuerServer, times: dict[str, Any]
 ) -> None:
-    """60 seconds of skew are allowed, fractions of seconds are dates too (RFC 7519, section 2)."""
+    """60 seconds of skew are allowed, and times may have fractions (RFC 7519, section 2)."""
     assert await verifier.claims(issuer.token(times, now=NOW))
 
 
-async def test_a_verified_token_expires_like_any_other(issuer: IssuerServer, session: aiohttp.ClientSession) -> None:
-    """That a token was verified before does not make it live longer."""
+async def test_a_cached_token_expires(issuer: IssuerServer, session: aiohttp.ClientSession) -> None:
+    """A token that was verified before is not accepted beyond its end."""
     now = float(NOW)
     verifier = JwtVerifier([Issuer(issuer.url, issuer.jwks_uri)], {}, lambda: session, lambda: now)
     token = issuer.token({"exp": NOW + 10}, now=NOW)
@@ -275,13 +276,13 @@ async def test_a_verified_token_expires_like_any_other(issuer: IssuerServer, ses
     [("events", True), (["x", "events"], True), ("other", False), (["x"], False), ([], False), (None, False),
      ("", False), ("events ", False), ({"events": 1}, False), ([["events"]], False)],
 )  # fmt: skip
-async def test_the_audience_counts_where_the_issuer_has_one(
+async def test_the_audience_is_checked_if_the_issuer_has_one(
     issuer: IssuerServer,
     session: aiohttp.ClientSession,
     audience: Any,
     accepted: bool,  # noqa: FBT001 - a table
 ) -> None:
-    """With an audience configured, `aud` must be it or hold it."""
+    """If an audience is configured, `aud` must equal or contain it."""
     verifier = JwtVerifier([Issuer(issuer.url, issuer.jwks_uri, "events")], {}, lambda: session, lambda: NOW)
     token = issuer.token({"aud": audience}, now=NOW)
     if accepted:
@@ -290,13 +291,15 @@ async def test_the_audience_counts_where_the_issuer_has_one(
         await refusal(verifier, token)
 
 
-async def test_without_an_audience_configured_any_is_accepted(verifier: JwtVerifier, issuer: IssuerServer) -> None:
-    """`aud` is checked only when the issuer is configured with one."""
+async def test_any_audience_is_accepted_if_none_is_configured(verifier: JwtVerifier, issuer: IssuerServer) -> None:
+    """`aud` is checked only if the issuer has an audience."""
     assert await verifier.claims(issuer.token({"aud": "somebody else"}, now=NOW))
 
 
-async def test_keys_of_one_issuer_never_verify_another(issuer: IssuerServer, session: aiohttp.ClientSession) -> None:
-    """Two issuers whose keys have the same id are told apart by `iss`."""
+async def test_an_issuers_keys_never_verify_another_issuers_tokens(
+    issuer: IssuerServer, session: aiohttp.ClientSession
+) -> None:
+    """`iss` selects the keys, even if two issuers use the same key id."""
     theirs = SigningKey("rsa", ATTACKER.private, "RS256")
     async with IssuerServer([theirs]) as other:
         trusted = [Issuer(issuer.url, issuer.jwks_uri), Issuer(other.url, other.jwks_uri)]
@@ -306,10 +309,10 @@ async def test_keys_of_one_issuer_never_verify_another(issuer: IssuerServer, ses
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u"])
-async def test_a_token_never_chooses_where_keys_are_read(
+async def test_a_token_never_chooses_the_url_of_the_keys(
     verifier: JwtVerifier, issuer: IssuerServer, name: str
 ) -> None:
-    """`jku` and `x5u` are not followed, whoever signed."""
+    """The verifier does not read `jku` and `x5u`."""
     async with IssuerServer([ATTACKER]) as attacker:
         token = ATTACKER.sign(claims_of(issuer.url, now=NOW), **{name: attacker.jwks_uri})
         await refusal(verifier, token)
@@ -317,25 +320,25 @@ async def test_a_token_never_chooses_where_keys_are_read(
 
 
 async def test_without_issuers_every_token_is_refused(issuer: IssuerServer, session: aiohttp.ClientSession) -> None:
-    """A deployment without issuers trusts nobody."""
+    """A deployment without issuers trusts no token."""
     await refusal(JwtVerifier([], {}, lambda: session, lambda: NOW), issuer.token(now=NOW))
 
 
-async def test_a_platform_token_is_verified_by_the_keys_of_its_issuer(verifier: JwtVerifier) -> None:
-    """`iss` names the key set of a PlatformAccessToken."""
+async def test_a_platform_token_is_verified_by_its_issuers_keys(verifier: JwtVerifier) -> None:
+    """`iss` selects the key set of a PlatformAccessToken."""
     claims = claims_of("ttd", {"urn:altinn:app": "apps-test"}, now=NOW)
     assert await verifier.platform_claims(RSA.sign(claims)) == claims
 
 
 @pytest.mark.parametrize("iss", ["skd", "*", "TTD", ""])
-async def test_a_platform_token_of_an_issuer_not_configured_is_refused(verifier: JwtVerifier, iss: str) -> None:
-    """A key set serves its own `iss` alone."""
+async def test_a_platform_token_of_an_unknown_issuer_is_refused(verifier: JwtVerifier, iss: str) -> None:
+    """A key set verifies only tokens of its own `iss`."""
     with pytest.raises(EventsError, match="401"):
         await verifier.platform_claims(RSA.sign(claims_of(iss, now=NOW)))
 
 
-async def test_the_two_kinds_of_token_are_not_exchangeable(verifier: JwtVerifier, issuer: IssuerServer) -> None:
-    """A PlatformAccessToken is no bearer token, nor the other way round, also when it was verified before."""
+async def test_the_two_kinds_of_token_are_not_interchangeable(verifier: JwtVerifier, issuer: IssuerServer) -> None:
+    """A PlatformAccessToken is refused as bearer token and vice versa, even after it was verified."""
     platform, bearer = RSA.sign(claims_of("ttd", now=NOW)), issuer.token(now=NOW)
     assert await verifier.platform_claims(platform)
     assert await verifier.claims(bearer)
@@ -344,17 +347,17 @@ async def test_the_two_kinds_of_token_are_not_exchangeable(verifier: JwtVerifier
         await verifier.platform_claims(bearer)
 
 
-async def test_one_key_set_may_serve_every_platform_issuer(
+async def test_one_key_set_may_verify_every_platform_issuer(
     issuer: IssuerServer, session: aiohttp.ClientSession
 ) -> None:
-    """In development the issuer `*` stands for all that are not named."""
+    """In development the issuer `*` stands for all issuers that are not named."""
     verifier = JwtVerifier([], {"*": issuer.jwks_uri}, lambda: session, lambda: NOW)
     for iss in ("ttd", "skd"):
         assert await verifier.platform_claims(RSA.sign(claims_of(iss, now=NOW)))
 
 
 async def test_claims_cannot_be_changed(verifier: JwtVerifier, issuer: IssuerServer) -> None:
-    """The claims of a verified token are shared by its requests, and read only."""
+    """Requests with the same token share its claims, so the claims are read-only."""
     claims: Any = await verifier.claims(issuer.token(now=NOW))
     with pytest.raises(TypeError):
         claims["urn:altinn:org"] = "skd"
