@@ -1,8 +1,8 @@
-"""A receiver of webhooks: verifies, keeps each event once, and acknowledges when it is kept. Python 3.11, no packages.
+"""A receiver of webhooks: verifies an event, stores it once, then acknowledges it. Python 3.11, no packages.
 
     WEBHOOK_SECRETS="whsec_…" python receiver.py [port] [database]
 
-While a secret is being changed, WEBHOOK_SECRETS holds both, separated by a space.
+While you rotate a secret, WEBHOOK_SECRETS holds both, separated by a space.
 """
 
 import base64
@@ -22,24 +22,24 @@ LARGEST = 1024 * 1024
 
 
 def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
-    """Whether one of the secrets has signed this body, and not long ago (Standard Webhooks)."""
+    """Return whether one of the secrets signed this body within TOLERANCE_SECONDS (Standard Webhooks)."""
     message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     if not timestamp.isdecimal() or abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         return False
     signed = f"{message_id}.{timestamp}.".encode() + body
-    given = [part.partition(",")[2] for part in headers.get("webhook-signature", "").split() if part[:3] == "v1,"]
-    wanted = [signature(secret, signed) for secret in secrets]
-    return any(hmac.compare_digest(one.encode(), other.encode()) for one in given for other in wanted)
+    received = [part.partition(",")[2] for part in headers.get("webhook-signature", "").split() if part[:3] == "v1,"]
+    expected = [signature(secret, signed) for secret in secrets]
+    return any(hmac.compare_digest(given.encode(), wanted.encode()) for given in received for wanted in expected)
 
 
 def signature(secret: str, signed: bytes) -> str:
-    """The signature of a text by a secret."""
+    """Return the base64 HMAC of a text under a secret."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     return base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
 class Inbox:
-    """Events in a file, each once by its source and id."""
+    """A SQLite file of events, each once by its source and id."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -49,7 +49,7 @@ class Inbox:
             )
 
     def keep(self, event: Mapping[str, str], text: str) -> bool:
-        """Keep an event, on disk when this returns; False when it is there already."""
+        """Store an event on disk. Return False if it is there already."""
         with closing(self._connection()) as connection, connection:
             values = (event["source"], event["id"], text)
             return connection.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", values).rowcount > 0
@@ -59,18 +59,18 @@ class Inbox:
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers the service's requests."""
+    """Answers the requests of the service."""
 
     inbox: Inbox
     secrets: Sequence[str] = ()
-    timeout = 30  # seconds that a caller may be silent
+    timeout = 30  # seconds of silence before a connection is closed
 
     def do_OPTIONS(self) -> None:
-        """Let the service in (CloudEvents Web Hooks, section 4)."""
+        """Accept the handshake (CloudEvents Web Hooks, section 4)."""
         self._answer(200, {"WebHook-Allowed-Origin": self.headers.get("WebHook-Request-Origin", "*")})
 
     def do_POST(self) -> None:
-        """Take an event."""
+        """Verify and store an event."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST:
             return self._answer(413)
@@ -80,11 +80,11 @@ class Receiver(BaseHTTPRequestHandler):
                 return self._answer(401)
             event = json.loads(body)
             if event["type"] != "platform.events.validatesubscription" and self.inbox.keep(event, body.decode()):
-                print("received", event["type"], event["id"], flush=True)  # hand it to your own work here, or later
+                print("received", event["type"], event["id"], flush=True)  # start your own work here, or later
         except (ValueError, KeyError, TypeError):
             return self._answer(400)
         except sqlite3.Error:
-            return self._answer(503)  # it is not kept, so it has to come again
+            return self._answer(503)  # not stored, so the service must send it again
         return self._answer(200)
 
     def _answer(self, status: int, headers: Mapping[str, str] | None = None) -> None:
@@ -93,15 +93,15 @@ class Receiver(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
-        """Say nothing of requests."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Log nothing."""
 
 
 def main(port: int = 8000, database: str = "inbox.db") -> None:
     """Serve until stopped."""
     Receiver.secrets = os.environ.get("WEBHOOK_SECRETS", "").split()
     if not Receiver.secrets:
-        sys.exit("WEBHOOK_SECRETS is missing: the secret that subscribing answered with.")
+        sys.exit("WEBHOOK_SECRETS is missing: set it to the secret of the subscription.")
     Receiver.inbox = Inbox(database)
     with ThreadingHTTPServer(("127.0.0.1", port), Receiver) as server:
         print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)

@@ -1,4 +1,4 @@
-"""The receiver of docs/subscribers.md, as its readers run it, against the service as the local host serves it."""
+"""docs/receiver.py, run as docs/subscribers.md says, against the service on the local host."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ OLD, NEW = new_secret(), new_secret()
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The service, which tries again soon."""
+    """The service, which retries after a second."""
     with served(tmp_path_factory.mktemp("subscribers"), EVENTS_WEBHOOK_RETRY_SECONDS=",".join("1" * 30)) as service:
         yield service
 
 
 class Inbox:
-    """A receiver's port and file, and the receiver while it runs."""
+    """The port and the file of a receiver, and the running receiver."""
 
     def __init__(self, directory: Path) -> None:
         self.database = directory / "inbox.db"
@@ -52,7 +52,7 @@ class Inbox:
 
     @contextmanager
     def receiving(self, *secrets: str) -> Iterator[None]:
-        """Run the receiver as the guide does."""
+        """Run the receiver with the guide's command."""
         command = [sys.executable, str(RECEIVER), str(self.port), str(self.database)]
         environment = {**os.environ, "WEBHOOK_SECRETS": " ".join(secrets)}
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -64,12 +64,12 @@ class Inbox:
                 process.terminate()
 
     def kept(self) -> list[str]:
-        """The ids of the events that are kept."""
+        """Return the ids of the stored events."""
         with closing(sqlite3.connect(self.database)) as connection:
             return [row[0] for row in connection.execute("SELECT id FROM inbox ORDER BY rowid")]
 
     def send(self, body: bytes, headers: Mapping[str, str], method: str = "POST") -> tuple[int, Mapping[str, str]]:
-        """The status and headers of the receiver's answer."""
+        """Send a request; return status and headers of the receiver's answer."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", body, dict(headers), method=method)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
@@ -80,7 +80,7 @@ class Inbox:
 
 
 class Subscriber(Inbox):
-    """Somebody who follows the guide: a receiver, and requests as the guide makes them."""
+    """A reader of the guide: a receiver, and the requests of the guide."""
 
     def __init__(self, service: Served, directory: Path) -> None:
         super().__init__(directory)
@@ -88,7 +88,7 @@ class Subscriber(Inbox):
         self._issuer = open_issuer(service.data_dir)
 
     def subscribe(self) -> dict[str, Any]:
-        """Send the guide's own request, with the token that it asks for, to this service and for this port."""
+        """Send the guide's request with the guide's token, to this service and for this port."""
         (command,) = [line for line in documents.shell_lines(GUIDE) if '"endPoint"' in line]
         token = self._service.run(*shlex.split(command.partition("$(.venv/bin/python ")[2].partition(")")[0])).strip()
         body = json.loads(shlex.split(command)[-1])
@@ -96,7 +96,7 @@ class Subscriber(Inbox):
         return self.request("POST", SUBSCRIPTIONS, body, token)
 
     def request(self, method: str, path: str, body: object = None, token: str | None = None) -> dict[str, Any]:
-        """Make a request, as the service owner ttd unless another token is given."""
+        """Make a request, by default as the service owner ttd."""
         bearer = token or self._issuer.token_for_org("ttd", "")
         headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
@@ -105,21 +105,21 @@ class Subscriber(Inbox):
             return dict(json.loads(response.read()))
 
     def publish(self, event_id: str) -> None:
-        """Publish an event of the app that is subscribed to."""
+        """Publish an event of the app in the subscription."""
         publisher = Service(self._service.url, lambda: self._issuer.token_for_org("ttd", "altinn:events.publish.admin"))
         event = {"specversion": "1.0", "id": event_id, "source": "https://example.com/s", "type": "a.thing"}
         list(publisher.publish([json.dumps({**event, "resource": "urn:altinn:resource:app_ttd_apps-test"})]))
 
     def states(self, subscription: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """What became of each event, live ones and replays, by the event's place."""
+        """Return event id and state of each delivery, with replays, by the event's position."""
         found = self.request("GET", f"{SUBSCRIPTIONS}/{subscription['id']}/deliveries")["deliveries"]
-        return [(each["eventId"], each["state"]) for each in found]
+        return [(delivery["eventId"], delivery["state"]) for delivery in found]
 
 
-def until(wanted: object, seen: Callable[[], object]) -> None:
-    """Return when what is seen is what is wanted; neither the receiver's file nor the service tells anybody of it."""
+def until(expected: object, observe: Callable[[], object]) -> None:
+    """Poll until `observe` returns the expected value: neither the receiver's file nor the service notifies a test."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (found := seen()) != wanted:
+    while (found := observe()) != expected:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 
@@ -131,7 +131,7 @@ def subscriber(service: Served, tmp_path: Path) -> Subscriber:
 
 
 def test_the_receiver_of_the_guide_gets_each_event_once(subscriber: Subscriber) -> None:
-    """Also what failed while it did not run, what came after its secret was changed, and what was sent again."""
+    """Also after it was down, after its secret was rotated, and after a replay."""
     subscription = subscriber.subscribe()
     path, secret = f"{SUBSCRIPTIONS}/{subscription['id']}", subscription["secret"]
     with subscriber.receiving(secret):
@@ -149,29 +149,29 @@ def test_the_receiver_of_the_guide_gets_each_event_once(subscriber: Subscriber) 
         subscriber.publish("d")
         until(["a", "b", "c", "d"], subscriber.kept)
         subscriber.request("POST", f"{path}/replay", {"from": "2020-01-01T00:00:00Z"})
-        twice = [(each, "delivered") for each in "aabbccdd"]
+        twice = [(event_id, "delivered") for event_id in "aabbccdd"]
         until(twice, lambda: subscriber.states(subscription))
     assert subscriber.kept() == ["a", "b", "c", "d"]
 
 
-# -- The receiver alone; what it is sent is signed by the library of Standard Webhooks --------------------------------
+# -- The receiver alone; the library of Standard Webhooks signs its requests ------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def inbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
-    """A receiver whose secret is being changed, shared by tests that each send an event of their own."""
+    """A receiver with an old and a new secret, shared by tests that each send an event of their own."""
     inbox = Inbox(tmp_path_factory.mktemp("inbox"))
     with inbox.receiving(OLD, NEW):
         yield inbox
 
 
 def event(event_id: str) -> bytes:
-    """An event's text."""
+    """Return the text of an event."""
     return json.dumps({"specversion": "1.0", "id": event_id, "source": "https://example.com/s", "type": "a"}).encode()
 
 
 def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]:
-    """The headers of a delivery that was signed some seconds ago."""
+    """Return the headers of a delivery that was signed some seconds ago."""
     at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     signatures = [Webhook(secret).sign("1-1", at, body.decode()) for secret in secrets]
     headers = {"webhook-id": "1-1", "webhook-timestamp": str(int(at.timestamp()))}
@@ -188,10 +188,10 @@ def signed(body: bytes, *secrets: str, seconds_ago: float = 0) -> dict[str, str]
         ("ahead", [OLD], -240),
     ],
 )
-def test_the_receiver_keeps_what_one_of_its_secrets_has_signed(
+def test_the_receiver_keeps_an_event_signed_by_one_of_its_secrets(
     inbox: Inbox, name: str, secrets: list[str], seconds_ago: float
 ) -> None:
-    """Once, also when it comes twice."""
+    """It keeps the event once, even if it arrives twice."""
     for _ in range(2):
         assert inbox.send(event(name), signed(event(name), *secrets, seconds_ago=seconds_ago))[0] == 200
     assert inbox.kept().count(name) == 1
@@ -211,47 +211,47 @@ def test_the_receiver_keeps_what_one_of_its_secrets_has_signed(
     ],
     ids=["forged", "changed", "stale", "early", "other id", "no time", "no signature", "empty signature"],
 )
-def test_the_receiver_refuses_and_does_not_keep_what_is_not_signed_now(
+def test_the_receiver_refuses_a_wrong_or_old_signature(
     inbox: Inbox, body: str, secret: str, seconds_ago: float, changed: dict[str, str]
 ) -> None:
-    """401, whatever the reason."""
+    """Every reason gives 401, and the event is not kept."""
     headers = signed(event(body), secret, seconds_ago=seconds_ago) | changed
     assert inbox.send(event("refused"), headers)[0] == 401
     assert "refused" not in inbox.kept()
 
 
-def test_the_receiver_refuses_what_has_no_signature(inbox: Inbox) -> None:
-    """Anybody may find its address."""
+def test_the_receiver_refuses_a_request_without_signature(inbox: Inbox) -> None:
+    """Anybody can find the receiver's address."""
     assert inbox.send(event("refused"), {})[0] == 401
     assert "refused" not in inbox.kept()
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"type": "a"}', b'{"type": "a", "id": "1"}'])
-def test_the_receiver_refuses_what_is_no_event(inbox: Inbox, body: bytes) -> None:
-    """400, though it is signed."""
+def test_the_receiver_refuses_a_body_that_is_no_event(inbox: Inbox, body: bytes) -> None:
+    """A valid signature does not make a body an event: 400."""
     assert inbox.send(body, signed(body, NEW))[0] == 400
 
 
-def test_the_receiver_refuses_what_is_too_large(inbox: Inbox) -> None:
-    """By its length alone: nothing of it is read."""
+def test_the_receiver_refuses_a_body_that_is_too_large(inbox: Inbox) -> None:
+    """It looks at the length and reads nothing."""
     assert inbox.send(b"", {"Content-Length": str(2**30)})[0] == 413
 
 
-def test_the_receiver_takes_the_validation_event_and_does_not_keep_it(inbox: Inbox) -> None:
-    """It is the service's, and about nothing that happened."""
+def test_the_receiver_accepts_the_validation_event_without_keeping_it(inbox: Inbox) -> None:
+    """The validation event tells of nothing that happened."""
     body = validation_event("validation-1", "https://example.com/s/1", datetime.now(UTC))
     assert inbox.send(body, signed(body, NEW))[0] == 200
     assert "validation-1" not in inbox.kept()
 
 
 def test_the_receiver_speaks_the_handshake(inbox: Inbox) -> None:
-    """It lets in who asks: what counts is the signature."""
+    """It allows every origin, since the signature decides."""
     status, headers = inbox.send(b"", {"WebHook-Request-Origin": "events.example"}, "OPTIONS")
     assert (status, headers["WebHook-Allowed-Origin"]) == (200, "events.example")
 
 
-def test_the_receiver_does_not_acknowledge_what_it_cannot_keep(tmp_path: Path) -> None:
-    """503, so that the event comes again."""
+def test_the_receiver_does_not_acknowledge_an_event_that_it_cannot_keep(tmp_path: Path) -> None:
+    """It answers 503, so that the event comes again."""
     inbox = Inbox(tmp_path)
     with inbox.receiving(NEW):
         inbox.database.write_bytes(b"no database" * 1_000)
@@ -259,15 +259,9 @@ def test_the_receiver_does_not_acknowledge_what_it_cannot_keep(tmp_path: Path) -
 
 
 def test_the_receiver_does_not_start_without_a_secret(tmp_path: Path) -> None:
-    """It would refuse everything, and nobody would see why."""
+    """Without one it would refuse every request, and the log would not say why."""
     command = [sys.executable, str(RECEIVER), "0", str(tmp_path / "inbox.db")]
     environment = {**os.environ, "WEBHOOK_SECRETS": ""}
     ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=20)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "WEBHOOK_SECRETS" in ended.stderr
-
-
-def test_what_the_guide_shows_is_what_runs() -> None:
-    """The part of the receiver in the guide is the receiver's."""
-    (shown,) = documents.blocks(GUIDE, "python")
-    assert shown in RECEIVER.read_text()
