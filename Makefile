@@ -13,7 +13,7 @@ FROM   ?=
 FOR    ?=
 
 # The emulator of the tests runs on the machine's Node.js, if that will do.
-NODE_IS_THERE := npm --version >/dev/null 2>&1 && \
+NODE_IS_RECENT := npm --version >/dev/null 2>&1 && \
   node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 3) ? 0 : 1)' \
   >/dev/null 2>&1
 
@@ -55,7 +55,7 @@ $(VENV)/.run: requirements.txt requirements-local.txt | $(PYTHON)
 $(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requirements-node.txt | $(PYTHON)
 	@echo "installing what requirements-dev.txt pins"
 	@$(PIP) install -r requirements-dev.txt
-	@$(NODE_IS_THERE) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
+	@$(NODE_IS_RECENT) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
 	@touch $@ $(VENV)/.run
 
 $(PYTHON):

@@ -1,4 +1,4 @@
-"""What to try first: commands to paste into another terminal, each with a token that works."""
+"""Commands to paste into another terminal, each with a valid token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONG_AGO = "2020-01-01T00:00:00Z"
 
 
 def first_steps(issuer: DevelopmentIssuer, url: str, now: datetime) -> str:
-    """The commands: read as an app owner and as an end user, publish as an app and read that event."""
+    """Commands that read as an app owner and as an end user, publish as an app, and read the published event."""
     owner = f"Authorization: Bearer {issuer.token_for_org('ttd', 'altinn:events/ttd')}"
     user = f"Authorization: Bearer {issuer.token_for_user(USER, PARTY)}"
     app = f"PlatformAccessToken: {issuer.platform_token('ttd/apps-test')}"
@@ -22,9 +22,9 @@ def first_steps(issuer: DevelopmentIssuer, url: str, now: datetime) -> str:
     since = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     steps = {
         "Read as the owner of the app ttd/apps-test": _read(owner, f"{owner_feed}{_LONG_AGO}&size=5"),
-        f"Read as an end user, who represents the party {PARTY}": _read(user, f"{party_feed}{_LONG_AGO}&size=5"),
+        f"Read as an end user who represents party {PARTY}": _read(user, f"{party_feed}{_LONG_AGO}&size=5"),
         "Publish as the app": _publish(app, f"{url}/events/api/v1/app"),
-        "Read what was published since the start": _read(owner, f"{owner_feed}{since}"),
+        "Read the events published since the start": _read(owner, f"{owner_feed}{since}"),
     }
     return "".join(f"\n# {title}\n{command}\n" for title, command in steps.items())
 
