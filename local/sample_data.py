@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from events_core.cloudevent import CloudEvent, read_structured, validate
+from events_core.common.clock import SECOND, now, to_rfc3339
 from events_core.feeds.ports import EventStore
 from events_core.feeds.publish import streams_of
 from local.persona import PARTY
@@ -26,7 +26,7 @@ _TYPES = (
 )
 _INSTANCES = 60
 _REPORTS = 60
-_PERIOD = timedelta(days=7)
+_PERIOD = 7 * 86_400 * SECOND
 _NAMESPACE = uuid.UUID("8b3f3c1e-6a55-4f0e-9d0a-6f6e2f0b7a11")
 _BATCH = 100
 
@@ -37,7 +37,7 @@ async def insert_sample_data(store: EventStore, *, progress: bool) -> int:
     Raises:
         EventsError: UNAVAILABLE when the store does not answer.
     """
-    events = list(sample_events(datetime.now(UTC)))
+    events = list(sample_events(now()))
     for stream in {stream for event in events for stream in streams_of(event)}:
         if await store.head(stream):
             return 0
@@ -54,13 +54,11 @@ def _with_progress(batches: Iterable[list[CloudEvent]]) -> Iterable[list[CloudEv
     return track(batches, "Sample data", console=Console(stderr=True), transient=True)
 
 
-def sample_events(until: datetime) -> Iterator[CloudEvent]:
-    """300 events of the week before `until`, ordered by time."""
+def sample_events(until: int) -> Iterator[CloudEvent]:
+    """300 events of the week before `until` (microseconds since the epoch), ordered by time."""
     happened = sorted((*_app_events(), *_reports()), key=lambda pair: pair[0])
-    step = _PERIOD / len(happened)
-    for index, (_, event) in enumerate(happened):
-        time = until - _PERIOD + step * (index + 1)
-        event["time"] = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for index, (_, event) in enumerate(happened, start=1):
+        event["time"] = to_rfc3339(until - _PERIOD + _PERIOD * index // len(happened))
         yield validate(read_structured(orjson.dumps({"specversion": "1.0", **event})))
 
 

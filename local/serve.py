@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
@@ -16,6 +15,7 @@ import uvloop
 from typing_extensions import override
 
 from events_core import app
+from events_core.common.clock import now
 from events_core.common.errors import EventsError, MisconfiguredError
 from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
@@ -53,7 +53,7 @@ def serve(host: str, port: int, data_dir: Path, *, sample_data: bool = True) -> 
         def ready() -> None:
             print(f"listening on {url_of(listener, host)}", flush=True)
             if issuer:
-                print(first_steps(issuer, url_of(listener), datetime.now(UTC)), flush=True)
+                print(first_steps(issuer, url_of(listener), now()), flush=True)
 
         uvloop.run(_serve(listener, ready, sample_data=sample_data))
 
