@@ -1,4 +1,4 @@
-# Needs make and Python 3.11 or later (FROM=python3.12 chooses one); everything else is installed into .venv.
+# Needs make and Python 3.11 or later (FROM=python3.12 chooses one). Everything else is installed into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -12,50 +12,50 @@ DATA   ?= .data
 FROM   ?=
 FOR    ?=
 
-# The emulator of the tests runs on the machine's Node.js, if that will do.
-NODE_IS_THERE := npm --version >/dev/null 2>&1 && \
+# The emulators of the tests run on the machine's Node.js if it is recent enough.
+NODE_IS_RECENT := npm --version >/dev/null 2>&1 && \
   node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 3) ? 0 : 1)' \
   >/dev/null 2>&1
 
 .PHONY: help run install test check bench package clean
 
-help: ## what there is to make
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: $(VENV)/.run ## serve the app with sample data; prints commands to paste (HOST, PORT, DATA)
+run: $(VENV)/.run ## serve the app with sample data and print commands to paste (HOST, PORT, DATA)
 	@exec $(PYTHON) -m local serve --host $(HOST) --port $(PORT) --data-dir $(DATA)
 
-install: $(VENV)/.test ## install what tests need, and nothing else
+install: $(VENV)/.test ## install the packages that tests need
 
-test: check ## format, lint, types, and every test
+test: check ## check format, lint and types, and run every test
 	@$(PYTHON) -m pytest -q -n 2
 
-check: $(VENV)/.test ## format, lint, types
+check: $(VENV)/.test ## check format, lint and types
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m mypy --no-error-summary
 
-bench: $(VENV)/.test ## every benchmark, with the ratios to its floors
+bench: $(VENV)/.test ## run every benchmark
 	@set -e; for file in bench/[a-z]*.py; do $(PYTHON) -m bench.$$(basename $$file .py); done
 
-package: $(VENV)/.test ## the package that is deployed, in .package (FOR=3.13: refuse to build it with another Python)
+package: $(VENV)/.test ## build the package to deploy in .package (FOR=3.13 refuses any other Python)
 	@$(PYTHON) -c 'import sys; now = "%d.%d" % sys.version_info[:2]; sys.exit("$(FOR)" not in ("", now) and f"this is Python {now}, not $(FOR)")'
 	@$(PYTHON) tools/package.py .package/app --dependencies --zip .package/events.zip
 
-clean: ## remove what was installed and cached; the events in .data stay
+clean: ## remove installed packages and caches; the events in .data stay
 	rm -rf $(VENV) .bench .hypothesis .package .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# A stamp is younger than the requirements that were installed; what tests need holds what the host needs.
+# A stamp file is newer than the installed requirements. requirements-dev.txt includes requirements-local.txt.
 $(VENV)/.run: requirements.txt requirements-local.txt | $(PYTHON)
-	@echo "installing what requirements-local.txt pins"
+	@echo "installing requirements-local.txt"
 	@$(PIP) install -r requirements-local.txt
 	@touch $@
 
 $(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requirements-node.txt | $(PYTHON)
-	@echo "installing what requirements-dev.txt pins"
+	@echo "installing requirements-dev.txt"
 	@$(PIP) install -r requirements-dev.txt
-	@$(NODE_IS_THERE) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
+	@$(NODE_IS_RECENT) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
 	@touch $@ $(VENV)/.run
 
 $(PYTHON):

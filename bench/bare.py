@@ -1,4 +1,4 @@
-"""The floor of the HTTP benchmarks: on the same server, a bare endpoint that does just the read, and joins it."""
+"""The floor of the HTTP benchmarks: an endpoint on the same server that only reads rows and joins them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,17 @@ _SQL = "SELECT json FROM events INDEXED BY by_resource WHERE resource = ? AND po
 @app.function_name("bare")
 @app.route("page", methods=["GET"])
 async def bare(req: func.HttpRequest) -> func.HttpResponse:
-    """Answer `?position=…&size=…`."""
+    """Return the page after `?position=…`, of `&size=…` events."""
     arguments = int(req.params["position"]), int(req.params["size"])
     body = await asyncio.get_running_loop().run_in_executor(_READERS, _page, *arguments)
     return func.HttpResponse(body, mimetype="application/json")
 
 
 def _page(position: int, size: int) -> bytes:
-    rows = _connection().execute(_SQL, (1, position, size)).fetchall()
-    return b"[" + b",".join(row[0] for row in rows) + b"]"
-
-
-def _connection() -> sqlite3.Connection:
     if not hasattr(_LOCAL, "connection"):
         _LOCAL.connection = sqlite3.connect(Path(os.environ["EVENTS_DATA_DIR"]) / "events.db", isolation_level=None)
-    connection: sqlite3.Connection = _LOCAL.connection
-    return connection
+    rows = _LOCAL.connection.execute(_SQL, (1, position, size)).fetchall()
+    return b"[" + b",".join(row[0] for row in rows) + b"]"
 
 
 application = HttpHost(Router(functions_of(app), ""))

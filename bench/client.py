@@ -1,4 +1,4 @@
-"""A keep-alive HTTP/1.1 client with next to no cost of its own, so that ratios are those of the servers."""
+"""A minimal keep-alive HTTP/1.1 client. It costs almost nothing, so ratios compare the servers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Reply:
 
 
 class Connection:
-    """One connection, one request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def exchange(self, request: bytes) -> bytes:
-        """Send a request, return the whole response as bytes."""
+        """Send a request. Returns the whole response as bytes."""
         self._socket.sendall(request)
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -38,7 +38,7 @@ class Connection:
         return bytes(received)
 
     def get(self, request: bytes) -> Reply:
-        """Send a request, return the response."""
+        """Send a request. Returns the parsed response."""
         head, _, body = self.exchange(request).partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
@@ -62,19 +62,19 @@ def request(method: str, url: str, headers: Mapping[str, str] | None = None, bod
 
 
 def latencies(connection: Connection, requests: Sequence[bytes]) -> list[float]:
-    """Seconds of each request, one after the other."""
+    """Send requests one after the other. Returns the seconds of each request."""
     seconds = []
-    for each in requests:
+    for message in requests:
         started = time.perf_counter()
-        connection.exchange(each)
+        connection.exchange(message)
         seconds.append(time.perf_counter() - started)
     return seconds
 
 
 def throughput(port: int, requests: Sequence[bytes], connections: int) -> float:
-    """Requests a second when each of several connections sends all the requests."""
+    """Requests a second when several connections each send all requests."""
     opened = [Connection(port) for _ in range(connections)]
-    threads = [threading.Thread(target=latencies, args=(each, requests)) for each in opened]
+    threads = [threading.Thread(target=latencies, args=(connection, requests)) for connection in opened]
     started = time.perf_counter()
     for thread in threads:
         thread.start()

@@ -1,12 +1,12 @@
-"""What the service costs a month, by its inputs: `python -m bench.costs`. docs/costs.md shows what this prints.
+"""Estimate the monthly cost of the service: `python -m bench.costs`. docs/costs.md shows the table.
 
-A model, not a bill: every number that it rests on is an input below, with where it comes from.
+This is a model, not a bill. Every number is an input below, with its source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 HOURS = 730.0
 SECONDS = HOURS * 3_600
@@ -14,147 +14,147 @@ SECONDS = HOURS * 3_600
 
 @dataclass(frozen=True)
 class Use:
-    """How the service is used. Assumed; put in your own."""
+    """The use of the service. These numbers are assumptions; replace them by your own."""
 
     events: float
-    """events published a month"""
+    """published events a month"""
     event_kilobytes: float = 2.0
     """size of an event"""
     projections: float = 2.0
-    """streams besides its resource's that an event is in: subject and org of an app's event"""
+    """further streams of an event: the subject and the org of an app event"""
     deliveries_per_event: float = 0.5
-    """subscriptions that an event matches, on average"""
+    """average of subscriptions that match an event"""
     reads_per_event: float = 3.0
-    """readers that an event is read by: owner, end user, their system"""
+    """readers of an event: owner, end user, the end user's system"""
     events_per_page: float = 10.0
-    """events that a page has that has any"""
+    """events of a page that is not empty"""
     pollers: float = 500.0
-    """readers that poll all the time"""
+    """readers that poll continuously"""
     poll_seconds: float = 60.0
-    """how often each of them polls, mostly in vain"""
+    """seconds between polls of a reader; most pages are empty"""
     retention_days: float = 90.0
     """EVENTS_RETENTION_DAYS"""
     peak: float = 2.0
-    """the greatest use within an hour, of that hour's average; autoscale is billed by it"""
+    """the maximum use within an hour, as a multiple of the hour's average; autoscale is billed by the maximum"""
 
 
 @dataclass(frozen=True)
-class RequestUnits:
-    """What operations take. Request units: docs/storage.md, estimated; the rest measured here or documented."""
+class Consumption:
+    """The consumption of operations. docs/storage.md estimates request units; the rest is measured or documented."""
 
     event_units: float = 31.0
-    """an event, in its resource's stream and followed up alone in its page, without projections (RU)"""
+    """an event in its resource's stream, followed up as the only event of its page, without projections (RU)"""
     projection_units: float = 9.0
     """an event in one more stream (RU)"""
     delivery_units: float = 30.0
-    """a delivery: recorded, its lane made due, its attempt recorded (RU)"""
+    """a delivery: record it, make its lane due, record its attempt (RU)"""
     wakeup_units: float = 60.0
-    """what a wake-up asks besides, 16 requests (RU)"""
+    """the other 16 requests of a wake-up (RU)"""
     page_units: float = 14.0
     """a page of ten events (RU)"""
     poll_units: float = 5.0
     """an empty page (RU)"""
     removal_units: float = 9.0
-    """an event in one stream, removed by retention (RU)"""
+    """the removal of an event from one stream by retention (RU)"""
     stored_overhead: float = 1.3
-    """stored bytes of an event's own, index and document included"""
+    """stored bytes, with index and document, for each byte of an event"""
     delivery_kilobytes: float = 1.2
-    """a delivery's document with its index, kept for 30 days"""
+    """a document of a delivery with its index, kept for 30 days"""
     request_milliseconds: float = 25.0
-    """how long a request keeps an instance busy, alone"""
+    """how long a request alone keeps an instance busy"""
     background_milliseconds: float = 150.0
-    """how long following up an event or making a delivery does, alone"""
+    """how long following up an event, or a delivery, alone keeps an instance busy"""
     timer_seconds: float = 1.0
-    """the least that a call of a timer is billed for"""
+    """the minimum that is billed for a call of a timer"""
     timer_calls: float = 525_600.0 + 262_800.0 + 43_800.0
-    """calls of timers a month: every five seconds, every ten, and every minute"""
+    """calls of timers a month: every 5 seconds, every 10 seconds, and every minute"""
     telemetry_items_per_second: float = 5.0
-    """items that an instance sends at most, by host.json"""
+    """maximum of items that an instance sends (host.json)"""
     telemetry_kilobytes: float = 0.8
     """a request in Application Insights"""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars, list prices of a European region as known in November 2026; check them for yours."""
+    """List prices in US dollars of a European region in November 2026. Check them for your region."""
 
     autoscale_100_units_hour: float = 0.012
     """100 RU/s for an hour, autoscale"""
     zone_factor: float = 1.0
-    """for zone redundancy: autoscale is spared the surcharge"""
+    """for zone redundancy: autoscale has no surcharge"""
     cosmos_gigabyte: float = 0.25
-    """stored, a month"""
+    """storage, a month"""
     backup_gigabyte: float = 0.20
     """continuous backup of 30 days, a month"""
     function_gigabyte_second: float = 0.000026
-    """on demand"""
+    """on demand instances"""
     ready_gigabyte_second: float = 0.000004
-    """always ready, idle or not"""
+    """always ready instances, also while idle"""
     ready_execution_gigabyte_second: float = 0.000016
-    """always ready, at work"""
+    """always ready instances, while they work"""
     function_calls_million: float = 0.40
     """calls"""
     log_gigabyte: float = 2.76
-    """taken in"""
+    """ingestion"""
     private_endpoint_hour: float = 0.01
-    """each"""
+    """one private endpoint"""
     fixed: float = 12.0
-    """storage account, vault, names, alerts: together"""
+    """storage account, vault, DNS zones and alerts together"""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How it is deployed: the parameters of infra/main.prod.bicepparam, and what follows from them."""
+    """The deployment: parameters of infra/main.prod.bicepparam, and consequences of them."""
 
     always_ready: float = 2.0
-    """instances ready for requests, following up and delivering, each; with zone redundancy Azure keeps two at least"""
+    """always ready instances for requests, the same for following up and for deliveries; zone redundancy keeps two"""
     instance_gigabytes: float = 2.0
     """memory of an instance"""
     private_endpoints: float = 5.0
     """Cosmos DB, blobs, queues, tables, vault"""
     small_containers: float = 4.0
-    """cursors, due, subscriptions, leases: a tenth of their greatest throughput is billed at least"""
+    """cursors, due, subscriptions, leases; at least a tenth of their maximum throughput is billed"""
     small_units: float = 4_000.0
-    """the greatest throughput of the first three, progressThroughput"""
+    """the maximum throughput of the first three, progressThroughput"""
     gigabytes_per_1000_units: float = 100.0
-    """autoscale: greatest throughput is at least 10 RU/s for each GB"""
+    """autoscale: the maximum throughput is at least 10 RU/s for each GB"""
 
 
-CHARGES, PRICES, SHAPE = RequestUnits(), Prices(), Shape()
+CONSUMPTION, PRICES, SHAPE = Consumption(), Prices(), Shape()
 
 
 def units(use: Use) -> float:
     """Request units a month."""
     copies = 1 + use.projections
     per_second = use.events * use.deliveries_per_event / SECONDS
-    waiting = use.events * use.deliveries_per_event / max(1.0, per_second)  # at most about one a second and lane
+    waiting = use.events * use.deliveries_per_event / max(1.0, per_second)  # about one a second for each lane at most
     polls = use.pollers * SECONDS / use.poll_seconds
     return (
-        use.events * (CHARGES.event_units + use.projections * CHARGES.projection_units)
-        + use.events * use.deliveries_per_event * CHARGES.delivery_units
-        + waiting * CHARGES.wakeup_units
-        + use.events * use.reads_per_event / use.events_per_page * CHARGES.page_units
-        + polls * CHARGES.poll_units
-        + use.events * copies * CHARGES.removal_units
+        use.events * (CONSUMPTION.event_units + use.projections * CONSUMPTION.projection_units)
+        + use.events * use.deliveries_per_event * CONSUMPTION.delivery_units
+        + waiting * CONSUMPTION.wakeup_units
+        + use.events * use.reads_per_event / use.events_per_page * CONSUMPTION.page_units
+        + polls * CONSUMPTION.poll_units
+        + use.events * copies * CONSUMPTION.removal_units
     )
 
 
 def stored_gigabytes(use: Use) -> float:
-    """What is stored once as much is removed as is published."""
+    """Stored data once retention removes as much as is published."""
     kept = use.events * use.retention_days / 30.4
-    events = kept * (1 + use.projections) * use.event_kilobytes * CHARGES.stored_overhead
-    return (events + use.events * use.deliveries_per_event * CHARGES.delivery_kilobytes) / 1e6
+    events = kept * (1 + use.projections) * use.event_kilobytes * CONSUMPTION.stored_overhead
+    return (events + use.events * use.deliveries_per_event * CONSUMPTION.delivery_kilobytes) / 1e6
 
 
 def throughput(use: Use) -> tuple[float, float]:
-    """Request units a second that are billed on average, and the greatest that has to be allowed."""
+    """Request units a second that are billed on average, and the maximum throughput that the containers need."""
     average = units(use) / SECONDS
-    greatest = max(1_000.0, average * use.peak * 3, stored_gigabytes(use) * 1_000 / SHAPE.gigabytes_per_1000_units)
-    return max(average * use.peak, greatest / 10), greatest
+    maximum = max(1_000.0, average * use.peak * 3, stored_gigabytes(use) * 1_000 / SHAPE.gigabytes_per_1000_units)
+    return max(average * use.peak, maximum / 10), maximum
 
 
 def rows(use: Use) -> Iterator[tuple[str, float]]:
-    """Each item of the bill, in US dollars a month."""
+    """The items of the bill, in US dollars a month."""
     billed, _ = throughput(use)
     small = (SHAPE.small_containers - 1) * SHAPE.small_units / 10 + 100
     yield "Cosmos DB, throughput", (billed + small) / 100 * PRICES.autoscale_100_units_hour * HOURS * PRICES.zone_factor
@@ -168,47 +168,47 @@ def rows(use: Use) -> Iterator[tuple[str, float]]:
 
 
 def requests(use: Use) -> float:
-    """Requests a month: publishing one by one, pages, polls."""
+    """Requests a month: events published one by one, pages, polls."""
     polls = use.pollers * SECONDS / use.poll_seconds
     return use.events + use.events * use.reads_per_event / use.events_per_page + polls
 
 
 def functions(use: Use) -> Iterator[float]:
-    """What instances cost: those that are ready, their work, what is beyond it, timers, and calls."""
+    """The cost of instances: always ready, their work, work on demand, timers, and calls."""
     size = SHAPE.instance_gigabytes
     kinds = (
-        requests(use) * CHARGES.request_milliseconds,
-        use.events * CHARGES.background_milliseconds,
-        use.events * use.deliveries_per_event * CHARGES.background_milliseconds,
+        requests(use) * CONSUMPTION.request_milliseconds,
+        use.events * CONSUMPTION.background_milliseconds,
+        use.events * use.deliveries_per_event * CONSUMPTION.background_milliseconds,
     )
     for milliseconds in kinds:
-        busy = milliseconds / 1_000 / SECONDS  # instances at work on average, were each call alone
+        busy = milliseconds / 1_000 / SECONDS  # busy instances on average, if no calls overlap
         ready = min(busy, SHAPE.always_ready)
         yield SHAPE.always_ready * SECONDS * size * PRICES.ready_gigabyte_second
         yield ready * SECONDS * size * PRICES.ready_execution_gigabyte_second
         yield max(0.0, busy - ready) * SECONDS * size * PRICES.function_gigabyte_second
-    yield CHARGES.timer_calls * CHARGES.timer_seconds * size * PRICES.function_gigabyte_second
-    calls = requests(use) + use.events * (1 + use.deliveries_per_event) + CHARGES.timer_calls
+    yield CONSUMPTION.timer_calls * CONSUMPTION.timer_seconds * size * PRICES.function_gigabyte_second
+    calls = requests(use) + use.events * (1 + use.deliveries_per_event) + CONSUMPTION.timer_calls
     yield calls / 1e6 * PRICES.function_calls_million
 
 
 def telemetry_gigabytes(use: Use) -> float:
-    """What Application Insights takes in: every call, but at most so many a second of each instance."""
-    calls = requests(use) + use.events * (1 + use.deliveries_per_event) + CHARGES.timer_calls
+    """Ingestion of Application Insights: every call, up to the maximum of each instance."""
+    calls = requests(use) + use.events * (1 + use.deliveries_per_event) + CONSUMPTION.timer_calls
     instances = 3 * SHAPE.always_ready + 1
-    most = CHARGES.telemetry_items_per_second * instances * SECONDS
-    return min(calls, most) * CHARGES.telemetry_kilobytes / 1e6
+    most = CONSUMPTION.telemetry_items_per_second * instances * SECONDS
+    return min(calls, most) * CONSUMPTION.telemetry_kilobytes / 1e6
 
 
-def inputs(*groups: object) -> Iterator[str]:
-    """Every input by its name."""
+def inputs(*groups: Use | Consumption | Prices | Shape) -> Iterator[str]:
+    """The inputs, a line for each group."""
     for group in groups:
-        shown = ", ".join(f"{each.name} {getattr(group, each.name):g}" for each in fields(group))  # type: ignore[arg-type]
+        shown = ", ".join(f"{name} {value:g}" for name, value in asdict(group).items())
         yield f"{type(group).__name__}: {shown}"
 
 
 def table(uses: list[Use]) -> Iterator[str]:
-    """The table, a line each."""
+    """The lines of the table."""
     line = "{:32}" + "{:>12}" * len(uses)
     yield line.format("events a month", *(f"{use.events / 1e6:,.0f} million" for use in uses))
     yield line.format("request units, million", *(f"{units(use) / 1e6:,.0f}" for use in uses))
@@ -218,16 +218,16 @@ def table(uses: list[Use]) -> Iterator[str]:
     items = [list(rows(use)) for use in uses]
     for row in zip(*items, strict=True):
         yield line.format(row[0][0], *(f"${cost:,.0f}" for _, cost in row))
-    totals = [sum(cost for _, cost in each) for each in items]
+    totals = [sum(cost for _, cost in bill) for bill in items]
     yield line.format("together, a month", *(f"${total:,.0f}" for total in totals))
-    each = [f"${total / use.events * 1e6:,.0f}" for total, use in zip(totals, uses, strict=True)]
-    yield line.format("for a million events", *each)
+    per_million = [f"${total / use.events * 1e6:,.0f}" for total, use in zip(totals, uses, strict=True)]
+    yield line.format("for a million events", *per_million)
 
 
 def main() -> None:
-    """The inputs, then the table."""
+    """Print the inputs, then the table."""
     uses = [Use(1e6), Use(10e6), Use(100e6)]
-    for line in (*inputs(uses[0], CHARGES, PRICES, SHAPE), "", *table(uses)):
+    for line in (*inputs(uses[0], CONSUMPTION, PRICES, SHAPE), "", *table(uses)):
         print(line)
 
 

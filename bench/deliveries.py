@@ -1,7 +1,7 @@
-"""Deliveries on the embedded store: `python -m bench.deliveries`; endpoints and decision point share the machine.
+"""Deliveries on the embedded store: `python -m bench.deliveries`.
 
-What is published is followed up and delivered by the service as the local host serves it, in a process of its own, for
-the latency; in this process for the rest.
+Endpoints and decision point share the machine. For the latency, the service runs in its own process, as the local host
+serves it. All other parts run in this process.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PUBLISHED, SUBSCRIBERS, ENDPOINTS, DELIVERIES, OTHERS = 60, 1_000, 20, 4_000, 10
 
 @asynccontextmanager
 async def empty_place() -> AsyncIterator[Place]:
-    """The service in this process, on a new file."""
+    """The service in this process, on an empty store."""
     with tempfile.TemporaryDirectory() as directory:
         async with place_on("sqlite", Path(directory)) as place:
             yield place
 
 
 async def latency() -> None:
-    """From before the publishing request to the arrival of its webhook, one event at a time."""
+    """Measure from the publishing request to the arrival of the webhook, one event at a time."""
     with tempfile.TemporaryDirectory() as directory, hosts() as started:
         async with WebhookServer() as receiver:
             started.append(Host(Path(directory)))
@@ -56,7 +56,7 @@ async def latency() -> None:
 
 
 async def fan_out() -> None:
-    """One event that a thousand subscriptions match, followed up; each of another consumer."""
+    """Follow up one event that a thousand subscriptions match, each of another consumer."""
     async with empty_place() as place:
         store = place.events.subscriber.subscriptions
         for number in range(SUBSCRIBERS):
@@ -72,7 +72,7 @@ async def fan_out() -> None:
 
 
 async def throughput(dead: int) -> float:
-    """Deliveries a second to twenty endpoints, beside some that hang."""
+    """Deliveries a second to twenty endpoints, beside `dead` endpoints that hang."""
     async with empty_place() as place, AsyncExitStack() as stack:
         gate = asyncio.Event()
 
@@ -81,16 +81,16 @@ async def throughput(dead: int) -> float:
                 await gate.wait()
             return web.Response()
 
-        answers = [accepting] * ENDPOINTS + [hang] * dead
-        receivers = [await stack.enter_async_context(WebhookServer(answer)) for answer in answers]
-        made = [
+        handlers = [accepting] * ENDPOINTS + [hang] * dead
+        receivers = [await stack.enter_async_context(WebhookServer(handler)) for handler in handlers]
+        subscriptions = [
             await place.subscribe(endpoint=receiver.url, type=f"t{number % ENDPOINTS}")
             for number, receiver in enumerate(receivers)
         ]
-        some = [event(type=f"t{number % ENDPOINTS}", subject=f"/party/{number}") for number in range(DELIVERIES)]
-        await place.publish(*some)
+        published = [event(type=f"t{number % ENDPOINTS}", subject=f"/party/{number}") for number in range(DELIVERIES)]
+        await place.publish(*published)
         before = _arrived(receivers)
-        lanes = [asyncio.create_task(place.events.deliverer.serve(Lane(each.id))) for each in made]
+        lanes = [asyncio.create_task(place.events.deliverer.serve(Lane(made.id))) for made in subscriptions]
         began = time.perf_counter()
         await asyncio.wait(lanes[:ENDPOINTS])
         rate = (_arrived(receivers) - before) / (time.perf_counter() - began)
@@ -100,11 +100,11 @@ async def throughput(dead: int) -> float:
 
 
 def _arrived(receivers: Sequence[WebhookServer]) -> int:
-    return sum(len(each.received) for each in receivers[:ENDPOINTS])
+    return sum(len(receiver.received) for receiver in receivers[:ENDPOINTS])
 
 
 def matching() -> float:
-    """How much longer an event takes to match among subscriptions of other apps; the ratio of medians."""
+    """How much longer an event takes to match beside subscriptions of other apps, as a ratio of medians."""
     index = SubscriptionIndex(subscription(id=number) for number in range(1, 11))
     published = events(200)
     alone = _seconds(index, published)
@@ -117,20 +117,20 @@ def _seconds(index: SubscriptionIndex, published: Sequence[CloudEvent]) -> float
     times = []
     for _ in range(31):
         began = time.perf_counter()
-        for each in published:
-            index.matching(each, 1)
+        for cloud_event in published:
+            index.matching(cloud_event, 1)
         times.append(time.perf_counter() - began)
     return median(times)
 
 
 async def measure() -> None:
-    """Print everything."""
+    """Run all parts and print the results."""
     ratio = matching()
     row(f"matching among {OTHERS:,} of other apps", f"{ratio:.2f}x", "at most 1.2x", kept=ratio <= 1.2)
     await latency()
     await fan_out()
     rates = [(await throughput(0), await throughput(1)) for _ in range(3)]
-    alone, beside = (median(each) for each in zip(*rates, strict=True))
+    alone, beside = map(median, zip(*rates, strict=True))
     row(f"deliveries/s to {ENDPOINTS} endpoints", f"{alone:.0f}", "at least 200", kept=alone >= 200)
     row("beside one that hangs", f"{beside / alone:.2f}", "at least 0.9", kept=beside / alone >= 0.9)
 

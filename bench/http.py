@@ -1,4 +1,4 @@
-"""The feeds and publishing over HTTP, against a bare endpoint of the same server: `python -m bench.http [EVENTS]`."""
+"""Feeds and publishing over HTTP, compared with a bare endpoint: `python -m bench.http [EVENTS]`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def event(number: int, party: int) -> CloudEvent:
 
 
 async def fill(data_dir: Path, count: int) -> None:
-    """Store `count` events, one in twenty of them about PARTY."""
+    """Store `count` events. One in twenty is about PARTY."""
     store = SqliteEventStore(data_dir / "events.db")
     for start in range(0, count, 1000):
         numbers = range(start, min(start + 1000, count))
@@ -77,7 +77,7 @@ def served(command: Sequence[str], data_dir: Path, ready: Callable[[str], bool])
 
 
 def pages(connection: Connection, path: str, token: str, count: int, **query: object) -> list[bytes]:
-    """Requests for the pages of a walk, each as `next` gives it."""
+    """Walk a feed by `next`. Returns the request of each page."""
     headers = {"Authorization": f"Bearer {token}"}
     url = f"{path}?{urlencode({'from': '2000-01-01T00:00:00Z', 'size': SIZE, **query})}"
     requests = []
@@ -88,7 +88,7 @@ def pages(connection: Connection, path: str, token: str, count: int, **query: ob
 
 
 def compare(ours: Connection, bare: Connection, mine: list[bytes], floor: list[bytes]) -> tuple[float, float]:
-    """Median seconds of ours and of the bare endpoint, in turns, so that both see the same machine."""
+    """Median seconds of the service and of the bare endpoint, measured in turns under the same load."""
     medians: tuple[list[float], list[float]] = ([], [])
     for _ in range(ROUNDS):
         medians[0].append(median(latencies(ours, mine[:PER_ROUND])))
@@ -97,7 +97,7 @@ def compare(ours: Connection, bare: Connection, mine: list[bytes], floor: list[b
 
 
 def report(name: str, ours: float, floor: float, most: float) -> None:
-    """One line: both medians and their ratio."""
+    """Print both medians and their ratio."""
     print(
         f"{name:44} {ours * 1e6:9.0f} us   floor {floor * 1e6:7.0f} us   {ours / floor:5.2f}x   (at most {most}x)",
         flush=True,
@@ -105,7 +105,7 @@ def report(name: str, ours: float, floor: float, most: float) -> None:
 
 
 def publish(port: int, token: str, batches: int) -> float:
-    """Events a second, in batches of 100, by one connection."""
+    """Publish batches of 100 on one connection. Returns events a second."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/cloudevents-batch+json"}
     bodies = []
     for _ in range(batches):
@@ -120,7 +120,7 @@ def publish(port: int, token: str, batches: int) -> float:
 
 
 def main() -> None:
-    """Fill a store, serve it twice, compare."""
+    """Fill a store, serve it by both servers, and compare them."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder)
@@ -139,7 +139,7 @@ def main() -> None:
 
 
 def measure(port: int, bare_port: int, owner: str, user: str, count: int) -> None:
-    """The table."""
+    """Print the results."""
     ours, bare = Connection(port), Connection(bare_port)
     floor = [request("GET", f"/page?position={n * SIZE}&size={SIZE}") for n in range(PER_ROUND)]
     empty_floor = [request("GET", f"/page?position={count + 1}&size={SIZE}")] * PER_ROUND

@@ -1,7 +1,7 @@
-"""How far the service goes on Azure, simulated: `python -m bench.simulate_capacity`; docs/capacity.md shows its output.
+"""Simulate the capacity of the service on Azure: `python -m bench.simulate_capacity`.
 
-In virtual time, and no measurement: each number that it rests on is an input, printed first, with where it comes from.
-Writers, followers and senders keep to the policies of events_core, and read its constants.
+docs/capacity.md shows the output. The simulation runs in virtual time and measures nothing. It prints its inputs first,
+each with its source. Writers, followers and senders follow the policies of events_core and read its constants.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from events_core.feeds import follow_up
 
 PATIENCE, TURN = append._PATIENCE, append._TURN  # noqa: SLF001 - the policy itself
 LIMIT = 2.0
-
-
+"""The p99 of publishing, in seconds, that a load must not exceed."""
 WIDTHS = (4, 9, 10, 13, 7, 10, 10, 13, 7, 9, 10)
 RATES = (100, 200, 300, 400, 600, 800, 1_000, 1_250)
 
 
 @dataclass(eq=False)
 class Stream:
-    """A stream of a resource or, without `org`, another; `times` are those at which its events were stored."""
+    """A stream of a resource, or another stream if `org` is None. `times` holds when its events were stored."""
 
     number: int
     hourly: float
@@ -50,7 +49,7 @@ NOBODY = Stream(-1, 0)
 
 @dataclass(eq=False)
 class Process:
-    """An instance: its tasks share a processor, and a writer for each stream."""
+    """An instance. Its tasks share a processor, and one writer for each stream."""
 
     ready_at: float = 0.0
     free_at: float = 0.0
@@ -60,7 +59,7 @@ class Process:
 
 
 class Writer:
-    """The writer of a stream in one process, as events_core/adapters/cosmos/append.py has it."""
+    """The writer of a stream in one process, as in events_core/adapters/cosmos/streams/append.py."""
 
     def __init__(self, cosmos: Container, stream: Stream, fed: deque[Stream]) -> None:
         self.loop, self.cosmos, self.stream, self._fed = cosmos.loop, cosmos, stream, fed
@@ -102,7 +101,7 @@ class Writer:
         self._average += (self.loop.now - began - self._average) / 8
 
     def _store(self, events: int) -> int:
-        """How many are stored: all when nobody came first, else none."""
+        """Store events unless another writer came first. Returns how many events were stored."""
         if len(self.stream.times) != self._head:
             return 0
         self.stream.times += [self.loop.now] * events
@@ -112,7 +111,7 @@ class Writer:
 
 
 class Service:
-    """All of a scenario; `took` has the seconds that things took."""
+    """The service in a scenario. `took` holds measured seconds by kind."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.inputs, inputs = scenario, scenario.inputs, scenario.inputs
@@ -131,24 +130,24 @@ class Service:
 
     def _made(self) -> list[Stream]:
         inputs, ranks, step = self.inputs, range(2, int(self.inputs.resources) + 1), int(self.inputs.orgs)
-        each = (1 - self.inputs.hot_share) / sum(1 / rank for rank in (*ranks, math.inf)) if ranks else 0
-        loads = [share * self.scenario.hourly for share in (inputs.hot_share, *(each / rank for rank in ranks))]
+        of_rank_1 = (1 - self.inputs.hot_share) / sum(1 / rank for rank in (*ranks, math.inf)) if ranks else 0
+        loads = [share * self.scenario.hourly for share in (inputs.hot_share, *(of_rank_1 / rank for rank in ranks))]
         orgs = [Stream(100_000 + n, sum(loads[n::step])) for n in range(step)]
         lanes = [deque[float]() if not n or self.rng.random() < inputs.subscribed else None for n in range(len(loads))]
         return [Stream(n, load, orgs[n % step], lanes[n]) for n, load in enumerate(loads)]
 
     def run(self, after: float = 30) -> Service:
-        """Publish as long as the scenario says, and let things be done for some seconds after that."""
+        """Publish for the length of the scenario, and go on for `after` seconds."""
         self.loop.spawn(self._arrive())
-        for place in range(self.streams.partitions if self.followers else 0):
-            self.loop.spawn(self._watch(place), self.rng.random() * self.inputs.feed_seconds)
+        for partition in range(self.streams.partitions if self.followers else 0):
+            self.loop.spawn(self._watch(partition), self.rng.random() * self.inputs.feed_seconds)
         if self.followers:
             self.loop.spawn(self._sweep(Process()))
         self.loop.run(2 * self.inputs.peak_seconds + after)
         return self
 
     def _arrive(self) -> Task:
-        inputs, weights = self.inputs, list(accumulate(each.hourly for each in self.resources))
+        inputs, weights = self.inputs, list(accumulate(resource.hourly for resource in self.resources))
         while (part := self.loop.now / inputs.peak_seconds) < 2:
             load = self.scenario.hourly / 3_600 * (inputs.peak if 0.5 <= part < 1.5 else 1)
             yield self.rng.expovariate(load)
@@ -163,7 +162,7 @@ class Service:
 
     def _append(self, process: Process, stream: Stream, events: int) -> Task:
         if stream not in process.writers:
-            fed = self.feeds[self.streams.place(stream.number)]
+            fed = self.feeds[self.streams.partition(stream.number)]
             process.writers[stream] = Writer(self.streams, stream, fed)
         return process.writers[stream].append(events)
 
@@ -182,28 +181,29 @@ class Service:
         process.requests, self.in_flight = process.requests - 1, self.in_flight - 1
         self.took["others" if stream.number else "hot"].append(self.loop.now - began)
 
-    def _watch(self, place: int) -> Task:
+    def _watch(self, partition: int) -> Task:
         """Read the change feed of a physical partition: one call of follow_up after the other."""
-        process, feed, most = self.followers[place % len(self.followers)], self.feeds[place], self.inputs.feed_documents
+        process, feed = self.followers[partition % len(self.followers)], self.feeds[partition]
         while True:
-            some = [feed.popleft() for _ in range(min(len(feed), int(most)))]
-            yield from self.streams.ask(-5_000 - place, len(some) * self.inputs.read_units + 1, self.inputs.query_ms)
-            streams = dict.fromkeys(each for each in some if each.org)
-            rounds = [self._follow(each, process, follow_up.FEED_ROUND_SECONDS) for each in streams]
+            batch = [feed.popleft() for _ in range(min(len(feed), int(self.inputs.feed_documents)))]
+            units = len(batch) * self.inputs.read_units + 1
+            yield from self.streams.ask(-5_000 - partition, units, self.inputs.query_ms)
+            streams = dict.fromkeys(stream for stream in batch if stream.org)
+            rounds = [self._follow(stream, process, follow_up.FEED_ROUND_SECONDS) for stream in streams]
             yield from self.loop.together(rounds, follow_up.STREAMS_AT_ONCE)
-            yield 0.0 if some else self.inputs.feed_seconds
+            yield 0.0 if batch else self.inputs.feed_seconds
 
     def _sweep(self, process: Process) -> Task:
-        """Follow what is owed, again and again."""
+        """Follow streams with `catch_up_pending`, again and again."""
         while True:
             yield self.inputs.sweep_seconds
             catch_up_pending, self.catch_up_pending = self.catch_up_pending, {}
             yield from self.cursors.everywhere()
-            rounds = [self._follow(each, process, follow_up.ROUND_SECONDS) for each in catch_up_pending]
+            rounds = [self._follow(stream, process, follow_up.ROUND_SECONDS) for stream in catch_up_pending]
             yield from self.loop.together(rounds, follow_up.STREAMS_AT_ONCE)
 
     def _follow(self, stream: Stream, process: Process, seconds: float) -> Task:
-        """To the stream's end, or for a round, after which the rest is owed."""
+        """Follow a stream to its end, or for `seconds` and set `catch_up_pending`."""
         ends = self.loop.now + seconds
         while self.loop.now < ends:
             begun = stream.checkpoint
@@ -215,13 +215,13 @@ class Service:
             yield from self._compute(process, self.inputs.follow_cpu_ms * len(page))
             yield from self.loop.together([self._project(stream, page, process), self._record(stream, page, process)])
             yield from self.cursors.ask(stream.number, self.inputs.change_units, self.inputs.write_ms)
-            if stream.checkpoint == begun:  # else another was there first, and nothing changes
+            if stream.checkpoint == begun:  # otherwise another follower came first, and nothing changes
                 stream.checkpoint += len(page)
-                self.took["followed"] += [self.loop.now - each for each in page]
+                self.took["followed"] += [self.loop.now - stored for stored in page]
         self.catch_up_pending[stream] = None
 
     def _project(self, stream: Stream, page: Sequence[float], process: Process) -> Task:
-        """To the org, and to subjects: seldom known, so the head of each is asked for before its write."""
+        """Project a page to the org and to subjects. A query for the head of a subject precedes most writes."""
         assert stream.org is not None
         inputs, events = self.inputs, len(page)
         most = 0 if inputs.asks_all else events
@@ -233,7 +233,7 @@ class Service:
         yield from self._append(process, stream.org, events)
 
     def _record(self, stream: Stream, page: Sequence[float], process: Process) -> Task:
-        if self.loop.now >= process.refreshed_at:  # who comes while subscriptions are asked for shares that
+        if self.loop.now >= process.refreshed_at:  # tasks that come during a refresh share it
             process.refreshed_at = self.loop.now + self.inputs.query_ms / 1_000
             yield from self.subscriptions.query(0)
         if stream.lane is not None:
@@ -246,15 +246,15 @@ class Service:
                 self.loop.spawn(self._serve(stream, stream.lane), self.inputs.wakeup_ms / 1_000)
 
     def _serve(self, stream: Stream, lane: deque[float]) -> Task:
-        """Turns on a lane: taken, what is ready sent, given back."""
+        """Turns on a lane: take the lease, send due deliveries, release the lease."""
         while lane:
             ends = self.loop.now + worker.TURN / SECOND
             yield from self.due.change(stream.number)
             while lane and self.loop.now < ends:
-                some = [lane.popleft() for _ in range(min(len(lane), worker.FIRSTS))]
-                yield from self.deliveries.query(stream.number, len(some))
-                yield from self.streams.query(stream.number, len(some))
-                yield from self.loop.together([self._send(stream, each) for each in some], attempt.AT_ONCE)
+                due = [lane.popleft() for _ in range(min(len(lane), worker.FIRSTS))]
+                yield from self.deliveries.query(stream.number, len(due))
+                yield from self.streams.query(stream.number, len(due))
+                yield from self.loop.together([self._send(stream, stored) for stored in due], attempt.AT_ONCE)
             yield from self.deliveries.query(stream.number, 20)
             yield from self.due.change(stream.number)
         stream.is_served = False
@@ -266,31 +266,32 @@ class Service:
 
 
 def p99(seconds: Sequence[float], part: float = 0.99) -> float:
-    """A percentile."""
+    """The percentile `part`."""
     return sorted(seconds)[int(len(seconds) * part)] if seconds else math.nan
 
 
 def both(seconds: Sequence[float]) -> str:
     """Median and 99th percentile."""
-    return " / ".join(f"{each:.{2 if each < 10 else 1}f}" for each in (p99(seconds, 0.5), p99(seconds)))
+    return " / ".join(f"{value:.{2 if value < 10 else 1}f}" for value in (p99(seconds, 0.5), p99(seconds)))
 
 
 def share(part: float, whole: float) -> str:
-    """A part of something."""
+    """A share in percent."""
     return f"{part / max(whole, 1):.1%}"
 
 
 def cells(made: Service) -> Iterator[tuple[str, str]]:
-    """What came of a scenario, each by its name."""
+    """The results of a scenario, by name."""
     scenario, hot, streams, took = made.scenario, made.resources[0], made.streams, made.took
-    every = {*made.resources, *(each.org for each in made.resources if each.org)}
-    commits, lost = sum(each.commits for each in every), sum(each.lost for each in every)
+    writable = {*made.resources, *(resource.org for resource in made.resources if resource.org)}
+    commits, lost = sum(stream.commits for stream in writable), sum(stream.lost for stream in writable)
     seconds = int(2 * made.inputs.peak_seconds)
     units, by_key = Counter[int](), Counter[int]()
-    for (_, second), some in [each for container in made.containers for each in container.units.items()]:
-        units[second] += some
-    for (key, _), some in streams.units.items():
-        by_key[key] = max(by_key[key], some * (key >= 0))
+    for container in made.containers:
+        for (_, second), spent in container.units.items():
+            units[second] += spent
+    for (key, _), spent in streams.units.items():
+        by_key[key] = max(by_key[key], spent * (key >= 0))
     key, most = by_key.most_common(1)[0]
     yield "", scenario.title
     yield "events an hour", f"{scenario.hourly:,.0f}"
@@ -310,29 +311,29 @@ def cells(made: Service) -> Iterator[tuple[str, str]]:
     yield "RU/s, busiest logical part.", f"{most:,.0f}"
     yield "  which is of", "an org" if key >= 100_000 else f"stream {key + 1}"
     for name in ("streams", "deliveries", "cursors", "due", "subscriptions"):
-        container: Container = getattr(made, name)
-        yield f"throttled, {name}", share(container.throttled, container.asked)
+        throttled: Container = getattr(made, name)
+        yield f"throttled, {name}", share(throttled.throttled, throttled.asked)
     yield "follow-up lag, s", both(took["followed"])
     yield "delivered, hot stream, s", both(took["sent hot"])
     yield "delivered, others, s", both(took["sent"])
-    yield "not followed up at the end", f"{sum(len(each.times) - each.checkpoint for each in made.resources):,}"
-    yield "not delivered at the end", f"{sum(len(each.lane or ()) for each in made.resources):,}"
+    yield "not followed up at the end", f"{sum(len(stream.times) - stream.checkpoint for stream in made.resources):,}"
+    yield "not delivered at the end", f"{sum(len(stream.lane or ()) for stream in made.resources):,}"
     yield "first limit", next(limits(made), "none")
 
 
 def limits(made: Service) -> Iterator[str]:
-    """What is beyond what one wants, from the store outwards."""
+    """The parts of the service that are overloaded, the store first."""
     for name in ("streams", "cursors", "subscriptions", "due", "deliveries"):
         container: Container = getattr(made, name)
         if container.throttled > 0.05 * container.asked:
             yield name
-    for name, what, most in (("hot", "writers", 2), ("followed", "following", 10), ("sent hot", "a lane", 30)):
+    for name, what, most in (("hot", "writers", LIMIT), ("followed", "following", 10), ("sent hot", "a lane", 30)):
         if p99(made.took[name]) > most:
             yield what
 
 
 def greatest(ready: int) -> list[str]:
-    """The greatest load of one stream at which 99 % of publishing takes 2 s at most, and the next that was tried."""
+    """The greatest load of one stream with a p99 of at most 2 s for publishing, and the next load that was tried."""
     inputs = ALONE if ready == 2 else replace(ALONE, instances=ready)
     last = ["none"] * 4
     for rate in RATES:
@@ -340,26 +341,26 @@ def greatest(ready: int) -> list[str]:
         hot, took = made.resources[0], made.took["hot"]
         shown = [f"{len(made.instances)}", both(took), share(hot.lost, hot.lost + hot.commits)]
         shown += [f"{len(hot.times) / hot.commits:.1f}", f"{made.streams.throttled / made.streams.asked:.1%}"]
-        if p99(took) > 2:
+        if p99(took) > LIMIT:
             return [f"{ready}", *last, f"{rate}", *shown]
         last = [f"{rate}", *shown[:3]]
     return [f"{ready}", *last]
 
 
 def column(scenario: Scenario) -> list[tuple[str, str]]:
-    """What came of a scenario; for a process of its own."""
+    """The results of a scenario, for a worker process."""
     return list(cells(Service(scenario).run()))
 
 
 def inputs_as_printed() -> Iterator[str]:
-    """Each input, where it comes from and what it is."""
-    for each in fields(Inputs):
-        value, about = getattr(Inputs(), each.name), each.metadata
-        yield f"{each.name:17}{value:>7g}  {about['source']:11}{about['meaning']}"
+    """A line for each input with its value, source and meaning."""
+    for item in fields(Inputs):
+        value, about = getattr(Inputs(), item.name), item.metadata
+        yield f"{item.name:17}{value:>7g}  {about['source']:11}{about['meaning']}"
 
 
 def main() -> None:
-    """The inputs, then a table of the scenarios, then what one stream takes."""
+    """Print the inputs, then a table of the scenarios, then the limits of one stream."""
     for line in inputs_as_printed():
         print(line)
     with ProcessPoolExecutor() as pool:

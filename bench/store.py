@@ -1,6 +1,6 @@
-"""The embedded store at its port: `python -m bench.store [EVENTS]`, a million events when not said otherwise.
+"""The embedded store: `python -m bench.store [EVENTS]`, by default with a million events.
 
-The floor of every read is the raw SQLite read of the same rows' texts, handed to a thread as well.
+The floor of a read is a raw SQLite read of the same rows, in a thread too.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ BUSY_PARTY, BUSY_EVERY = 50002108, 50
 PAGE, SAMPLES, BATCH = 50, 600, 500
 BURST = 30_000
 
-WriterContext = list[tuple[Cursor, int]]
-"""Cursors, and the moments at which their rows were registered."""
+Starts = list[tuple[Cursor, int]]
+"""Cursors, with the times at which their rows were registered."""
 
 Read = Callable[[int], Awaitable[object]]
 
 
 def event(number: int, per_instance: int = 3) -> CloudEvent:
-    """An app event of 430 bytes; every 50th is about one busy party."""
+    """An app event of 430 bytes. Every 50th event is about one busy party."""
     busy = number % BUSY_EVERY == 0
     party = BUSY_PARTY if busy else 51_000_000 + number // per_instance
     instance = f"{party}/{UUID(int=number if busy else 2**126 + number // per_instance)}"
@@ -66,7 +66,7 @@ def event(number: int, per_instance: int = 3) -> CloudEvent:
 
 
 class Floor:
-    """Reads of texts by nothing but SQLite and a thread."""
+    """Reads of texts with only SQLite and a thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class Floor:
         self._local = threading.local()
 
     async def page(self, index: str, where: str, *values: int) -> object:
-        """The texts of a page of rows along an index."""
+        """Read the texts of a page of rows along an index."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._page, index, where, values)
 
     def _page(self, index: str, where: str, values: Sequence[int]) -> object:
@@ -86,18 +86,18 @@ class Floor:
 
 
 async def timed(reads: Mapping[str, Read], samples: int = SAMPLES) -> dict[str, float]:
-    """Microseconds of each kind of read, medians of samples taken by turns."""
+    """Median microseconds of each kind of read, measured in turns."""
     times: dict[str, list[float]] = {name: [] for name in reads}
     for sample in range(samples):
         for name, read in reads.items():
             start = time.perf_counter()
             await read(sample)
             times[name].append((time.perf_counter() - start) * 1e6)
-    return {name: median(each) for name, each in times.items()}
+    return {name: median(microseconds) for name, microseconds in times.items()}
 
 
 async def fill(store: SqliteEventStore, first: int, last: int, *, size: int = BATCH, per_instance: int = 3) -> float:
-    """Publish events in batches one after the other; the events published in a second."""
+    """Publish events in batches, one after the other. Returns events a second."""
     spent = 0.0
     for start in range(first, last, size):
         batch = [event(number, per_instance) for number in range(start, min(start + size, last))]
@@ -107,9 +107,9 @@ async def fill(store: SqliteEventStore, first: int, last: int, *, size: int = BA
     return (last - first) / spent
 
 
-async def places(store: SqliteEventStore, filters: Filters) -> WriterContext:
-    """Where pages start, along the whole stream."""
-    found: WriterContext = []
+async def page_starts(store: SqliteEventStore, filters: Filters) -> Starts:
+    """The start of every page along the stream."""
+    found: Starts = []
     request = ReadRequest(STREAM, START, filters=filters, limit=1_000)
     while True:
         chunk = await store.read(request)
@@ -119,17 +119,17 @@ async def places(store: SqliteEventStore, filters: Filters) -> WriterContext:
         request = ReadRequest(STREAM, chunk.end, filters=filters, limit=1_000)
 
 
-async def depths(store: SqliteEventStore, filters: Filters) -> WriterContext:
-    """Starts of full pages, of any depth."""
-    return random.choices((await places(store, filters))[:-2], k=SAMPLES)
+async def random_starts(store: SqliteEventStore, filters: Filters) -> Starts:
+    """Random starts of full pages."""
+    return random.choices((await page_starts(store, filters))[:-2], k=SAMPLES)
 
 
 async def pages(store: SqliteEventStore, path: Path) -> dict[str, float]:
-    """A page of 50 by cursor, by moment, and of one party, against their floors."""
+    """Read a page of 50 by cursor, by time, and of one party, and compare each with its floor."""
     floor = Floor(path)
-    deep = await depths(store, Filters())
+    deep = await random_starts(store, Filters())
     busy = Filters(subject=f"/party/{BUSY_PARTY}")
-    of_party = await depths(store, busy)
+    of_party = await random_starts(store, busy)
     with sqlite3.connect(path) as connection:
         position = of_party[0][0].position
         (subject,) = connection.execute("SELECT subject FROM events WHERE position = ?", (position,)).fetchone()
@@ -153,7 +153,7 @@ async def pages(store: SqliteEventStore, path: Path) -> dict[str, float]:
 
 
 def report_pages(count: int, times: dict[str, float], first: dict[str, float]) -> None:
-    """Print one row for a size of the store."""
+    """Print the results for a size of the store."""
     print(f"{count:>9,} events", end="")
     for name, microseconds in times.items():
         base = times["floor of party" if name == "party" else "floor"]
@@ -163,7 +163,7 @@ def report_pages(count: int, times: dict[str, float], first: dict[str, float]) -
     print()
 
 
-async def _median_page(store: SqliteEventStore, floor: Floor, starts: WriterContext) -> tuple[float, float]:
+async def _median_page(store: SqliteEventStore, floor: Floor, starts: Starts) -> tuple[float, float]:
     times = await timed(
         {
             "page": lambda n: store.read(ReadRequest(STREAM, starts[n][0])),
@@ -175,16 +175,16 @@ async def _median_page(store: SqliteEventStore, floor: Floor, starts: WriterCont
 
 
 async def burst(store: SqliteEventStore, path: Path, first: int) -> None:
-    """Reads before, during and after 30,000 fresh events, of which a log full is not moved into the file yet."""
+    """Read before, during and after 30,000 new events, while some of them are still in the write-ahead log."""
     floor = Floor(path)
-    deep = await depths(store, Filters())
+    deep = await random_starts(store, Filters())
     before = await _median_page(store, floor, deep)
     publishing = asyncio.create_task(fill(store, first, first + BURST, size=100))
     during: list[tuple[float, float]] = []
     while not publishing.done():
         during.append(await _median_page(store, floor, deep[:20]))
     after = await _median_page(store, floor, deep)
-    fresh = await _median_page(store, floor, (await places(store, Filters()))[-SAMPLES - 2 : -2])
+    fresh = await _median_page(store, floor, (await page_starts(store, Filters()))[-SAMPLES - 2 : -2])
     while_written = median(page for page, _ in during), median(floor for _, floor in during)
     print(f"burst of {BURST:,} events: a page takes {before[0]:.0f} us before (floor {before[1]:.0f})")
     for name, (page, its_floor) in {"while written": while_written, "after": after, "fresh rows": fresh}.items():
@@ -193,7 +193,7 @@ async def burst(store: SqliteEventStore, path: Path, first: int) -> None:
 
 
 class SlowCommits(SqliteEventStore):
-    """A store on a disk that takes 5 ms longer to commit."""
+    """A store whose commits take 5 ms longer."""
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         time.sleep(0.005)
@@ -201,7 +201,7 @@ class SlowCommits(SqliteEventStore):
 
 
 async def publishers(store: SqliteEventStore, count: int, seconds: float = 2) -> float:
-    """Events a second of so many publishers that send one event after the other."""
+    """Events a second of `count` publishers. Each sends one event after the other."""
     until = time.perf_counter() + seconds
 
     async def publish() -> int:
@@ -215,16 +215,16 @@ async def publishers(store: SqliteEventStore, count: int, seconds: float = 2) ->
 
 
 async def group_commit(directory: Path) -> None:
-    """What publishers at once gain by sharing commits."""
+    """Measure what concurrent publishers gain by sharing commits."""
     for kind, name in ((SlowCommits, "with 5 ms a commit"), (SqliteEventStore, "on this disk")):
         store = kind(directory / f"{kind.__name__}.db")
         one, sixteen = await publishers(store, 1), await publishers(store, 16)
-        print(f"publish one by one {name}: {one:,.0f}/s by one, {sixteen:,.0f}/s by 16 = {sixteen / one:.1f}x")
+        print(f"publish one by one {name}: {one:,.0f}/s by 1 publisher, {sixteen:,.0f}/s by 16 = {sixteen / one:.1f}x")
         await store.close()
 
 
 async def batches(directory: Path) -> None:
-    """Batches of 100 with 100,000 events stored."""
+    """Publish batches of 100 into a store of 100,000 events."""
     store = SqliteEventStore(directory / "batches.db")
     await fill(store, 0, 100_000)
     serial = await fill(store, 100_000, 110_000, size=100)
@@ -238,24 +238,24 @@ async def batches(directory: Path) -> None:
 
 
 async def sizes(directory: Path) -> None:
-    """Bytes of disk for an event of 430."""
+    """Measure the bytes on disk of an event of 430 bytes."""
     for per_instance in (3, 1):
         path = directory / f"size{per_instance}.db"
         store = SqliteEventStore(path)
         await fill(store, 0, 50_000, per_instance=per_instance)
         await store.close()
-        print(f"disk, {per_instance} events an instance: {path.stat().st_size / 50_000:.0f} bytes for each of 430")
+        print(f"disk, {per_instance} events an instance: {path.stat().st_size / 50_000:.0f} bytes for an event of 430")
 
 
 def resident() -> str:
-    """What this process holds in memory."""
+    """The memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS"))
     return f"{int(kilobytes) / 1024:.0f} MB"
 
 
 async def measure(count: int, directory: Path) -> None:
-    """Print everything."""
+    """Run all parts and print the results."""
     path = directory / "events.db"
     store = SqliteEventStore(path)
     print(f"resident before: {resident()}")
@@ -263,7 +263,7 @@ async def measure(count: int, directory: Path) -> None:
     stored = 0
     for step in sorted({min(10_000, count), min(100_000, count), count}):
         rate = await fill(store, stored, step)
-        await asyncio.sleep(1)  # the log moves into the file
+        await asyncio.sleep(1)  # SQLite moves the write-ahead log into the file
         times = await pages(store, path)
         first = first or times
         report_pages(step, times, first)
@@ -276,7 +276,7 @@ async def measure(count: int, directory: Path) -> None:
 
 
 def main() -> None:
-    """Measure in a temporary directory beside the project, on the disk that serves."""
+    """Measure in a temporary directory on the disk of the project."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench") as directory:
         asyncio.run(measure(count, Path(directory)))

@@ -14,13 +14,13 @@ from bench.capacity_inputs import Inputs
 
 
 class Signal(list["Task"]):
-    """Something that happens once, and the tasks that wait for it."""
+    """An event that happens once, with the tasks that wait for it."""
 
     happened = False
 
 
 Task = Generator[float | Signal, None, Any]
-"""Yields the seconds that it waits, or what it waits for."""
+"""A generator. It yields the seconds to wait, or the signal to wait for."""
 
 
 class Loop:
@@ -32,18 +32,18 @@ class Loop:
         self._numbers = count()
 
     def spawn(self, task: Task, after: float = 0.0) -> None:
-        """Begin a task, or go on with it."""
+        """Start or resume a task."""
         heappush(self._heap, (self.now + after, next(self._numbers), task))
 
     def fire(self, signals: Iterable[Signal]) -> None:
-        """Let those go on who wait."""
+        """Resume the tasks that wait for the signals."""
         for signal in signals:
             signal.happened = True
             for task in signal:
                 self.spawn(task)
 
     def run(self, until: float) -> None:
-        """Run what happens before a moment."""
+        """Run every step before the time `until`."""
         while self._heap and self._heap[0][0] < until:
             self.now, _, task = heappop(self._heap)
             wanted = next(task, None)
@@ -53,7 +53,7 @@ class Loop:
                 self.spawn(task, 0.0 if isinstance(wanted, Signal) else wanted)
 
     def together(self, tasks: Iterable[Task], at_once: int = 1_000) -> Task:
-        """Wait for all of them, of which so many run at once."""
+        """Run all tasks, `at_once` at a time, and wait for them."""
         queue = deque(tasks)
         signals = [Signal() for _ in range(min(len(queue), at_once))]
         for signal in signals:
@@ -67,7 +67,7 @@ class Loop:
 
 
 class Container:
-    """Physical partitions, each with an equal share of the throughput, of which a second's worth may gather."""
+    """A container with physical partitions. Each has an equal share of the throughput and saves up one second of it."""
 
     def __init__(self, loop: Loop, rng: Random, inputs: Inputs, units: float, gigabytes: float = 0) -> None:
         self.loop, self.rng, self.inputs = loop, rng, inputs
@@ -75,30 +75,30 @@ class Container:
         self.share = units / self.partitions
         self._left = [(self.share, 0.0, 0.0)] * self.partitions
         self._of_each, self.asked, self.throttled = 0.0, 0, 0
-        self._places: dict[int, int] = {}
+        self._partition_of: dict[int, int] = {}
         self.units: Counter[tuple[int, int]] = Counter()
 
-    def place(self, key: int) -> int:
-        """The physical partition of a logical one."""
-        return self._places.setdefault(key, self.rng.randrange(self.partitions))
+    def partition(self, key: int) -> int:
+        """The physical partition of a logical partition."""
+        return self._partition_of.setdefault(key, self.rng.randrange(self.partitions))
 
-    def _take(self, place: int, units: float) -> float:
-        """Take units of a partition; the seconds until they are there: whoever is told to wait keeps its turn."""
-        (left, then, of_each), now = self._left[place], self.loop.now
+    def _take(self, partition: int, units: float) -> float:
+        """Take units of a partition. Returns the seconds until they are available. Requests wait in order."""
+        (left, then, of_each), now = self._left[partition], self.loop.now
         left = min(self.share, left + self.share * (now - then)) - (self._of_each - of_each)
-        self._left[place] = (left - units, now, self._of_each)
+        self._left[partition] = (left - units, now, self._of_each)
         return max(0.0, -left / self.share)
 
     def ask(self, key: int, units: float, ms: float, act: Callable[[], int] = int, each: float = 0) -> Task:
-        """A request, again as told while it is throttled; it does something to so many, which cost `each`."""
-        half, place = self.rng.lognormvariate(math.log(ms), self.inputs.spread) / 2_000, self.place(key)
+        """A request, which waits while it is throttled. `act` returns how many items it processed, at `each` units."""
+        half, partition = self.rng.lognormvariate(math.log(ms), self.inputs.spread) / 2_000, self.partition(key)
         yield half
-        wait = self._take(place, units)
+        wait = self._take(partition, units)
         self.asked, self.throttled = self.asked + 1, self.throttled + (wait > 0)
         yield wait
         done = act()
         further = max(0.0, each * done - units)
-        self._take(place, further)
+        self._take(partition, further)
         self.units[key, int(self.loop.now)] += round(units + further)
         yield half
         return done
@@ -108,18 +108,18 @@ class Container:
         return self.ask(key, self.inputs.query_units + rows * self.inputs.row_units, self.inputs.query_ms, act)
 
     def change(self, key: int) -> Task:
-        """A document read and changed."""
+        """A read and an update of a document."""
         ms = self.inputs.query_ms + self.inputs.write_ms
         return self.ask(key, self.inputs.read_units + self.inputs.change_units, ms)
 
     def seldom(self, units: float = 0) -> Task:
-        """A query of a logical partition that is seldom asked, and units that are taken of all alike."""
+        """A query of a rarely used logical partition, and `units` taken evenly from all physical partitions."""
         self._of_each += units / self.partitions
         self.units[-1, int(self.loop.now)] += round(units)
         return self.query(-self.rng.randrange(1, 5_000))
 
     def everywhere(self, most: int = 0) -> Task:
-        """A query that asks each physical partition, or so many of them at most."""
+        """A query of all physical partitions, or of `most`."""
         further = min(self.partitions, most or self.partitions) - 1
         yield from self.seldom(self.inputs.query_units * further)
         yield self.inputs.partition_ms / 1_000 * further

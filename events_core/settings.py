@@ -1,4 +1,4 @@
-"""Every setting of the service, read from the environment and validated once (docs/operations.md lists them)."""
+"""The settings of the service, read from the environment and validated once (docs/operations.md lists them)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 PREFIX = "EVENTS_"
 ANY_ISSUER = "*"
-"""In development, the issuer whose key set verifies the PlatformAccessTokens of every other issuer."""
+"""In development, the key set under this name verifies PlatformAccessTokens of any issuer."""
 _APP = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s#]*)?")
@@ -25,7 +25,7 @@ _KEYS_URL = re.compile(r"(https?|file)://[^\s?#]*\S*")
 
 
 class SettingsError(Exception):
-    """A setting is missing or bad; the text is one line that names it and never shows its value."""
+    """A setting is missing or bad. The text is one line that names the setting and never shows its value."""
 
 
 def _from_json(value: Any) -> Any:
@@ -41,7 +41,7 @@ def _from_commas(value: Any) -> Any:
 
 def _base_url(value: str) -> str:
     if not _BASE_URL.fullmatch(value):
-        raise ValueError("is not an http(s) URL without query")
+        raise ValueError("is not an http(s) URL without a query")
     return value.rstrip("/")
 
 
@@ -65,7 +65,7 @@ def _keys_url(value: str) -> str:
 
 def _app(value: str) -> str:
     if not _APP.fullmatch(value):
-        raise ValueError("is not a list of org/app")
+        raise ValueError("is not a comma-separated list of org/app")
     return value
 
 
@@ -73,7 +73,7 @@ def _network(value: str) -> str:
     try:
         ipaddress.ip_network(value)
     except ValueError:
-        raise ValueError("is not a list of networks in CIDR notation") from None
+        raise ValueError("is not a comma-separated list of networks in CIDR notation") from None
     return value
 
 
@@ -95,7 +95,7 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 
 
 class TokenIssuer(BaseModel):
-    """An issuer of bearer tokens; without `jwks_uri` its OpenID discovery document is read."""
+    """An issuer of bearer tokens. Without `jwks_uri`, its OpenID discovery document names the key set."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +113,7 @@ class PlatformTokenIssuer(BaseModel):
 
 
 class Settings(BaseModel):
-    """The settings; `VARIABLES` names the environment variable of each field."""
+    """All settings. `VARIABLES` names the environment variable of each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -159,10 +159,10 @@ class Settings(BaseModel):
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read and validate the settings; an empty value counts as absent.
+    """Read and validate the settings. An empty value counts as absent.
 
     Raises:
-        SettingsError: naming the first setting that is missing or bad.
+        SettingsError: A setting is missing or bad. The error names the first of them.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {
@@ -172,14 +172,14 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         settings = Settings(**values, development=is_development(environment))
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from None
-    _refuse_half_a_client(settings)
+    _require_whole_client(settings)
     if not settings.development:
-        _refuse_embedded(settings)
+        _require_deployed_settings(settings)
     return settings
 
 
 def is_development(environment: Mapping[str, str]) -> bool:
-    """Whether this is a developer's machine: the local host, or Core Tools (`func start`)."""
+    """Whether the process runs on a developer's machine, in the local host or Core Tools (`func start`)."""
     return environment.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development"
 
 
@@ -190,40 +190,40 @@ def _one_line(error: ValidationError) -> str:
     return f"{VARIABLES[str(name)]}{where}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-def _refuse_half_a_client(settings: Settings) -> None:
-    """A client has a secret, an id and an authority; without secret and authority the id is a managed identity's."""
+def _require_whole_client(settings: Settings) -> None:
+    """Require id, secret and authority of a client together. An id alone names a managed identity."""
     if settings.client_secret is None and settings.authority is not None:
-        raise SettingsError(f"{PREFIX}CLIENT_SECRET: is missing; {PREFIX}AUTHORITY is of no use without it")
+        raise SettingsError(f"{PREFIX}CLIENT_SECRET: is missing; {PREFIX}AUTHORITY needs it")
     for name in ("client_id", "authority"):
         if settings.client_secret is not None and getattr(settings, name) is None:
-            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; {PREFIX}CLIENT_SECRET is of no use without it")
+            raise SettingsError(f"{PREFIX}{name.upper()}: is missing; {PREFIX}CLIENT_SECRET needs it")
 
 
-def _refuse_embedded(settings: Settings) -> None:
-    """What is embedded serves development only: a typo must not acknowledge events into an instance's own file."""
+def _require_deployed_settings(settings: Settings) -> None:
+    """Refuse the embedded ports: after a typo, an instance must not acknowledge events into its own file."""
     for name in _REQUIRED_WHEN_DEPLOYED:
         if not getattr(settings, name):
             raise SettingsError(
-                f"{PREFIX}{name.removeprefix('on_').upper()}: is missing; only development can do without it"
+                f"{PREFIX}{name.removeprefix('on_').upper()}: is missing; only development works without it"
             )
     uris = [issuer.jwks_uri or "" for issuer in settings.token_issuers]
     if any(uri.startswith("file:") for uri in uris):
-        raise SettingsError(f"{PREFIX}TOKEN_ISSUERS: keys are read from files in development only")
+        raise SettingsError(f"{PREFIX}TOKEN_ISSUERS: keys from files are allowed only in development")
     if any(
         name == ANY_ISSUER or issuer.jwks_uri.startswith("file:")
         for name, issuer in settings.platform_token_issuers.items()
     ):
         raise SettingsError(
-            f"{PREFIX}PLATFORM_TOKEN_ISSUERS: keys are read from files, and of any issuer, in development only"
+            f"{PREFIX}PLATFORM_TOKEN_ISSUERS: keys from files, and keys for any issuer, are allowed only in development"
         )
 
 
-_AS_FUNCTIONS_NAMES_THEM = {
+_NAMED_BY_FUNCTIONS = {
     "cosmos_account_endpoint": f"{PREFIX}COSMOS__accountEndpoint",
     "cosmos_client_id": f"{PREFIX}COSMOS__clientId",
 }
 VARIABLES = {
-    field: _AS_FUNCTIONS_NAMES_THEM.get(field, PREFIX + field.upper())
+    field: _NAMED_BY_FUNCTIONS.get(field, PREFIX + field.upper())
     for field in Settings.model_fields
     if field != "development"
 }

@@ -1,116 +1,116 @@
-metadata description = 'The events component in a resource group of its own: Cosmos DB, Functions on Flex Consumption, and what they need. No shared key anywhere.'
+metadata description = 'The events component in its own resource group: Cosmos DB, Functions on Flex Consumption, and the resources they need. Nothing uses a shared key.'
 
 targetScope = 'subscription'
 
-@description('Which environment this is; part of every name.')
+@description('The environment. It is part of every name.')
 @allowed(['dev', 'test', 'prod'])
 param environmentName string
 
-@description('What every name begins with: 2 to 8 lower-case letters and digits.')
+@description('The beginning of every name: 2 to 8 lower-case letters and digits.')
 @minLength(2)
 @maxLength(8)
 param prefix string = 'events'
 
-@description('The Azure region of everything.')
+@description('The Azure region of all resources.')
 @minLength(3)
 param location string
 
-@description('Tags of the resource group and of everything in it.')
+@description('Tags of the resource group and its resources.')
 param tags object = {}
 
-@description('The public base of absolute links, such as https://platform.example, without a slash at its end.')
+@description('The public base URL of links, such as https://platform.example, without a slash at the end.')
 @minLength(9)
 param baseUrl string
 
-@description('Where XACML JSON decision requests are posted.')
+@description('The URL of the decision point, for XACML JSON requests by POST.')
 @minLength(9)
 param pdpUrl string
 
-@description('The Entra scope of the token that is sent to the decision point; empty when it wants none.')
+@description('The Entra scope of the token for the decision point. Empty if it needs no token.')
 param pdpScope string = ''
 
-@description('Whether the decision point wants a subscription key, which is then read from the vault.')
+@description('Whether the decision point needs a subscription key. The app reads the key from the vault.')
 param pdpNeedsSubscriptionKey bool = false
 
-@description('The base of the Register API.')
+@description('The base URL of the Register API.')
 @minLength(9)
 param registerUrl string
 
-@description('The Entra scope of the token for Register; empty when it wants none.')
+@description('The Entra scope of the token for Register. Empty if it needs no token.')
 param registerScope string = ''
 
-@description('Issuers of bearer tokens: objects with issuer, and jwks_uri and audience where they are wanted.')
+@description('Issuers of bearer tokens: objects with issuer, and optionally jwks_uri and audience.')
 param tokenIssuers array
 
-@description('Key sets of PlatformAccessTokens: by iss, an object with jwks_uri.')
+@description('Key sets of PlatformAccessTokens: for each iss, an object with jwks_uri.')
 param platformTokenIssuers object = {}
 
-@description('The domain that the sources of apps are under; empty for any.')
+@description('The domain of the sources of app events. Empty allows any domain.')
 param appsDomain string = ''
 
-@description('How many days events are kept.')
+@description('Days to keep events.')
 @minValue(1)
 @maxValue(36500)
 param retentionDays int = 90
 
-@description('The greatest throughput that the busiest containers scale up to, in request units a second.')
+@description('The maximum throughput of each of the busiest containers, in request units a second.')
 @minValue(1000)
 @maxValue(1000000)
 param maxThroughput int = 4000
 
-@description('The same of cursors, due and subscriptions, which following up and delivering ask: a fifth of it, or more.')
+@description('The maximum throughput of each of the containers cursors, due and subscriptions, which following up and deliveries use. At least a fifth of maxThroughput.')
 @minValue(1000)
 @maxValue(1000000)
 param progressThroughput int = 4000
 
-@description('Whether Cosmos DB, the plan and storage are spread over availability zones.')
+@description('Whether Cosmos DB, the plan and the storage account use several availability zones.')
 param zoneRedundant bool = true
 
-@description('How many instances are always ready for requests, for following up and for delivering, each.')
+@description('The number of always ready instances for requests, the same for following up, and the same for deliveries.')
 @minValue(0)
 @maxValue(20)
 param alwaysReady int = 1
 
-@description('The most instances that the app scales out to; every one more is another writer of busy streams.')
+@description('The maximum number of instances. Each instance is one more writer of a busy stream.')
 @minValue(1)
 @maxValue(40)
 param maximumInstances int = 40
 
-@description('How many requests an instance has at once; group commit needs more than one.')
+@description('The number of concurrent requests of an instance. Group commit needs more than one.')
 @minValue(2)
 @maxValue(100)
 param requestsPerInstance int = 32
 
-@description('Whether everything is reached through private endpoints in a virtual network of its own.')
+@description('Whether the app reaches all resources through private endpoints in its own virtual network.')
 param privateNetwork bool = true
 
-@description('The addresses of that network.')
+@description('The address range of the virtual network.')
 param addressPrefix string = '10.20.0.0/22'
 
-@description('How long Cosmos DB can be restored to any moment.')
+@description('How far back Cosmos DB can be restored to a point in time.')
 @allowed(['Continuous7Days', 'Continuous30Days'])
 param backupTier string = 'Continuous30Days'
 
-@description('The key under which secrets of webhooks are stored, base64 of 32 bytes. Once; empty leaves it as it stands.')
+@description('The key that encrypts webhook secrets, base64 of 32 bytes. Give it once. Empty keeps the stored value.')
 @secure()
 param secretKey string = ''
 
-@description('The key that names subjects and seals cursors, base64 of 32 bytes. Once and never again; empty leaves it as it stands.')
+@description('The key that names subjects and seals cursors, base64 of 32 bytes. Give it once and never change it. Empty keeps the stored value.')
 @secure()
 param subjectKey string = ''
 
-@description('The subscription key of the decision point, if it wants one. Empty leaves it as it stands.')
+@description('The subscription key of the decision point, if it needs one. Empty keeps the stored value.')
 @secure()
 param pdpSubscriptionKey string = ''
 
-@description('Further settings of the service by their names, such as EVENTS_ANONYMOUS_APPS; they come last and count.')
+@description('Further settings of the service by name, such as EVENTS_ANONYMOUS_APPS. They override all others.')
 param furtherSettings object = {}
 
-@description('The name of a Cosmos DB account that was restored and is to be used from now on; empty for the one of this deployment.')
+@description('The name of a restored Cosmos DB account to use from now on. Empty for the account of this deployment.')
 @maxLength(44)
 param cosmosAccountName string = ''
 
-@description('Whom alerts are mailed to; empty for nobody.')
+@description('Mail addresses that get alerts. Empty for none.')
 param alertAddresses array = []
 
 var name = '${prefix}-${environmentName}'
@@ -245,7 +245,7 @@ var settings = {
   EVENTS_RETENTION_DAYS: string(retentionDays)
   EVENTS_SECRET_KEY: '${secrets}/secret-key)'
   EVENTS_SUBJECT_KEY: '${secrets}/subject-key)'
-  // Nothing larger is taken by any route, and the host reads a body before anybody asks for a token.
+  // No route accepts a larger body, and the host reads a body before the app checks the token.
   FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
   EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)
 }
@@ -271,11 +271,11 @@ module functions 'modules/functions.bicep' = {
   dependsOn: [roles]
 }
 
-@description('The name of the function app, which the deployment of its package needs.')
+@description('The name of the function app, for the deployment of its package.')
 output functionAppName string = functions.outputs.appName
 
-@description('Where the function app answers.')
+@description('The URL of the function app.')
 output functionAppUrl string = functions.outputs.url
 
-@description('The resource group of it all.')
+@description('The name of the resource group.')
 output resourceGroupName string = group.name

@@ -1,6 +1,6 @@
 using 'main.bicep'
 
-// For `azd`, from a machine of one's own: its environment is named dev, test or prod, and `azd env set` gives the rest.
+// For `azd` on a developer's machine. Its environment is named dev, test or prod, and `azd env set` sets the rest.
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'dev')
 param location = readEnvironmentVariable('AZURE_LOCATION', 'norwayeast')
 param baseUrl = readEnvironmentVariable('BASE_URL', 'https://platform.dev.example')

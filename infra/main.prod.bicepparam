@@ -18,7 +18,7 @@ param maxThroughput = 4000
 param progressThroughput = 4000
 param backupTier = 'Continuous30Days'
 
-// From the environment of whoever deploys, so that no file has them; docs/deploying.md says when they are needed.
+// Read from environment variables, so that no file contains them. docs/deploying.md says when they are needed.
 param secretKey = readEnvironmentVariable('SECRET_KEY', '')
 param subjectKey = readEnvironmentVariable('SUBJECT_KEY', '')
 param pdpSubscriptionKey = readEnvironmentVariable('PDP_SUBSCRIPTION_KEY', '')

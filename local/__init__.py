@@ -1,1 +1,1 @@
-"""The local host: runs function_app.py on a laptop with no Azure at all. Not deployed."""
+"""The local host: runs `function_app.py` on a developer's machine, without Azure. It is not deployed."""

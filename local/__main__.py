@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 _LONG_AGO = "1970-01-01T00:00:00Z"
 
 DataDir = Annotated[
-    Path | None, typer.Option(help="The embedded store and the development issuer's key. [EVENTS_DATA_DIR, .data]")
+    Path | None,
+    typer.Option(help="Directory of the embedded store and the development issuer. [EVENTS_DATA_DIR, else .data]"),
 ]
-Host = Annotated[str, typer.Option(help="The address to listen at.")]
-Url = Annotated[str, typer.Option(help="Where the service is.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Url = Annotated[str, typer.Option(help="Base URL of the service.")]
 
 cli = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @cli.callback(invoke_without_command=True)
 def _help(context: typer.Context) -> None:
-    """Events on your own machine: the service, tokens for it, and what to do with them."""
+    """Events on your own machine: serve, make tokens, publish, follow feeds, operate the store."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -39,12 +40,12 @@ def _help(context: typer.Context) -> None:
 def serve(
     *,
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 7071,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free port.", min=0, max=65535)] = 7071,
     data_dir: DataDir = None,
     sample_data: Annotated[bool, typer.Option(help="Fill an empty store with synthetic events.")] = True,
 ) -> None:
-    """Serve function_app.py on the embedded store."""
-    with _one_line():
+    """Serve function_app.py, by default on the embedded store."""
+    with _one_line_errors():
         from local.data_dir import data_dir_of  # noqa: PLC0415 - each command imports what it needs
         from local.serve import serve as run  # noqa: PLC0415 - as above
 
@@ -54,19 +55,24 @@ def serve(
 @cli.command()
 def token(
     *,
-    org: Annotated[str | None, typer.Option(help="A service owner, such as ttd.")] = None,
-    user: Annotated[int | None, typer.Option(help="An end user's id.")] = None,
-    party: Annotated[int | None, typer.Option(help="The party that the user represents.")] = None,
-    system_user: Annotated[str | None, typer.Option(help="A system user's UUID.")] = None,
+    org: Annotated[str | None, typer.Option(help="A token of this service owner, such as ttd.")] = None,
+    user: Annotated[int | None, typer.Option(help="A token of the end user with this id.")] = None,
+    party: Annotated[int | None, typer.Option(help="Party that the end user represents.")] = None,
+    system_user: Annotated[str | None, typer.Option(help="A token of the system user with this UUID.")] = None,
     org_number: Annotated[
-        str | None, typer.Option(help="The system user's organisation, or alone: an organisation.")
+        str | None,
+        typer.Option(
+            help="Organisation number of the service owner or system user. Alone: a token of the organisation."
+        ),
     ] = None,
-    platform: Annotated[str | None, typer.Option(help="An app, for its PlatformAccessToken: ttd/apps-test.")] = None,
-    scope: Annotated[str, typer.Option(help="Separated by spaces.")] = "",
+    platform: Annotated[
+        str | None, typer.Option(help="A PlatformAccessToken of this app, such as ttd/apps-test.")
+    ] = None,
+    scope: Annotated[str, typer.Option(help="Scopes, separated by spaces.")] = "",
     data_dir: DataDir = None,
 ) -> None:
     """Print a JWT of the development issuer, valid for 12 hours."""
-    with _one_line():
+    with _one_line_errors():
         issuer = _issuer(data_dir)
         makers: dict[str, Callable[[], str]] = {}
         if org:
@@ -80,7 +86,7 @@ def token(
         if org_number and not makers:
             makers["--org-number"] = lambda: issuer.token_for_organisation(org_number, scope)
         if len(makers) != 1:
-            raise LocalError("say whose token: one of --org, --user, --system-user, --platform, or --org-number alone")
+            raise LocalError("give one of --org, --user, --system-user and --platform, or --org-number alone")
         try:
             print(*(make() for make in makers.values()))
         except ValueError as error:
@@ -89,12 +95,12 @@ def token(
 
 @cli.command()
 def publish(
-    files: Annotated[list[Path], typer.Argument(help="JSON files of one event or an array of events.")],
+    files: Annotated[list[Path], typer.Argument(help="JSON files, each with one event or an array of events.")],
     url: Url = "http://127.0.0.1:7071",
     data_dir: DataDir = None,
 ) -> None:
-    """Publish events, of any resource."""
-    with _one_line():
+    """Publish events of any resource."""
+    with _one_line_errors():
         from local.json_text import elements  # noqa: PLC0415 - as in serve
 
         service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", "altinn:events.publish.admin"))
@@ -107,24 +113,24 @@ def publish(
                 raise LocalError(f"{file}: {error}") from None
             outcomes = list(service.publish(events))
             duplicates = sum(outcome["duplicate"] for outcome in outcomes)
-            print(f"{file}: {len(outcomes) - duplicates} published, {duplicates} there already", flush=True)
+            print(f"{file}: {len(outcomes) - duplicates} published, {duplicates} already stored", flush=True)
 
 
 @cli.command()
 def tail(
     *,
-    party: Annotated[int | None, typer.Option(help="The app events about a party.")] = None,
-    org: Annotated[str | None, typer.Option(help="The events of an org's apps.")] = None,
-    app: Annotated[str | None, typer.Option(help="Of this app of the org only.")] = None,
-    resource: Annotated[str | None, typer.Option(help="The events of a resource: urn:altinn:resource:...")] = None,
-    since: Annotated[
-        str, typer.Option("--from", help="RFC 3339; what was registered earlier is left out.")
-    ] = _LONG_AGO,
+    party: Annotated[int | None, typer.Option(help="Follow the app events about this party.")] = None,
+    org: Annotated[str | None, typer.Option(help="Follow the events of this org's apps.")] = None,
+    app: Annotated[str | None, typer.Option(help="Only the events of this app of the org.")] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Follow the events of this resource, urn:altinn:resource:...")
+    ] = None,
+    since: Annotated[str, typer.Option("--from", help="Skip events registered before this RFC 3339 time.")] = _LONG_AGO,
     url: Url = "http://127.0.0.1:7071",
     data_dir: DataDir = None,
 ) -> None:
-    """Follow a feed: one JSON event a line, until Ctrl-C."""
-    with _one_line():
+    """Follow a feed until Ctrl-C and print one JSON event a line."""
+    with _one_line_errors():
         from local.feeds import feed_of  # noqa: PLC0415 - as in serve
 
         feed = feed_of(party=party, org=org, app=app, resource=resource)
@@ -136,30 +142,26 @@ def tail(
 @cli.command()
 def issuer(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 7072,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free port.", min=0, max=65535)] = 7072,
     data_dir: DataDir = None,
 ) -> None:
     """Serve the development issuer's discovery document and keys, for `func start`."""
-    with _one_line():
+    with _one_line_errors():
         from local.issuer import serve_issuer  # noqa: PLC0415 - as in serve
 
-        opened = _issuer(data_dir)
-        try:
-            serve_issuer(opened, host, port, lambda url: print(f"listening on {url}", flush=True))
-        except OSError as error:
-            raise LocalError(f"cannot listen at {host}:{port}: {os.strerror(error.errno or 0)}") from None
+        serve_issuer(_issuer(data_dir), host, port, lambda url: print(f"listening on {url}", flush=True))
 
 
 @cli.command()
 def erase(
-    resource: Annotated[str, typer.Option(help="The event's resource.")],
-    source: Annotated[str, typer.Option(help="The event's source.")],
-    event_id: Annotated[str, typer.Option("--id", help="The event's id.")],
+    resource: Annotated[str, typer.Option(help="Resource of the event.")],
+    source: Annotated[str, typer.Option(help="Source of the event.")],
+    event_id: Annotated[str, typer.Option("--id", help="Id of the event.")],
     url: Url = "http://127.0.0.1:7071",
     data_dir: DataDir = None,
 ) -> None:
     """Replace an event by a tombstone in every stream."""
-    with _one_line():
+    with _one_line_errors():
         service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", "altinn:events.erase"))
         service.erase(resource, source, event_id)
         print("erased")
@@ -167,27 +169,27 @@ def erase(
 
 @cli.command()
 def replay_parked() -> None:
-    """Bring parked events to the streams that refused them, in the store that the settings name."""
-    with _one_line():
+    """Replay parked events to the streams and subscriptions that refused them, in the configured store."""
+    with _one_line_errors():
         from local import maintenance  # noqa: PLC0415 - as in serve
 
-        if refusing := maintenance.replay_parked():
-            raise LocalError(f"{refusing} streams refuse an event again; the log says which")
+        if failed := maintenance.replay_parked():
+            raise LocalError(f"{failed} streams or subscriptions still refuse an event; the log names them")
         print("nothing is parked any more")
 
 
 @cli.command()
 def restored() -> None:
-    """Tell the store that the settings name that it was restored, before the service is started on it again."""
-    with _one_line():
+    """Record that the configured store was restored from a backup. Run it before the service starts again."""
+    with _one_line_errors():
         from local import maintenance  # noqa: PLC0415 - as in serve
 
         lowered = maintenance.restored()
         if lowered is None:
-            print("a store in a file needs nothing")
+            print("the embedded store needs no action after a restore")
         else:
             print(
-                f"cursors from before are unknown now; {lowered} streams had been followed up further than they reach"
+                f"every older cursor is unknown now; {lowered} checkpoints were beyond their streams and are set back"
             )
 
 
@@ -205,12 +207,12 @@ def _service(url: str, data_dir: Path | None, token: Callable[[DevelopmentIssuer
 
 
 @contextlib.contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn what a user can set right into one line on standard error and an exit status."""
+def _one_line_errors() -> Iterator[None]:
+    """Print an error that the user can correct as one line on standard error, and exit with its status."""
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `tail | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has stopped, as in `tail | head`
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except LocalError as error:

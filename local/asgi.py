@@ -1,4 +1,4 @@
-"""An app's HTTP triggers as an ASGI application that keeps to the Functions host's rules on HTTP."""
+"""An app's HTTP triggers as an ASGI application, with the HTTP rules of the Functions host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-Answer = tuple[int, Headers, bytes]
+Response = tuple[int, Headers, bytes]
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -29,16 +29,16 @@ _log = logging.getLogger("local.host")
 
 
 class _Request(func.HttpRequest):
-    """The worker's request; its map of query parameters is made when it is asked for."""
+    """A request of the Functions worker that parses its query only when `params` is read."""
 
     @property
     def params(self) -> Mapping[str, str]:
-        """One value for each name, the last; empty ones are left out."""
+        """The last value of each parameter, without empty values."""
         return dict(parse_qsl(urlsplit(self.url).query))
 
 
 class HttpHost:
-    """The ASGI application: routes a request to its function and sends what the function answers."""
+    """The ASGI application. It routes a request to a function and sends the function's response."""
 
     def __init__(self, router: Router) -> None:
         self._router = router
@@ -51,7 +51,7 @@ class HttpHost:
         assert task is not None
         self._running.add(task)
         try:
-            status, headers, body = await self._answer(scope, receive)
+            status, headers, body = await self._respond(scope, receive)
         except asyncio.CancelledError:
             if not self._stopping:
                 raise
@@ -62,7 +62,7 @@ class HttpHost:
         await send({"type": "http.response.body", "body": body})
 
     def stop(self, after_seconds: float) -> None:
-        """Let the requests at hand finish within that time; then answer 503 in their place."""
+        """Let current requests run for `after_seconds`, then cancel them and answer 503."""
         asyncio.get_running_loop().call_later(after_seconds, self._cancel)
 
     def _cancel(self) -> None:
@@ -70,7 +70,7 @@ class HttpHost:
         for task in self._running:
             task.cancel()
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path = decode_path(_text(scope["raw_path"]))
         found = self._router.match(scope["method"], path)
         if found is None:
@@ -86,17 +86,17 @@ class HttpHost:
             return _empty(400)
         try:
             return _response(await function(_request(scope, path, headers, parameters, body)))
-        except Exception:  # noqa: BLE001 - the host outlives whatever a function does
-            _log.exception("the function %s failed", function.name)
+        except Exception:  # noqa: BLE001 - no function may stop the host
+            _log.exception("function failed name=%s", function.name)
             return _empty(500)
 
 
-def _empty(status: int) -> Answer:
+def _empty(status: int) -> Response:
     return status, [(b"content-length", b"0")], b""
 
 
 def _request_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by their lower-case names, the values of a repeated one joined by a comma."""
+    """Headers by lower-case name. The values of a repeated header are joined by a comma."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1"), _text(raw_value)
@@ -105,7 +105,7 @@ def _request_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _text(value: bytes) -> str:
-    """UTF-8, as Kestrel reads it; other bytes are left for the function to judge."""
+    """Decode UTF-8 as Kestrel does, and other bytes as Latin-1, for the function to judge."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -113,7 +113,7 @@ def _text(value: bytes) -> str:
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
-    """The body, None when the client left before its end; the host drops one that comes without Content-Length."""
+    """Read the body. Returns None if the client disconnects first. The host drops a body without Content-Length."""
     if headers.get("content-length", "0") == "0":
         return b""
     chunks = []
@@ -135,33 +135,32 @@ def _request(
     return _Request(scope["method"], url, headers=headers, route_params=parameters, body=body)
 
 
-def _response(answer: object) -> Answer:
-    """A function's answer as the worker and the host pass it on: one value a header, the last one wins."""
-    if isinstance(answer, str):
-        answer = func.HttpResponse(answer)
-    if not isinstance(answer, func.HttpResponse):
-        raise TypeError(f"answered {type(answer).__name__}, not an HttpResponse")
-    body = b"" if answer.status_code in _NO_CONTENT else answer.get_body()
-    headers = _response_headers(answer)
-    if answer.status_code not in _NO_CONTENT:
-        headers.append((b"content-length", b"%d" % len(body)))
-    return answer.status_code, headers, body
+def _response(returned: object) -> Response:
+    """A function's response as the worker and the host send it."""
+    if isinstance(returned, str):
+        returned = func.HttpResponse(returned)
+    if not isinstance(returned, func.HttpResponse):
+        raise TypeError(f"returned {type(returned).__name__}, not an HttpResponse")
+    if returned.status_code in _NO_CONTENT:
+        return returned.status_code, _response_headers(returned), b""
+    body = returned.get_body()
+    headers = [*_response_headers(returned), (b"content-length", b"%d" % len(body))]
+    return returned.status_code, headers, body
 
 
-def _response_headers(answer: func.HttpResponse) -> Headers:
+def _response_headers(response: func.HttpResponse) -> Headers:
+    """The headers, each with its last value. Only `Set-Cookie` may occur several times."""
     single: dict[str, str] = {}
     cookies = []
-    for name, value in answer.headers.items():
+    for name, value in response.headers.items():
         lower = name.lower()
         if not (value.isascii() and value.isprintable()) and not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the response header {lower} holds a character that HTTP does not carry")
+            raise ValueError(f"the response header {lower} holds a character that HTTP does not allow")
         if lower == "set-cookie":
             cookies.append((b"set-cookie", value.encode()))
         elif lower not in _SET_BY_SERVER:
             single[lower] = value
-    single.setdefault("content-type", _content_type(answer))
+    mimetype = response.mimetype
+    charset = f"; charset={response.charset}" if mimetype.startswith("text/") else ""
+    single.setdefault("content-type", mimetype + charset)
     return [*((name.encode(), value.encode()) for name, value in single.items()), *cookies]
-
-
-def _content_type(answer: func.HttpResponse) -> str:
-    return f"{answer.mimetype}; charset={answer.charset}" if answer.mimetype.startswith("text/") else answer.mimetype

@@ -1,4 +1,4 @@
-"""Triggers other than HTTP: each type has a runner, which calls the function until it is cancelled."""
+"""Triggers other than HTTP. Each type has a runner, which calls the function until it is cancelled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Runner = Callable[[Function], Coroutine[Any, Any, None]]
 
 
 def queue(function: Function) -> Coroutine[Any, Any, None]:
-    """What calls a function with the messages of its queue, as host.json says."""
+    """Call the function with the messages of its queue, with the options of `host.json`."""
     return queue_trigger(function, QueueOptions.read(ROOT))
 
 
@@ -28,10 +28,10 @@ _log = logging.getLogger("local.host")
 
 @asynccontextmanager
 async def background(functions: Iterable[Function], runners: Mapping[str, Runner] = RUNNERS) -> AsyncIterator[None]:
-    """Run the functions that wait for something other than a request, as long as the context lasts.
+    """Run every function that is not an HTTP trigger while the block runs.
 
     Raises:
-        HostError: a trigger's binding cannot be read.
+        HostError: A trigger's binding cannot be read.
     """
     tasks: list[asyncio.Task[None]] = []
     functions = list(functions)
@@ -41,7 +41,7 @@ async def background(functions: Iterable[Function], runners: Mapping[str, Runner
             if runner := runners.get(kind):
                 tasks.append(asyncio.create_task(runner(function), name=function.name))
             elif kind != "httpTrigger":
-                _log.warning("the function %s is left out: this host knows no %s", function.name, kind)
+                _log.warning("function skipped, unknown trigger name=%s type=%s", function.name, kind)
         yield
     finally:
         for task in tasks:

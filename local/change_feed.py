@@ -1,4 +1,4 @@
-"""Cosmos DB triggers: no emulator has a change feed that lasts, so this process tells of what it appended itself."""
+"""Cosmos DB triggers: a stand-in for the change feed, since no emulator has a durable one."""
 
 from __future__ import annotations
 
@@ -16,64 +16,65 @@ from events_core.operations.application import Application
 from local.host import Function
 
 SWEEP_SECONDS, POLL_SECONDS = 5.0, 0.5
-_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 _log = logging.getLogger("local.host")
 
 
 async def change_feed(function: Function) -> None:
-    """Call the function with what this process appends, and with what is found to be behind, until cancelled.
+    """Call the function with streams that this process appends to, and with streams that are behind, until cancelled.
 
-    On the embedded store that is looked for all the time: another process may append to the same file. On Cosmos DB it
-    costs a request for each stream: at the start, what was appended before is found, and from then on what is owed.
+    The embedded store is searched for streams that are behind all the time, since another process may append to the
+    same file. On Cosmos DB that search takes a request for each stream, so it runs once, at the start. Later sweeps
+    look only for checkpoints with `catch_up_pending`.
     """
-    events = await app.current()
+    application = await app.current()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_tell(function, events))
-        group.create_task(_look(function, events))
+        group.create_task(_follow_appended(function, application))
+        group.create_task(_follow_behind(function, application))
 
 
-async def _tell(function: Function, events: Application) -> None:
+async def _follow_appended(function: Function, application: Application) -> None:
     appended: set[Stream] = set()
     more = asyncio.Event()
 
-    def hear(streams: set[Stream]) -> None:
+    def add(streams: set[Stream]) -> None:
         if resources := {stream for stream in streams if stream.kind == "resource"}:
             appended.update(resources)
             more.set()
 
-    with events.waiting.listening(hear):
+    with application.waiting.listening(add):
         while await more.wait():
             more.clear()
             streams = set(appended)
             appended.clear()
-            if not await _done(partial(function, _documents(streams))):
+            if not await _succeeds(partial(function, _documents(streams))):
                 appended |= streams
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
                 more.set()
 
 
-async def _look(function: Function, events: Application) -> None:
-    every = SWEEP_SECONDS if events.settings.on_cosmos else POLL_SECONDS
-    find = events.checkpoints.behind
+async def _follow_behind(function: Function, application: Application) -> None:
+    on_cosmos = application.settings.on_cosmos
+    find: Callable[[], Awaitable[Sequence[Stream]]] = application.checkpoints.behind
+
+    async def follow() -> None:
+        if streams := await find():
+            await function(_documents(streams))
+
     while True:
-        if await _done(partial(_follow, function, find)) and events.settings.on_cosmos:
-            find = events.checkpoints.catch_up_pending
-        await asyncio.sleep(every)
+        if await _succeeds(follow) and on_cosmos:
+            find = application.checkpoints.catch_up_pending
+        await asyncio.sleep(SWEEP_SECONDS if on_cosmos else POLL_SECONDS)
 
 
-async def _follow(function: Function, find: Callable[[], Awaitable[Sequence[Stream]]]) -> None:
-    if streams := await find():
-        await function(_documents(streams))
-
-
-async def _done(work: Callable[[], Awaitable[object]]) -> bool:
+async def _succeeds(work: Callable[[], Awaitable[object]]) -> bool:
     try:
         await work()
     except EventsError as error:
-        _log.warning("following up has to wait: %s", error.detail)
+        _log.warning("follow-up postponed: %s", error.detail)
         return False
-    except Exception:  # noqa: BLE001 - as in the Functions host, the function is called again
-        _log.exception("following up failed")
+    except Exception:  # noqa: BLE001 - as on the Functions host, the function is called again
+        _log.exception("follow-up failed")
         return False
     return True
 

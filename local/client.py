@@ -1,4 +1,4 @@
-"""The service as the command line uses it, over HTTP: publish, follow a feed, erase."""
+"""A client of the service for the command line: publish, follow a feed, erase."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BETWEEN_POLLS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer below 400."""
+    """A response with a status below 400."""
 
     status: int
     headers: Mapping[str, str]
@@ -31,26 +31,26 @@ class Reply:
 
 
 class Service:
-    """The service at a URL; `token` makes the bearer token of each request.
+    """The service at a URL. `token` makes the bearer token of each request.
 
     Raises:
-        ServiceError: the URL is none.
+        ServiceError: The URL is not an http(s) URL.
     """
 
     def __init__(self, url: str, token: Callable[[], str]) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServiceError(f"{url} is no http(s) URL")
+            raise ServiceError(f"{url} is not an http(s) URL")
         self._url = url.rstrip("/")
         self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._host, self._path = parts.netloc, parts.path.rstrip("/")
         self._token = token
 
     def ask(self, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Reply:
-        """Make a request of a path with its query.
+        """Send a request. `target` is a path with its query.
 
         Raises:
-            ServiceError: there is no answer, or one of 400 and above.
+            ServiceError: The service does not answer, or answers 400 or above.
         """
         authorized = {"Authorization": f"Bearer {self._token()}", **(headers or {})}
         connection = self._connect(self._host, timeout=_TIMEOUT_SECONDS)
@@ -69,10 +69,10 @@ class Service:
         return reply
 
     def publish(self, events: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-        """Publish events, given as JSON texts; yields what became of each: `id`, `source`, `duplicate`.
+        """Publish events, given as JSON texts. Yields the `id`, `source` and `duplicate` of each event.
 
         Raises:
-            ServiceError: as `ask`; the batches before stand.
+            ServiceError: As for `ask`. Earlier batches stay published.
         """
         content_type = {"Content-Type": "application/cloudevents-batch+json"}
         for batch in _batches(events):
@@ -83,30 +83,26 @@ class Service:
         """Replace an event by a tombstone.
 
         Raises:
-            ServiceError: as `ask`.
+            ServiceError: As for `ask`.
         """
         query = urlencode({"source": source, "resource": resource})
         self.ask("DELETE", f"/events/api/v1/events/{quote(event_id, safe='')}?{query}")
 
     def follow(self, path: str, parameters: Mapping[str, str]) -> Iterator[str]:
-        """The events of a feed as JSON texts of one line, those to come included; it never ends by itself.
+        """Follow a feed for ever. Yields each event as one line of JSON.
 
         Raises:
-            ServiceError: as `ask`.
+            ServiceError: As for `ask`.
         """
         target = f"{path}?{urlencode(parameters)}"
         while True:
             reply = self.ask("GET", target, {"Prefer": f"wait={WAIT_SECONDS}"})
             events = elements(reply.body.decode())
             yield from map(one_line, events)
-            target = self._own(reply.headers["next"])
+            link = urlsplit(reply.headers["next"])  # it may name the service by its public base
+            target = f"{link.path.removeprefix(self._path)}?{link.query}"
             if not events and "preference-applied" not in reply.headers:
                 time.sleep(_BETWEEN_POLLS_SECONDS)
-
-    def _own(self, url: str) -> str:
-        """The path and query of a link, which may name the service by its public base."""
-        parts = urlsplit(url)
-        return f"{parts.path.removeprefix(self._path)}?{parts.query}"
 
 
 def _batches(events: Iterable[str]) -> Iterator[list[str]]:
@@ -129,4 +125,4 @@ def _problem(reply: Reply) -> str:
         fields = "; ".join(f"{fault['field']}: {fault['detail']}" for fault in problem.get("errors", ()))
         return f"{reply.status}: {fields or problem['detail']}"
     except (ValueError, TypeError, KeyError, AttributeError):
-        return f"{reply.status}: {http.client.responses.get(reply.status, 'not a status that HTTP knows')}"
+        return f"{reply.status}: {http.client.responses.get(reply.status, 'unknown status')}"

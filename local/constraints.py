@@ -1,4 +1,4 @@
-"""Inline constraints of route templates, as ASP.NET Core defines them ("Route constraints reference")."""
+"""Inline constraints of route templates, as in ASP.NET Core ("Route constraints reference")."""
 
 from __future__ import annotations
 
@@ -15,30 +15,22 @@ _GUID = re.compile(r"[0-9a-f]{32}|(?P<open>[{(])?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0
 
 
 def constraint(name: str, argument: str | None) -> Constraint:
-    """The constraint `name` or `name(argument)` as a predicate on the parameter's text.
+    """The constraint `name` or `name(argument)` as a predicate on a parameter's text.
 
     Raises:
-        ValueError: the name is unknown, or the argument is not one that it takes.
+        ValueError: The name is unknown, or the constraint does not take the argument.
     """
     if argument is None and name in _PLAIN:
         return _PLAIN[name]
     if argument is not None and name == "regex":
-        return _matches(argument)
+        pattern = re.compile(argument, re.IGNORECASE)
+        return lambda text: pattern.search(text) is not None
     if argument is not None and name in _BOUNDED:
-        return _bounded(name, argument)
+        try:
+            return _BOUNDED[name](*map(int, argument.split(",")))
+        except TypeError:
+            raise ValueError(f"{name!r} takes another number of arguments") from None
     raise ValueError(f"unknown constraint {name!r}")
-
-
-def _bounded(name: str, argument: str) -> Constraint:
-    try:
-        return _BOUNDED[name](*map(int, argument.split(",")))
-    except TypeError:
-        raise ValueError(f"{name!r} takes another number of arguments") from None
-
-
-def _matches(pattern: str) -> Constraint:
-    compiled = re.compile(pattern, re.IGNORECASE)
-    return lambda text: compiled.search(text) is not None
 
 
 def _fully(pattern: re.Pattern[str]) -> Constraint:

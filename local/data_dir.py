@@ -1,4 +1,4 @@
-"""The data directory: the embedded store's, and the development issuer's."""
+"""The data directory, which holds the embedded store and the key of the development issuer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ DEFAULT = ".data"
 
 
 def data_dir_of(option: Path | None) -> Path:
-    """The data directory: the option, else `EVENTS_DATA_DIR`, else `.data`."""
+    """The option, else `EVENTS_DATA_DIR`, else `.data`."""
     return option or Path(os.environ.get("EVENTS_DATA_DIR") or DEFAULT)
 
 
 def open_issuer(data_dir: Path) -> DevelopmentIssuer:
-    """The development issuer of a data directory.
+    """Open the development issuer of a data directory.
 
     Raises:
-        LocalError: the directory cannot be used, or its key cannot be read.
+        LocalError: The directory cannot be used, or its key cannot be read.
     """
     try:
         return DevelopmentIssuer(data_dir)

@@ -1,4 +1,4 @@
-"""What the local host sets where the environment says nothing: development's embedded ports and its own issuer."""
+"""Defaults that the local host sets in the environment: the embedded ports, and its own token issuer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HERE = Path(__file__).resolve().parent
 
 
 def prepare(data_dir: Path) -> DevelopmentIssuer | None:
-    """Complete this process's environment; the development issuer when no other is configured.
+    """Set defaults in this process's environment. Returns the development issuer unless another one is configured.
 
     Raises:
-        LocalError: the data directory cannot be used.
+        LocalError: The data directory cannot be used.
     """
     os.environ["EVENTS_DATA_DIR"] = str(data_dir)
     _default("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
@@ -28,10 +28,7 @@ def prepare(data_dir: Path) -> DevelopmentIssuer | None:
     _default("EVENTS_WEBHOOK_ALLOW_NETWORKS", "127.0.0.0/8")
     if os.environ.get("EVENTS_TOKEN_ISSUERS") or os.environ.get("EVENTS_PLATFORM_TOKEN_ISSUERS"):
         return None
-    return _use(open_issuer(data_dir))
-
-
-def _use(issuer: DevelopmentIssuer) -> DevelopmentIssuer:
+    issuer = open_issuer(data_dir)
     keys = {"jwks_uri": issuer.jwks_path.as_uri()}
     names = dict.fromkeys((DEFAULT_ISSUER, issuer.issuer))
     _default("EVENTS_TOKEN_ISSUERS", json.dumps([{"issuer": name, **keys} for name in names]))

@@ -1,10 +1,10 @@
-"""What goes wrong on the command line."""
+"""Errors of the command line."""
 
 from __future__ import annotations
 
 
 class LocalError(Exception):
-    """Its text is the one line that the user reads; `status` is the exit status, 2 for a bad setting."""
+    """An error that the user reads as one line. `status` is the exit status, 2 for a bad setting."""
 
     def __init__(self, line: str, status: int = 1) -> None:
         super().__init__(line)
@@ -12,8 +12,8 @@ class LocalError(Exception):
 
 
 class HostError(LocalError):
-    """The app cannot be run here."""
+    """The local host cannot run the app."""
 
 
 class ServiceError(LocalError):
-    """The service cannot be reached, or refused."""
+    """The service does not answer, or refuses the request."""

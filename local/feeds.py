@@ -1,4 +1,4 @@
-"""Which feed `tail` follows, and the token that may read it."""
+"""The feed that `tail` follows, and the token that may read it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.persona import USER
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed's path and parameters, and how its reader's token is made."""
+    """A feed's path and parameters. `token` makes a token that may read it."""
 
     path: str
     parameters: Mapping[str, str]
@@ -22,13 +22,13 @@ class Feed:
 
 
 def feed_of(*, party: int | None, org: str | None, app: str | None, resource: str | None) -> Feed:
-    """The feed that the options name; `org` and `app` narrow the feed of a party.
+    """The feed that the options name. `org` and `app` narrow the feed of a party.
 
     Raises:
-        LocalError: they name none, or more than one.
+        LocalError: The options name no feed, or more than one.
     """
     if (resource and (party is not None or org)) or (app and not org):
-        raise LocalError("--resource stands alone, and --app only with --org")
+        raise LocalError("--resource goes with no other option, and --app only with --org")
     if resource:
         scope = f"altinn:events.reportees/{resource.removeprefix(RESOURCE_PREFIX)}"
         return Feed("/events/api/v1/events", {"resource": resource}, lambda issuer: issuer.token_for_org("ttd", scope))
@@ -39,4 +39,4 @@ def feed_of(*, party: int | None, org: str | None, app: str | None, resource: st
     if org:
         path = "/events/api/v1/app/" + "/".join(quote(name, safe="") for name in (org, app) if name)
         return Feed(path, {}, lambda issuer: issuer.token_for_org(org, f"altinn:events/{org}"))
-    raise LocalError("say which feed: --party, --org (and --app), or --resource")
+    raise LocalError("name a feed: --party, --org (with or without --app), or --resource")

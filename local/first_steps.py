@@ -1,30 +1,29 @@
-"""What to try first: commands to paste into another terminal, each with a token that works."""
+"""Commands to paste into another terminal, each with a valid token."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from datetime import datetime
 
+from events_core.common.clock import to_rfc3339
 from local.issuer import DevelopmentIssuer
 from local.persona import PARTY, USER
 
 _LONG_AGO = "2020-01-01T00:00:00Z"
 
 
-def first_steps(issuer: DevelopmentIssuer, url: str, now: datetime) -> str:
-    """The commands: read as an app owner and as an end user, publish as an app and read that event."""
+def first_steps(issuer: DevelopmentIssuer, url: str, start: int) -> str:
+    """Commands that read as an app owner and as an end user, publish as an app, and read the published event."""
     owner = f"Authorization: Bearer {issuer.token_for_org('ttd', 'altinn:events/ttd')}"
     user = f"Authorization: Bearer {issuer.token_for_user(USER, PARTY)}"
     app = f"PlatformAccessToken: {issuer.platform_token('ttd/apps-test')}"
     owner_feed = f"{url}/events/api/v1/app/ttd/apps-test?from="
     party_feed = f"{url}/events/api/v1/app/party?party={PARTY}&from="
-    since = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     steps = {
         "Read as the owner of the app ttd/apps-test": _read(owner, f"{owner_feed}{_LONG_AGO}&size=5"),
-        f"Read as an end user, who represents the party {PARTY}": _read(user, f"{party_feed}{_LONG_AGO}&size=5"),
+        f"Read as an end user who represents party {PARTY}": _read(user, f"{party_feed}{_LONG_AGO}&size=5"),
         "Publish as the app": _publish(app, f"{url}/events/api/v1/app"),
-        "Read what was published since the start": _read(owner, f"{owner_feed}{since}"),
+        "Read the events published since the start": _read(owner, f"{owner_feed}{to_rfc3339(start)}"),
     }
     return "".join(f"\n# {title}\n{command}\n" for title, command in steps.items())
 

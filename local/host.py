@@ -1,4 +1,4 @@
-"""What the local host runs: the functions of an app, as the library's own metadata describes them."""
+"""The functions of an app, read from the metadata of the library `azure-functions`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.queues import Queues, texts_of
 
 
 def _root() -> Path:
-    """The folder of the app that is served: that of `function_app.py`, wherever Python finds it first."""
+    """The folder of the served app: that of the first `function_app.py` that Python finds."""
     found = importlib.util.find_spec("function_app")
     return Path(found.origin).resolve().parent if found and found.origin else Path.cwd()
 
@@ -28,23 +28,23 @@ ROOT = _root()
 
 
 class Output(func.Out[Any]):
-    """What a function sets for one of its outputs."""
+    """An output of a function."""
 
     def __init__(self) -> None:
         self._value: Any = None
 
     def set(self, val: Any) -> None:
-        """Replace what is to be sent."""
+        """Replace the value to send."""
         self._value = val
 
     def get(self) -> Any:
-        """What is to be sent."""
+        """The value to send."""
         return self._value
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function: its name, its trigger's binding, its outputs to queues, and what the developer wrote."""
+    """A function: its name, its trigger's binding, its queue outputs, and the Python function."""
 
     name: str
     trigger: Mapping[str, Any]
@@ -53,9 +53,9 @@ class Function:
     queues: Queues = field(default_factory=Queues)
 
     async def __call__(self, argument: object) -> Any:
-        """Run it with the trigger's value, then send what it set on its outputs, unless it failed.
+        """Run the function with the trigger's value, then send its outputs unless it failed.
 
-        A function that is not async runs in a thread, as in the worker.
+        A synchronous function runs in a thread, as in the Functions worker.
         """
         outputs = {binding["name"]: Output() for binding in self.outputs}
         arguments = {self.trigger["name"]: argument, **outputs}
@@ -73,7 +73,7 @@ def load_functions(module: str = "function_app") -> list[Function]:
     """The functions of `app` in `module`.
 
     Raises:
-        HostError: there is no FunctionApp of that name, or a function needs what this host does not provide.
+        HostError: The module has no FunctionApp named `app`, or a function needs a binding that this host lacks.
     """
     app = getattr(importlib.import_module(module), "app", None)
     if not isinstance(app, func.FunctionApp):
@@ -85,9 +85,9 @@ def functions_of(app: func.FunctionApp) -> list[Function]:
     """The functions of an app.
 
     Raises:
-        HostError: the library refuses one, or one needs what this host does not provide.
+        HostError: The library refuses a function, or a function needs a binding that this host lacks.
     """
-    app.functions_bindings = {}  # else the library takes a second look at an app for names used twice
+    app.functions_bindings = {}  # otherwise a second call on the same app finds every name used twice
     queues = Queues()
     try:
         return [_function(built, queues) for built in app.get_functions()]
@@ -96,7 +96,7 @@ def functions_of(app: func.FunctionApp) -> list[Function]:
 
 
 def route_prefix(root: Path = ROOT) -> str:
-    """The prefix of every route, from host.json; `api` when it does not say."""
+    """The prefix of every route, from `host.json`; `api` if it has none."""
     http = json.loads((root / "host.json").read_text()).get("extensions", {}).get("http", {})
     return str(http.get("routePrefix", "api"))
 
@@ -109,5 +109,5 @@ def _function(built: Any, queues: Queues) -> Function:
     provided = {trigger["name"], *(binding["name"] for binding in outputs)}
     others = set(inspect.signature(user_function).parameters) - provided
     if others:
-        raise HostError(f"{name}: this host provides no {', '.join(sorted(others))}")
+        raise HostError(f"{name}: the local host does not provide {', '.join(sorted(others))}")
     return Function(name, trigger, user_function, outputs, queues)

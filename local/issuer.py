@@ -1,4 +1,4 @@
-"""The development issuer: tokens for a developer's own machine, signed by a key in the data directory."""
+"""The development issuer. It signs tokens for a developer's machine with a key in the data directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -18,6 +17,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from local.listener import LOOPBACK_OF, listen, url_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -32,11 +33,11 @@ _ISSUER = re.compile(r"http://[^\s/?#]+")
 
 
 class DevelopmentIssuer:
-    """An issuer whose private key lives in `data_dir/issuer/`, made there once, its JWK set beside it.
+    """An issuer with its private key and JWK set in `data_dir/issuer/`. The first use makes the key.
 
     Raises:
-        ValueError: the file of the key is there and holds no P-256 key.
-        OSError: the directory cannot be written.
+        ValueError: The key file holds no P-256 key.
+        OSError: The directory cannot be written.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -53,7 +54,7 @@ class DevelopmentIssuer:
 
     @property
     def issuer(self) -> str:
-        """What the tokens say in `iss`: where it was last served, by default `http://127.0.0.1:7072`."""
+        """The `iss` of tokens: the URL at which the issuer was last served, by default `http://127.0.0.1:7072`."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
             recorded = (self._directory / "url").read_text()
             if _ISSUER.fullmatch(recorded):
@@ -61,7 +62,7 @@ class DevelopmentIssuer:
         return DEFAULT_ISSUER
 
     def record(self, issuer: str) -> None:
-        """Keep the URL at which the issuer is served, for tokens made from now on."""
+        """Record the URL at which the issuer is served, for tokens made from now on."""
         _replace(self._directory / "url", issuer.encode())
 
     def jwks(self) -> dict[str, Any]:
@@ -79,8 +80,8 @@ class DevelopmentIssuer:
         }
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A JWT of these claims, valid for 12 hours; `iss`, `iat`, `exp` and `jti` may be among them."""
-        import jwt  # noqa: PLC0415 - it takes a tenth of a second, and `serve` does not need it yet
+        """A JWT with these claims, valid for 12 hours. The claims may include `iss`, `iat`, `exp` and `jti`."""
+        import jwt  # noqa: PLC0415 - its import takes 0.1 s, and `serve` does not need it at the start
 
         now = int(time.time())
         standard = {"iss": self.issuer, "iat": now, "exp": now + TOKEN_SECONDS, "jti": str(uuid.uuid4())}
@@ -98,14 +99,14 @@ class DevelopmentIssuer:
         )
 
     def token_for_user(self, user_id: int, party_id: int | None = None, scope: str = "", *, level: int = 3) -> str:
-        """The token of an end user, who represents a party."""
+        """The token of an end user who represents a party."""
         party = {} if party_id is None else {"urn:altinn:partyid": party_id}
         return self.sign({"urn:altinn:userid": user_id, **party, **_level_and_scope(level, scope)})
 
     def token_for_system_user(
         self, system_user: str, org_number: str | None = None, scope: str = "", *, level: int = 3
     ) -> str:
-        """The token of a system user, by its UUID, of an organisation."""
+        """The token of a system user, given by UUID, of an organisation."""
         details: dict[str, Any] = {"type": "urn:altinn:systemuser", "systemuser_id": [system_user]}
         consumer: dict[str, Any] = {}
         if org_number:
@@ -114,18 +115,18 @@ class DevelopmentIssuer:
         return self.sign({"authorization_details": [details], **consumer, **_level_and_scope(level, scope)})
 
     def token_for_organisation(self, org_number: str, scope: str = "") -> str:
-        """The token of an organisation as Maskinporten issues it, unexchanged."""
+        """The token of an organisation as Maskinporten issues it, not exchanged by Altinn."""
         return self.sign({"consumer": _consumer(org_number), **_scope(scope)})
 
     def platform_token(self, app: str) -> str:
         """The PlatformAccessToken of an app, `{org}/{app}`.
 
         Raises:
-            ValueError: `app` is not of that form.
+            ValueError: `app` does not have that form.
         """
         org, slash, name = app.partition("/")
         if not (org and slash and name) or "/" in name:
-            raise ValueError("An app is named {org}/{app}, for example ttd/apps-test.")
+            raise ValueError("an app is named {org}/{app}, for example ttd/apps-test")
         return self.sign({"iss": org, "urn:altinn:app": name})
 
 
@@ -142,8 +143,8 @@ def _level_and_scope(level: int, scope: str) -> dict[str, Any]:
 
 
 def _load_or_make(path: Path) -> EllipticCurvePrivateKey:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - as for jwt above
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as for jwt above
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - as for jwt
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - as for jwt
 
     if not path.exists():
         made = ec.generate_private_key(ec.SECP256R1())
@@ -155,12 +156,12 @@ def _load_or_make(path: Path) -> EllipticCurvePrivateKey:
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise ValueError(f"{path} holds no P-256 private key; remove it and a new one is made.")
+        raise ValueError(f"{path} holds no P-256 private key; remove the file to get a new key")
     return key
 
 
 def _public_jwk(key: EllipticCurvePrivateKey) -> dict[str, str]:
-    """The public key as a JWK whose id is its thumbprint (RFC 7638)."""
+    """The public key as a JWK. Its id is its thumbprint (RFC 7638)."""
     numbers = key.public_key().public_numbers()
     x, y = (_base64url(value.to_bytes(32, "big")) for value in (numbers.x, numbers.y))
     required = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
@@ -173,7 +174,7 @@ def _base64url(value: bytes) -> str:
 
 
 def _write_beside(path: Path, content: bytes) -> Path:
-    """Write a new file, readable by its owner only, in the same directory."""
+    """Write a new file in the same directory that only its owner can read."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
@@ -187,7 +188,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _create_once(path: Path, content: bytes) -> None:
-    """Create the file whole, unless another process was first: a link never overwrites."""
+    """Create the file in one step, unless another process was first. A hard link never overwrites a file."""
     beside = _write_beside(path, content)
     try:
         with contextlib.suppress(FileExistsError):
@@ -197,10 +198,10 @@ def _create_once(path: Path, content: bytes) -> None:
 
 
 def issuer_asgi(issuer: DevelopmentIssuer, url: str) -> Starlette:
-    """The issuer served at `url` as an ASGI application: `/.well-known/openid-configuration` and `/jwks`."""
-    from starlette.applications import Starlette  # noqa: PLC0415 - tokens are made without a server
-    from starlette.responses import JSONResponse  # noqa: PLC0415 - tokens are made without a server
-    from starlette.routing import Route  # noqa: PLC0415 - tokens are made without a server
+    """An ASGI application that serves `/.well-known/openid-configuration` and `/jwks` at `url`."""
+    from starlette.applications import Starlette  # noqa: PLC0415 - making tokens needs no server
+    from starlette.responses import JSONResponse  # noqa: PLC0415 - making tokens needs no server
+    from starlette.routing import Route  # noqa: PLC0415 - making tokens needs no server
 
     async def discovery(_: Request) -> Response:
         return JSONResponse(issuer.discovery(url))
@@ -217,21 +218,21 @@ def serve_issuer(
     port: int = 7072,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve the issuer until SIGTERM or SIGINT; its URL, told to `ready`, is recorded as that of its tokens.
+    """Serve the issuer until SIGTERM or SIGINT. Records its URL for tokens and passes the URL to `ready`.
 
-    Port 0 takes a free one.
+    Port 0 picks a free port.
 
     Raises:
-        OSError: the address cannot be listened at.
+        LocalError: The address is in use, or does not belong to this machine.
     """
-    import uvicorn  # noqa: PLC0415 - tokens are made without a server
+    import uvicorn  # noqa: PLC0415 - making tokens needs no server
 
-    listener = _listen(host, port)
-    url = f"http://{_reachable(host)}:{listener.getsockname()[1]}"
+    listener = listen(host, port)
+    url = url_of(listener, None if host in LOOPBACK_OF else host)
     server = uvicorn.Server(uvicorn.Config(issuer_asgi(issuer, url), access_log=False, log_level="warning"))
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        # An exception raised here could be swallowed by a weak reference's callback, so nothing is raised.
+        # This must not raise: the callback of a weak reference would swallow the exception.
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -239,15 +240,3 @@ def serve_issuer(
     issuer.record(url)
     ready(url)
     server.run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
-
-
-def _reachable(host: str) -> str:
-    """The host as a URL of this machine names it; a wildcard address is no destination."""
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - compared, not listened at
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

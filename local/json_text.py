@@ -1,42 +1,39 @@
-"""JSON documents as their own text: numbers and escapes stay as their author wrote them."""
+"""JSON documents as text: numbers and escapes stay as their author wrote them."""
 
 from __future__ import annotations
 
 import json
 
-_BLANKS = " \t\r\n"
+from events_core.cloudevent.json_text import skip_blanks
+
 _decoder = json.JSONDecoder()
 
 
 def elements(text: str) -> list[str]:
-    """The elements of an array, or the one document that stands there instead, each as its own text.
+    """The texts of an array's elements. A document that is not an array is its own only element.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: The text is not one JSON document.
     """
-    text = text.strip(_BLANKS)
-    _, end = _decoder.raw_decode(text)
-    if end < len(text):
+    start = skip_blanks(text, 0)
+    _, end = _decoder.raw_decode(text, start)
+    if skip_blanks(text, end) < len(text):
         raise ValueError(f"is not one JSON document: {text[end : end + 20]!r} follows it")
-    return _elements(text[1:-1]) if text.startswith("[") else [text]
+    return _elements(text, start) if text[start] == "[" else [text[start:end]]
 
 
-def _elements(inside: str) -> list[str]:
-    found, at = [], _after_blanks(inside, 0)
-    while at < len(inside):
-        _, end = _decoder.raw_decode(inside, at)
-        found.append(inside[at:end])
-        comma = _after_blanks(inside, end)
-        at = _after_blanks(inside, comma + 1)
+def _elements(text: str, start: int) -> list[str]:
+    """The elements of the array that begins at `start`; the text is known to be valid."""
+    found, at = [], skip_blanks(text, start + 1)
+    while text[at] != "]":
+        _, end = _decoder.raw_decode(text, at)
+        found.append(text[at:end])
+        at = skip_blanks(text, end)
+        if text[at] == ",":
+            at = skip_blanks(text, at + 1)
     return found
 
 
-def _after_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _BLANKS:
-        at += 1
-    return at
-
-
 def one_line(text: str) -> str:
-    """The document without line breaks, which in JSON can only stand between tokens."""
+    """The document without line breaks, which JSON allows only between tokens."""
     return text.replace("\r", " ").replace("\n", " ")

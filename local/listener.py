@@ -1,4 +1,4 @@
-"""The socket that a local server listens at, and its URL."""
+"""The socket that a local server listens on, and its URL."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import socket
 
 from local.errors import LocalError
 
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
+"""A destination for each wildcard address."""
+
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at the address; port 0 takes a free one.
+    """Listen on an address. Port 0 picks a free port.
 
     Raises:
-        LocalError: the address is taken, or none of this machine's.
+        LocalError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -22,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, host: str | None = None) -> str:
-    """The URL of what listens there, by `host`, else by its address, the loopback's instead of a wildcard."""
+    """The URL of a listener, with `host` or else its own address. Its own wildcard address becomes the loopback."""
     address, port = listener.getsockname()[:2]
-    named = host or {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104 - not listened at
-    return f"http://[{named}]:{port}" if ":" in named else f"http://{named}:{port}"
+    name = host or LOOPBACK_OF.get(address, address)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

@@ -1,4 +1,4 @@
-"""What an operator does to the store that the settings name: parked events, and a database that was restored."""
+"""Operators' commands on the configured store: replay parked events, and record a restore."""
 
 from __future__ import annotations
 
@@ -14,45 +14,42 @@ Work = Callable[[Application], Awaitable[int | None]]
 
 
 def replay_parked() -> int:
-    """Bring parked events to where they were not taken; return how many streams and subscriptions refuse some again.
+    """Replay parked events. Returns how many streams and subscriptions still refuse an event.
 
     Raises:
-        LocalError: a setting is missing or bad, or the store does not answer.
+        LocalError: A setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_session(_replay)) or 0
+    return asyncio.run(_run(lambda application: application.follow_up.replay())) or 0
 
 
 def restored() -> int | None:
-    """Tell the store that it was restored; how many checkpoints were beyond their stream.
-
-    None on a store that nothing has to be done to.
+    """Record that the store was restored. Returns how many checkpoints were set back, None on the embedded store.
 
     Raises:
-        LocalError: a setting is missing or bad, or the store does not answer.
+        LocalError: A setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_session(_restored))
+    return asyncio.run(_run(_restored))
 
 
-async def _replay(events: Application) -> int:
-    return await events.follow_up.replay()
+async def _restored(application: Application) -> int | None:
+    return await application.follow_up.restored() if application.settings.on_cosmos else None
 
 
-async def _restored(events: Application) -> int | None:
-    return await events.follow_up.restored() if events.settings.on_cosmos else None
-
-
-async def _session(work: Work) -> int | None:
+async def _run(work: Work) -> int | None:
     try:
-        return await done(work)
+        return await with_application(work)
     finally:
         await app.close()
 
 
-async def done(work: Work) -> int | None:
-    """Work with the application of this process on the running loop."""
+async def with_application(work: Work) -> int | None:
+    """Run `work` with the application of this process, on the running event loop.
+
+    Raises:
+        LocalError: A setting is missing or bad, or the store does not answer.
+    """
     try:
-        events = await app.current()
-        return await work(events)
+        return await work(await app.current())
     except MisconfiguredError as error:
         raise LocalError(error.line, 2) from None
     except EventsError as error:

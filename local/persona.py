@@ -1,5 +1,5 @@
-"""The synthetic end user that the samples and the commands speak of."""
+"""The synthetic end user of the sample data and of the printed commands."""
 
 USER = 20012345
 PARTY = 50002108
-"""The party that the user represents: a person in register.json."""
+"""The party that the user represents, a person in `register.json`."""

@@ -1,4 +1,4 @@
-"""Queues as the Functions host has them: messages in this process, or in a storage account when one is configured."""
+"""Queues as on the Functions host: in this process, or in a storage account when one is configured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from azure.functions.queue import QueueMessage
+from typing_extensions import override
 
 from local.errors import HostError
 
@@ -23,24 +24,31 @@ if TYPE_CHECKING:
     from local.host import Function
 
 POISON = "-poison"
+"""The suffix of a queue's poison queue."""
 LEASE_SECONDS = 60
-"""How long a message of a storage account is nobody else's; who has it longer shares it."""
+"""How long a received message of a storage account is hidden from other receivers."""
 SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
+_AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+_AZURITE = (
+    f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_AZURITE_KEY};"
+    "QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
+)
+"""`UseDevelopmentStorage=true` in full, since the SDK does not know the short form."""
 _log = logging.getLogger("local.host")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """How queues are read: host.json's `extensions.queues`. At most `at_once` messages are worked on."""
+    """`extensions.queues` of `host.json`. A function runs for at most `at_once` messages at a time."""
 
     at_once: int = 24
     most_tries: int = 5
     pause_seconds: float = 0.0
-    """How long a message waits whose function failed."""
+    """How long a message waits after its function failed."""
 
     @classmethod
     def read(cls, root: Path) -> QueueOptions:
-        """The options that host.json gives, and the host's own for those that it leaves out."""
+        """Read `host.json`. Options that it leaves out have the Functions host's defaults."""
         given = json.loads((root / "host.json").read_text()).get("extensions", {}).get("queues", {})
         batch = int(given.get("batchSize", 16))
         hours, minutes, seconds = str(given.get("visibilityTimeout", "00:00:00")).split(":")
@@ -50,110 +58,116 @@ class QueueOptions:
 
 
 class Message(Protocol):
-    """A message that was received; it comes again unless it is done."""
+    """A received message. It comes back unless it is deleted."""
 
     @property
     def value(self) -> QueueMessage:
-        """What the function gets."""
+        """The argument of the function."""
 
-    async def done(self) -> None:
-        """Take it away."""
+    async def delete(self) -> None:
+        """Delete the message."""
 
-    async def again(self, seconds: float) -> None:
-        """Let it come again after so long."""
+    async def put_back(self, seconds: float) -> None:
+        """Let the message come back after `seconds`."""
 
 
 class Queue(Protocol):
-    """A queue by its name."""
+    """A queue."""
 
     async def send(self, text: str) -> None:
         """Add a message."""
 
     async def receive(self) -> Message:
-        """The next message, once there is one."""
+        """Wait for the next message."""
 
     async def close(self) -> None:
-        """Release what it holds."""
+        """Release connections."""
 
 
 @dataclass(slots=True)
-class _LocalMessage:
+class _LocalMessage(Message):
     queue: LocalQueue
     text: str
     tries: int = 1
 
     @property
+    @override
     def value(self) -> QueueMessage:
-        return _message(f"{id(self):x}", self.text, self.tries)
+        return _queue_message(f"{id(self):x}", self.text, self.tries)
 
-    async def done(self) -> None:
-        """It was taken away when it was received."""
+    @override
+    async def delete(self) -> None:
+        """Nothing to do: receiving a message removed it."""
 
-    async def again(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(
-            seconds, self.queue.put, _LocalMessage(self.queue, self.text, self.tries + 1)
-        )
+    @override
+    async def put_back(self, seconds: float) -> None:
+        message = _LocalMessage(self.queue, self.text, self.tries + 1)
+        asyncio.get_running_loop().call_later(seconds, self.queue.put, message)
 
 
 @dataclass(slots=True)
-class LocalQueue:
-    """A queue in this process. A message that waits already need not wait twice: whoever gets it does all there is."""
+class LocalQueue(Queue):
+    """A queue in this process. It holds each text once, because one wake-up is enough for any number of changes."""
 
     waiting: dict[str, _LocalMessage] = field(default_factory=dict)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, message: _LocalMessage) -> None:
-        """Add a message."""
+        """Add a message unless the same text is waiting."""
         self.waiting.setdefault(message.text, message)
         self._more.set()
 
+    @override
     async def send(self, text: str) -> None:
-        """Add a message."""
         self.put(_LocalMessage(self, text))
 
+    @override
     async def receive(self) -> Message:
-        """The next message, once there is one."""
         while not self.waiting:
             self._more.clear()
             await self._more.wait()
         return self.waiting.pop(next(iter(self.waiting)))
 
+    @override
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to do: there are no connections."""
 
 
 @dataclass(slots=True)
-class _StoredMessage:
+class _StoredMessage(Message):
     client: QueueClient
     message: Any
 
     @property
+    @override
     def value(self) -> QueueMessage:
-        return _message(self.message.id, self.message.content, self.message.dequeue_count)
+        return _queue_message(self.message.id, self.message.content, self.message.dequeue_count)
 
-    async def done(self) -> None:
+    @override
+    async def delete(self) -> None:
         await self.client.delete_message(self.message)
 
-    async def again(self, seconds: float) -> None:
+    @override
+    async def put_back(self, seconds: float) -> None:
         await self.client.update_message(self.message, visibility_timeout=round(seconds))
 
 
 @dataclass(slots=True)
-class StorageQueue:
-    """A queue of a storage account, made when it is not there."""
+class StorageQueue(Queue):
+    """A queue of a storage account. The first use creates it if it is missing."""
 
     client: QueueClient
     lease_seconds: int = LEASE_SECONDS
-    _is_there: bool = False
+    _exists: bool = False
 
+    @override
     async def send(self, text: str) -> None:
-        """Add a message."""
-        await self._make()
+        await self._create()
         await self.client.send_message(text)
 
+    @override
     async def receive(self) -> Message:
-        """The next message, once there is one."""
-        await self._make()
+        await self._create()
         pause = SHORTEST_POLL
         while True:
             message = await self.client.receive_message(visibility_timeout=self.lease_seconds)
@@ -162,21 +176,21 @@ class StorageQueue:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_POLL)
 
+    @override
     async def close(self) -> None:
-        """Close the connections."""
         await self.client.close()
 
-    async def _make(self) -> None:
-        if not self._is_there:
+    async def _create(self) -> None:
+        if not self._exists:
             from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415 - only with a storage account
 
             with contextlib.suppress(ResourceExistsError):
                 await self.client.create_queue()
-            self._is_there = True
+            self._exists = True
 
 
 class Queues:
-    """The queues of a host, each opened when it is first used."""
+    """The queues of a host. Each is opened at its first use."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ, *, lease_seconds: int = LEASE_SECONDS) -> None:
         self._environment = environment
@@ -184,98 +198,95 @@ class Queues:
         self._open: dict[tuple[str, str], Queue] = {}
 
     def of(self, binding: Mapping[str, Any], suffix: str = "") -> Queue:
-        """The queue that a binding names."""
+        """The queue that a binding names.
+
+        Raises:
+            HostError: The connection string cannot be read.
+        """
         connection = str(binding.get("connection") or "AzureWebJobsStorage")
         key = connection, str(binding["queueName"]) + suffix
         if key not in self._open:
-            text = self._environment.get(connection)
-            self._open[key] = self._stored(text, key[1]) if text else LocalQueue()
+            self._open[key] = self._stored(*key) if self._environment.get(connection) else LocalQueue()
         return self._open[key]
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close every open queue."""
         while self._open:
             await self._open.popitem()[1].close()
 
-    def _stored(self, connection: str, name: str) -> Queue:
+    def _stored(self, setting: str, name: str) -> Queue:
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 - only with a storage account
 
+        connection = self._environment[setting]
+        if "UseDevelopmentStorage=true" in connection.replace(" ", ""):
+            connection = _AZURITE
         try:
-            client = QueueClient.from_connection_string(_spelled_out(connection), name)
+            client = QueueClient.from_connection_string(connection, name)
         except ValueError:
-            raise HostError("AzureWebJobsStorage: is no connection string of a storage account") from None
+            raise HostError(f"{setting}: is not a connection string of a storage account") from None
         return StorageQueue(client, self._lease_seconds)
 
 
-def _message(message_id: str, body: str, tries: int) -> QueueMessage:
+def _queue_message(message_id: str, body: str, tries: int) -> QueueMessage:
     return QueueMessage(id=message_id, body=body, dequeue_count=tries)  # type: ignore[no-untyped-call] # the library's
 
 
 def texts_of(value: Any) -> Iterable[str]:
-    """The messages that a function's output is: a text or bytes are one, a list is one for each of its items."""
+    """The messages of a function's output: a string or bytes are one message, a list is one message for each item."""
     if value is None:
         return
-    for each in value if isinstance(value, list | tuple) else [value]:
-        yield each.decode() if isinstance(each, bytes) else str(each)
+    for item in value if isinstance(value, list | tuple) else [value]:
+        yield item.decode() if isinstance(item, bytes) else str(item)
 
 
 async def queue_trigger(function: Function, options: QueueOptions) -> None:
-    """Call the function with each message of its queue until cancelled, with some at once.
+    """Call the function with each message of its queue until cancelled, several at a time.
 
-    A message whose function failed comes again, and after some tries goes to the queue's poison queue.
+    A message comes back after its function failed. After its last try it moves to the poison queue.
     """
     queue = function.queues.of(function.trigger)
-    places = asyncio.Semaphore(options.at_once)
+    slots = asyncio.Semaphore(options.at_once)
     async with asyncio.TaskGroup() as group:
         while True:
-            await places.acquire()
-            message = await _received(queue)
+            await slots.acquire()
+            message = await _receive(queue)
             task = group.create_task(_handle(function, message, options))
-            task.add_done_callback(lambda _: places.release())
+            task.add_done_callback(lambda _: slots.release())
 
 
-async def _received(queue: Queue) -> Message:
+async def _receive(queue: Queue) -> Message:
     while True:
         try:
             return await queue.receive()
-        except Exception:  # noqa: BLE001 - whatever a storage account has, the next call gets its chance
-            _log.exception("A queue does not answer")
+        except Exception:  # noqa: BLE001 - whatever the storage account answers, the trigger keeps trying
+            _log.exception("queue does not answer")
             await asyncio.sleep(LONGEST_POLL)
 
 
 async def _handle(function: Function, message: Message, options: QueueOptions) -> None:
     try:
         await function(message.value)
-    except Exception:  # noqa: BLE001 - as in the Functions host, the message comes again
-        _log.exception("the function %s failed", function.name)
-        async with _logged("A message that failed could not be put back"):
+    except Exception:  # noqa: BLE001 - as on the Functions host, the message comes back
+        _log.exception("function failed name=%s", function.name)
+        async with _logging_failure("failed message not put back"):
             await _put_back(function, message, options)
         return
-    async with _logged("A message that is done could not be taken away"):
-        await message.done()
+    async with _logging_failure("handled message not deleted"):
+        await message.delete()
 
 
 async def _put_back(function: Function, message: Message, options: QueueOptions) -> None:
     if (message.value.dequeue_count or 0) < options.most_tries:
-        await message.again(options.pause_seconds)
+        await message.put_back(options.pause_seconds)
         return
-    _log.error("a message of %s is poison", function.trigger["queueName"])
+    _log.error("poison message queue=%s", function.trigger["queueName"])
     await function.queues.of(function.trigger, POISON).send(message.value.get_body().decode())
-    await message.done()
+    await message.delete()
 
 
 @asynccontextmanager
-async def _logged(what: str) -> AsyncIterator[None]:
+async def _logging_failure(event: str) -> AsyncIterator[None]:
     try:
         yield
-    except Exception:  # noqa: BLE001 - it comes again when its lease ends
-        _log.exception(what)
-
-
-def _spelled_out(connection: str) -> str:
-    """A connection string as the SDK takes it: `UseDevelopmentStorage=true` is Azurite on its own ports."""
-    if "UseDevelopmentStorage=true" not in connection.replace(" ", ""):
-        return connection
-    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-    account = f"AccountName=devstoreaccount1;AccountKey={key}"
-    return f"DefaultEndpointsProtocol=http;{account};QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
+    except Exception:  # noqa: BLE001 - the message comes back when its lease ends
+        _log.exception(event)

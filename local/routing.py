@@ -1,4 +1,4 @@
-"""Routing by the Functions host's rules: by function name, the first match of route and method answers."""
+"""Routing as on the Functions host: the first function, by name, whose route and method match."""
 
 from __future__ import annotations
 
@@ -19,28 +19,24 @@ _PATH_CHARACTERS = "/!$&'()*+,;=:@%"
 
 
 def decode_path(raw: str) -> str:
-    """The path as Kestrel decodes it: UTF-8 escapes are decoded, an escaped slash is not, dot segments are resolved."""
+    """Decode a path as Kestrel does: decode UTF-8 escapes but no escaped slash, then resolve dot segments."""
     path = _ESCAPES.sub(lambda match: _decoded(match[0]), raw) if "%" in raw else raw
     return _without_dot_segments(path) if "/." in path else path
 
 
 def encode_path(path: str) -> str:
-    """A decoded path as the host writes it into a request's URL."""
+    """Escape a decoded path as the host does in a request's URL."""
     return _BARE_PERCENT.sub("%25", quote(path, safe=_PATH_CHARACTERS))
 
 
 def _decoded(escapes: str) -> str:
     parts = _ESCAPED_SLASH.split(escapes)
-    return "".join(part if index % 2 else _unquoted(part) for index, part in enumerate(parts))
-
-
-def _unquoted(escapes: str) -> str:
-    text = unquote(escapes, errors="surrogateescape")
+    text = "".join(part if index % 2 else unquote(part, errors="surrogateescape") for index, part in enumerate(parts))
     return _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
 
 
 def _without_dot_segments(path: str) -> str:
-    """RFC 3986, section 5.2.4."""
+    """Resolve `.` and `..` (RFC 3986, section 5.2.4)."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:
@@ -64,7 +60,7 @@ class Router:
     """The HTTP triggers of an app, in the order in which the host tries them.
 
     Raises:
-        HostError: a route is not one that the host takes.
+        HostError: The Functions host would refuse a route.
     """
 
     def __init__(self, functions: Iterable[Function], prefix: str = "api") -> None:
@@ -72,7 +68,7 @@ class Router:
         self._routes = [_route(function, prefix) for function in sorted(http, key=lambda http: http.name.lower())]
 
     def match(self, method: str, path: str) -> tuple[Function, dict[str, str]] | None:
-        """The function that answers `method` on a decoded path, and its route parameters."""
+        """The function for a method and a decoded path, with its route parameters."""
         for route in self._routes:
             if route.methods and method not in route.methods:
                 continue
@@ -85,7 +81,7 @@ class Router:
 def _route(function: Function, prefix: str) -> _Route:
     text = function.trigger.get("route") or function.name
     if text.startswith("/") or text.split("/")[0].lower() in {"admin", "runtime"}:
-        raise HostError(f"{function.name}: the route {text!r} begins with what the host keeps for itself")
+        raise HostError(f"{function.name}: the route {text!r} begins with a name that the Functions host reserves")
     try:
         template = compile_template(f"{prefix.strip('/')}/{text}" if prefix.strip("/") else text)
     except (ValueError, re.error) as error:

@@ -1,19 +1,18 @@
-"""Synthetic events for a first look; their ids are always the same, so that none is ever there twice."""
+"""Synthetic events for a first look. Their ids never change, so a restart stores no event twice."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from events_core.cloudevent import CloudEvent, read_structured, validate
+from events_core.common.clock import SECOND, now, to_rfc3339
 from events_core.feeds.ports import EventStore
 from events_core.feeds.publish import streams_of
-from events_core.feeds.stream import Stream
 from local.persona import PARTY
 
 RESOURCE = "urn:altinn:resource:ttd-altinn-events-automated-tests"
@@ -27,52 +26,44 @@ _TYPES = (
 )
 _INSTANCES = 60
 _REPORTS = 60
-_PERIOD = timedelta(days=7)
+_PERIOD = 7 * 86_400 * SECOND
 _NAMESPACE = uuid.UUID("8b3f3c1e-6a55-4f0e-9d0a-6f6e2f0b7a11")
 _BATCH = 100
 
 
 async def insert_sample_data(store: EventStore, *, progress: bool) -> int:
-    """Store the sample events in a store that has none of their streams yet; how many were stored.
+    """Store the sample events, unless a stream of theirs holds an event. Returns how many events were stored.
 
     Raises:
         EventsError: UNAVAILABLE when the store does not answer.
     """
-    events = list(sample_events(datetime.now(UTC)))
-    if await _has_any(store, {stream for event in events for stream in streams_of(event)}):
-        return 0
+    events = list(sample_events(now()))
+    for stream in {stream for event in events for stream in streams_of(event)}:
+        if await store.head(stream):
+            return 0
     batches: Iterable[list[CloudEvent]] = [events[at : at + _BATCH] for at in range(0, len(events), _BATCH)]
-    for batch in _shown(batches) if progress else batches:
+    for batch in _with_progress(batches) if progress else batches:
         await store.append(batch)
     return len(events)
 
 
-async def _has_any(store: EventStore, streams: Iterable[Stream]) -> bool:
-    for stream in streams:
-        if await store.head(stream):
-            return True
-    return False
-
-
-def _shown(batches: Iterable[list[CloudEvent]]) -> Iterable[list[CloudEvent]]:
-    from rich.console import Console  # noqa: PLC0415 - a tenth of a second that only a terminal is worth
-    from rich.progress import track  # noqa: PLC0415 - see above
+def _with_progress(batches: Iterable[list[CloudEvent]]) -> Iterable[list[CloudEvent]]:
+    from rich.console import Console  # noqa: PLC0415 - its import takes 0.1 s, and only a terminal needs it
+    from rich.progress import track  # noqa: PLC0415 - as above
 
     return track(batches, "Sample data", console=Console(stderr=True), transient=True)
 
 
-def sample_events(until: datetime) -> Iterator[CloudEvent]:
-    """300 events of the week before `until`, in the order in which they happened."""
+def sample_events(until: int) -> Iterator[CloudEvent]:
+    """300 events of the week before `until` (microseconds since the epoch), ordered by time."""
     happened = sorted((*_app_events(), *_reports()), key=lambda pair: pair[0])
-    step = _PERIOD / len(happened)
-    for index, (_, event) in enumerate(happened):
-        time = until - _PERIOD + step * (index + 1)
-        event["time"] = time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for index, (_, event) in enumerate(happened, start=1):
+        event["time"] = to_rfc3339(until - _PERIOD + _PERIOD * index // len(happened))
         yield validate(read_structured(orjson.dumps({"specversion": "1.0", **event})))
 
 
 def _app_events() -> Iterator[tuple[int, dict[str, Any]]]:
-    """Instances that begin one after the other and are worked on side by side, each with the sort key of its moment."""
+    """Events of app instances whose processes overlap. Each event comes with its sort key in time."""
     parties = [entry["partyId"] for entry in orjson.loads(_REGISTER.read_bytes())]
     for number in range(_INSTANCES):
         party = PARTY if number % 3 == 0 else parties[number % len(parties)]

@@ -1,4 +1,4 @@
-"""Serves function_app.py: composition, HTTP, timers, and a clean stop."""
+"""Serve `function_app.py`: compose the application, run HTTP and the other triggers, stop cleanly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
 import uvloop
+from typing_extensions import override
 
 from events_core import app
+from events_core.common.clock import now
 from events_core.common.errors import EventsError, MisconfiguredError
+from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
 from events_core.settings import SettingsError, load_settings
 from local.asgi import HttpHost
@@ -29,64 +31,60 @@ from local.routing import Router
 from local.sample_data import insert_sample_data
 
 GRACE_SECONDS = 1.0
-"""How long the requests at hand may take once the host stops."""
+"""How long current requests may still take once the host stops."""
 KEEP_ALIVE_SECONDS = 60
 
 
 def serve(host: str, port: int, data_dir: Path, *, sample_data: bool = True) -> None:
-    """Serve until SIGTERM or SIGINT; says `listening on http://HOST:PORT` on standard output once it does.
+    """Serve until SIGTERM or SIGINT. Prints `listening on http://HOST:PORT` once it accepts connections.
 
     Raises:
-        LocalError: a setting is missing or bad, the store or the address cannot be had, or function_app.py cannot be
-            run here.
+        LocalError: A setting is missing or bad, the store does not open, the address is in use, or the local host
+            cannot run `function_app.py`.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     issuer = prepare(data_dir)
-    _check_settings()
+    try:
+        load_settings()
+    except SettingsError as error:
+        raise LocalError(str(error), 2) from None
     with listen(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
 
         def ready() -> None:
             print(f"listening on {url_of(listener, host)}", flush=True)
             if issuer:
-                print(first_steps(issuer, url_of(listener), datetime.now(UTC)), flush=True)
+                print(first_steps(issuer, url_of(listener), now()), flush=True)
 
         uvloop.run(_serve(listener, ready, sample_data=sample_data))
-
-
-def _check_settings() -> None:
-    try:
-        load_settings()
-    except SettingsError as error:
-        raise LocalError(str(error), 2) from None
 
 
 async def _serve(listener: socket.socket, ready: Callable[[], None], *, sample_data: bool) -> None:
     functions = load_functions()
     http = HttpHost(Router(functions, route_prefix()))
     try:
-        events = await _composed(sample_data=sample_data)
+        application = await _compose(sample_data=sample_data)
         async with background(functions):
-            await _Server(http, events, ready).serve([listener])
+            await _Server(http, application.waiting, ready).serve([listener])
     finally:
         await app.close()
 
 
-async def _composed(*, sample_data: bool) -> Application:
+async def _compose(*, sample_data: bool) -> Application:
     try:
-        events = await app.current()
+        application = await app.current()
         if sample_data:
-            await insert_sample_data(events.store, progress=sys.stderr.isatty())
+            await insert_sample_data(application.store, progress=sys.stderr.isatty())
     except MisconfiguredError as error:
         raise LocalError(error.line, 2) from None
     except EventsError as error:
         raise LocalError(error.detail) from None
-    return events
+    return application
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which tells when it listens, and ends long polls when it is told to stop."""
+    """Uvicorn that calls `ready` once it listens, and ends long polls when it stops."""
 
-    def __init__(self, http: HttpHost, events: Application, ready: Callable[[], None]) -> None:
+    def __init__(self, http: HttpHost, waiting: WaitingReaders, ready: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 http,
@@ -102,17 +100,18 @@ class _Server(uvicorn.Server):
             )
         )
         self._http = http
-        self._events = events
+        self._waiting = waiting
         self._ready = ready
 
+    @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
         await super().startup(sockets)
         self._ready()
 
+    @override
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGTERM and SIGINT; uvicorn would raise them again in the end, and so not exit with 0."""
+        # Uvicorn would raise SIGTERM and SIGINT again at the end, and so not exit with status 0.
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -126,5 +125,5 @@ class _Server(uvicorn.Server):
     def _stop(self) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
-        self._events.waiting.close()
+        self._waiting.close()
         self._http.stop(GRACE_SECONDS)

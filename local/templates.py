@@ -1,4 +1,4 @@
-"""Route templates, as ASP.NET Core defines them ("Routing in ASP.NET Core", Route templates), compiled to patterns."""
+"""Route templates, as in ASP.NET Core ("Routing in ASP.NET Core", Route templates), compiled to patterns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONSTRAINT = re.compile(r":(?P<name>\w+)(?:\((?P<argument>.*?)\)(?=:|=|$))?", r
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a template; `default` stands for it when the path leaves it out."""
+    """A parameter of a template. It has the value `default` when the path leaves it out."""
 
     name: str
     constraints: tuple[Constraint, ...] = ()
@@ -27,19 +27,19 @@ class Parameter:
     catch_all: bool = False
 
     def takes(self, text: str) -> bool:
-        """Whether every constraint holds of the parameter's text."""
+        """Whether a text satisfies every constraint."""
         return all(test(text) for test in self.constraints)
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template; the pattern's groups have names of their own, since those of parameters may not serve."""
+    """A compiled template. The pattern's groups have generated names, since a parameter's name may be no group name."""
 
     pattern: re.Pattern[str]
     parameters: Mapping[str, Parameter]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The parameters' values when the template matches a decoded path, else None; what is left out is absent."""
+        """The values of the parameters in a decoded path, or None if the template does not match."""
         found = self.pattern.fullmatch(path)
         if found is None:
             return None
@@ -58,7 +58,7 @@ def compile_template(text: str) -> Template:
     """Compile a template such as `app/{org}/{app:alpha}` or `{*path}`.
 
     Raises:
-        ValueError: it cannot be read, or names a constraint that is unknown.
+        ValueError: The template cannot be read, or names an unknown constraint.
     """
     parameters: dict[str, Parameter] = {}
     segments = [_segment(segment, parameters) for segment in _segments(text)]
@@ -74,7 +74,7 @@ def compile_template(text: str) -> Template:
 
 
 def _segments(text: str) -> list[str]:
-    """The segments; a slash inside of braces is part of a constraint."""
+    """The segments of a template. A slash inside braces is part of a constraint."""
     segments, at = [], 0
     while at < len(text):
         found = _SEGMENT.match(text, at)
@@ -86,7 +86,7 @@ def _segments(text: str) -> list[str]:
 
 
 def _segment(text: str, parameters: dict[str, Parameter]) -> tuple[str, bool]:
-    """The segment's pattern, and whether a path may leave it out; its parameters are added to `parameters`."""
+    """The pattern of a segment, and whether a path may leave it out. Adds its parameters to `parameters`."""
     if any(parameter.catch_all for parameter in parameters.values()):
         raise ValueError("a catch-all parameter must come last")
     patterns, read = [], []

@@ -1,4 +1,4 @@
-"""Timer triggers: NCRONTAB schedules (six fields, seconds first), never overlapping themselves."""
+"""Timer triggers with NCRONTAB schedules (six fields, seconds first). A timer never overlaps itself."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ def _utc_now() -> datetime:
 
 
 class Schedule:
-    """When a timer is due, in UTC; `%NAME%` stands for the setting of that name.
+    """The times at which a timer is due, in UTC. `%NAME%` stands for the setting `NAME`.
 
     Raises:
-        HostError: it is no NCRONTAB expression.
+        HostError: The setting is missing, or the text is not an NCRONTAB expression.
     """
 
     def __init__(self, expression: str) -> None:
         self._expression = _SETTING.sub(_setting, expression)
         self._iterator(_utc_now())
 
-    def after(self, moment: datetime) -> datetime:
-        """The first occurrence after a moment."""
-        due: datetime = self._iterator(moment).get_next(datetime)
+    def after(self, time: datetime) -> datetime:
+        """The first occurrence after `time`."""
+        due: datetime = self._iterator(time).get_next(datetime)
         return due
 
-    def _iterator(self, moment: datetime) -> croniter:
-        from croniter import croniter  # noqa: PLC0415 - it takes a tenth of a second, and only timers need it
+    def _iterator(self, start: datetime) -> croniter:
+        from croniter import croniter  # noqa: PLC0415 - its import takes 0.1 s, and only timers need it
 
         try:
-            return croniter(self._expression, moment, second_at_beginning=True, day_or=False)
+            return croniter(self._expression, start, second_at_beginning=True, day_or=False)
         except (ValueError, AttributeError) as error:
-            raise HostError(f"{self._expression!r} is no NCRONTAB expression: {error}") from None
+            raise HostError(f"{self._expression!r} is not an NCRONTAB expression: {error}") from None
 
 
 def _setting(reference: re.Match[str]) -> str:
     value = os.environ.get(reference[1])
     if not value:
-        raise HostError(f"{reference[1]}: a timer's schedule names this setting, and it is missing")
+        raise HostError(f"{reference[1]}: is missing; a timer's schedule names this setting")
     return value
 
 
 def timer(function: Function, now: Callable[[], datetime] = _utc_now) -> Coroutine[Any, Any, None]:
-    """What runs a timer's function whenever it is due, until cancelled; what comes due meanwhile is skipped.
+    """Run a timer's function whenever it is due, until cancelled. Skip occurrences while the function runs.
 
     Raises:
-        HostError: the schedule cannot be read.
+        HostError: The schedule cannot be read.
     """
     return _run_timer(function, Schedule(function.trigger["schedule"]), now)
 
@@ -88,5 +88,5 @@ def _request(due: datetime | None, following: datetime) -> func.TimerRequest:
 async def _run(function: Function, request: Any) -> None:
     try:
         await function(request)
-    except Exception:  # noqa: BLE001 - the next occurrence gets its chance
-        _log.exception("the function %s failed", function.name)
+    except Exception:  # noqa: BLE001 - the next occurrence runs all the same
+        _log.exception("function failed name=%s", function.name)

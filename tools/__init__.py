@@ -1,1 +1,1 @@
-"""Scripts that a developer or a pipeline runs now and then."""
+"""Scripts that developers, operators and pipelines run."""

@@ -1,12 +1,12 @@
-"""The property names of the resource types that infra/ uses, from the models of the azure-mgmt packages.
+"""List the property names of the resource types in infra/, taken from the models of the azure-mgmt packages.
 
     pip install --target models azure-mgmt-cosmosdb azure-mgmt-web azure-mgmt-storage azure-mgmt-keyvault \
         azure-mgmt-monitor azure-mgmt-network azure-mgmt-privatedns azure-mgmt-loganalytics \
         azure-mgmt-applicationinsights azure-mgmt-msi azure-mgmt-authorization 'azure-mgmt-resource<24'
     python tools/azure_properties.py models > infra/properties.json
 
-The packages are read and not imported: they are no requirement of this project. A type's names are those of its model
-and of every model within it, whatever is nested in what.
+The script reads the packages without importing them, so this project does not require them. The names of a type are
+those of its model and of every model inside it, at any depth.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ TYPES = {
     "Microsoft.Web/sites/config": ("web", "StringDictionary"),
 }
 _WORD = re.compile(r"\w+")
+_UNESCAPED_DOT = re.compile(r"(?<!\\)\.")
 
 
 @dataclass
 class Model:
-    """A model: the names that its members have in JSON, and what other models its text speaks of."""
+    """A model: its base classes, the JSON names of its members, and every word in the types of its members."""
 
     bases: tuple[str, ...] = ()
     names: set[str] = field(default_factory=set)
@@ -63,7 +64,7 @@ class Model:
 
 
 def models_of(folder: Path) -> dict[str, Model]:
-    """Every model of a package, of its newest version where there are several."""
+    """Every model of a package. Of several versions, the newest one counts."""
     files = sorted([*folder.rglob("_models_py3.py"), *folder.rglob("_models.py")], key=str)
     found: dict[str, Model] = {}
     for path in files:
@@ -79,32 +80,27 @@ def _model(node: ast.ClassDef) -> Model:
         if isinstance(statement, ast.AnnAssign) and statement.value is not None:
             _add_field(model, statement, statement.value)
         elif isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_attribute_map":
-            for key, kind in _mapped(statement.value):
-                model.names.update(key.replace("\\.", "\0").replace(".", "\n").replace("\0", ".").split("\n"))
-                model.mentioned.update(_WORD.findall(kind))
+            for entry in ast.literal_eval(statement.value).values():
+                model.names.update(name.replace("\\.", ".") for name in _UNESCAPED_DOT.split(entry["key"]))
+                model.mentioned.update(_WORD.findall(entry["type"]))
     return model
 
 
 def _add_field(model: Model, statement: ast.AnnAssign, value: ast.expr) -> None:
-    """A member of a newer model; without a name of its own it has the attribute's."""
+    """Add a member of a newer model. Its JSON name is the attribute's unless another one is given."""
     if not (isinstance(value, ast.Call) and ast.unparse(value.func) in ("rest_field", "rest_discriminator")):
         return
-    given = [ast.literal_eval(each.value) for each in value.keywords if each.arg == "name"]
+    given = [ast.literal_eval(keyword.value) for keyword in value.keywords if keyword.arg == "name"]
     model.names.add(given[0] if given else ast.unparse(statement.target))
     model.mentioned.update(_WORD.findall(ast.unparse(statement.annotation)))
 
 
-def _mapped(value: ast.expr) -> Iterator[tuple[str, str]]:
-    for entry in ast.literal_eval(value).values():
-        yield entry["key"], entry["type"]
-
-
 def names_of(models: dict[str, Model], name: str) -> set[str]:
-    """The names of a model, of what it is made from, of what is made from it, and of everything within them."""
-    made_from: dict[str, list[str]] = {}
-    for each, model in models.items():
+    """The names of a model and of all models inside it, base classes included, and subclasses of models inside."""
+    subclasses: dict[str, list[str]] = {}
+    for subclass, model in models.items():
         for base in model.bases:
-            made_from.setdefault(base, []).append(each)
+            subclasses.setdefault(base, []).append(subclass)
     names: set[str] = set()
     seen: set[str] = set()
     left = [name]
@@ -113,15 +109,15 @@ def names_of(models: dict[str, Model], name: str) -> set[str]:
         if current in seen or current not in models:
             continue
         seen.add(current)
-        for each in _ancestors(models, current):
-            names |= models[each].names
-            left += models[each].mentioned
-        left += made_from.get(current, []) if current != name else []
+        for ancestor in _ancestors(models, current):
+            names |= models[ancestor].names
+            left += models[ancestor].mentioned
+        left += subclasses.get(current, []) if current != name else []
     return names
 
 
 def _ancestors(models: dict[str, Model], name: str) -> Iterator[str]:
-    """A model, and those that it is made from."""
+    """A model and its base classes."""
     if name in models:
         yield name
         for base in models[name].bases:
@@ -129,7 +125,7 @@ def _ancestors(models: dict[str, Model], name: str) -> Iterator[str]:
 
 
 def main(packages: Path) -> None:
-    """Print the list as JSON."""
+    """Print the names of every type as JSON."""
     listed = {}
     for kind, (package, model) in TYPES.items():
         names = names_of(models_of(packages / "azure/mgmt" / package), model)

@@ -1,7 +1,7 @@
-"""Count what makes the code hard or easy to enter: `python tools/house.py [FOLDER]` prints a table for a checkout.
+"""Count what makes the code easy or hard to enter: `python tools/house.py [FOLDER]` prints a table for a checkout.
 
-Files at the top of `events_core`, levels and pairs of its imports, lines of code, private helpers that are called
-once, exemptions from the linter, and the words and diagrams of the documents.
+The table counts files at the top of `events_core`, levels and pairs of imports, lines of code, private helpers that are
+called once, exemptions from the linter, and the words and diagrams of the documents.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def code_lines(text: str) -> int:
-    """Lines that hold code: without blank lines, comments and docstrings."""
+    """The number of lines without blank lines, comments and docstrings."""
     tree = ast.parse(text)
     docstrings = {
         line
@@ -29,7 +29,7 @@ def code_lines(text: str) -> int:
 
 
 def imports(root: Path) -> dict[str, set[str]]:
-    """The modules of `events_core` that each of them imports."""
+    """Each module of `events_core`, with the modules that it imports."""
     modules = {
         ".".join(path.relative_to(root).with_suffix("").parts): path for path in root.glob("events_core/**/*.py")
     }
@@ -40,22 +40,22 @@ def imports(root: Path) -> dict[str, set[str]]:
                 for name in (f"{node.module}.{alias.name}" for alias in node.names):
                     yield name if name in modules else node.module
 
-    return {name: {each for each in imported(path) if each in modules} - {name} for name, path in modules.items()}
+    return {name: modules.keys() & set(imported(path)) - {name} for name, path in modules.items()}
 
 
 def levels(graph: dict[str, set[str]]) -> int:
-    """The length of the longest chain of imports, without going round in circles."""
+    """The length of the longest chain of imports. No module occurs twice in it."""
 
     @cache
     def depth(name: str, above: frozenset[str] = frozenset()) -> int:
         below = graph[name] - above - {name}
-        return 1 + max((depth(each, above | {name}) for each in below), default=0)
+        return 1 + max((depth(module, above | {name}) for module in below), default=0)
 
     return max(map(depth, graph))
 
 
 def called_once(root: Path) -> int:
-    """Private functions and methods of `events_core` whose name stands once besides its definition."""
+    """The number of private functions of `events_core` whose name occurs once besides the definition."""
     text = "\n".join(path.read_text() for path in root.glob("events_core/**/*.py"))
     used = Counter(re.findall(r"\b_[a-z]\w*", text))
     nodes = [node for path in root.glob("events_core/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]
@@ -64,7 +64,7 @@ def called_once(root: Path) -> int:
 
 
 def table(root: Path) -> dict[str, int]:
-    """What is counted, by its name."""
+    """Every count by its name."""
     graph = imports(root)
     sources = [*root.glob("events_core/**/*.py")]
     folders = ("events_core", "local", "tests", "bench", "tools", "docs")

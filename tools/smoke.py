@@ -1,12 +1,12 @@
-"""Ask a service that has just been deployed or started whether it works: health, OpenAPI document, a feed.
+"""Check that a deployed or started service works: its health, its OpenAPI document, a feed.
 
     python tools/smoke.py https://func-events-dev.azurewebsites.net
     SMOKE_TOKEN=... python tools/smoke.py http://127.0.0.1:7071
     SMOKE_TOKEN=... SMOKE_PLATFORM_TOKEN=... python tools/smoke.py http://127.0.0.1:7071 --publish
 
-Without a token the feed has to refuse; with one (its owner's, scope `altinn:events/ttd`) it has to give a page. With
-`--publish` an event is published with a PlatformAccessToken of the app and has to be in that feed: never do that where
-the events are real. Nothing but the standard library is needed.
+Without a token, the feed must answer 401. With a token of the owner (scope `altinn:events/ttd`) in SMOKE_TOKEN, it must
+return a page. `--publish` publishes an event with the app's PlatformAccessToken, and the feed must contain the event.
+Never use `--publish` where events are real. The script needs only the standard library.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PAUSE_SECONDS = 3
 
 
 class SmokeError(Exception):
-    """What is wrong, in a line."""
+    """A check failed. The text says in one line what is wrong."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a request got."""
+class Response:
+    """A response."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,70 +45,74 @@ class Answer:
         try:
             return json.loads(self.body)
         except ValueError:
-            raise SmokeError(f"the body is no JSON (status {self.status})") from None
+            raise SmokeError(f"the body is not JSON (status {self.status})") from None
+
+    def summary(self) -> str:
+        """The status and the beginning of the body, for an error."""
+        return f"status {self.status}: {self.body[:300].decode(errors='replace')}"
 
 
 @dataclass(frozen=True)
 class Service:
-    """The service at a base URL; tokens come from the environment, so that no list of processes shows them."""
+    """The service at a base URL. Tokens come from the environment, so that no process list shows them."""
 
     url: str
     token: str = ""
     platform_token: str = ""
     timeout: float = 60.0
 
-    def ask(self, path: str, headers: Mapping[str, str] | None = None, event: object = None) -> Answer:
-        """One request; POST when there is an event."""
+    def ask(self, path: str, headers: Mapping[str, str] | None = None, event: object = None) -> Response:
+        """Send a request: POST with an event, otherwise GET."""
         body = None if event is None else json.dumps(event).encode()
         sent = {**(headers or {}), **({} if event is None else {"Content-Type": "application/json"})}
         request = Request(self.url + path, body, sent)  # noqa: S310 - the scheme is checked in `main`
         try:
-            with urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
-                return Answer(answer.status, dict(answer.headers.items()), answer.read())
+            with urlopen(request, timeout=self.timeout) as response:  # noqa: S310 - as above
+                return Response(response.status, dict(response.headers.items()), response.read())
         except HTTPError as error:
-            return Answer(error.code, dict(error.headers.items()), error.read())
+            return Response(error.code, dict(error.headers.items()), error.read())
         except (URLError, OSError) as error:
             raise SmokeError(f"no answer: {error}") from None
 
 
-def _must(held: object, otherwise: str) -> None:
-    if not held:
+def _check(condition: object, otherwise: str) -> None:
+    if not condition:
         raise SmokeError(otherwise)
 
 
 def health(service: Service) -> None:
-    """`/health` says that settings and store are right."""
-    answer = service.ask("/health")
-    _must(answer.status == 200, f"status {answer.status}: {answer.body[:300].decode(errors='replace')}")
-    _must(answer.json().get("status") == "up", "the status is not 'up'")
+    """`/health` reports that the settings are valid and the store answers."""
+    response = service.ask("/health")
+    _check(response.status == 200, response.summary())
+    _check(response.json().get("status") == "up", "the status is not 'up'")
 
 
 def openapi(service: Service) -> None:
-    """The API is described."""
-    answer = service.ask("/events/api/v1/openapi.json")
-    _must(answer.status == 200, f"status {answer.status}")
-    document = answer.json()
-    _must(str(document.get("openapi", "")).startswith("3.1"), "no OpenAPI 3.1 document")
-    _must("/events/api/v1/app/{org}/{app}" in document.get("paths", {}), "the feed of an app is not in it")
+    """The OpenAPI document describes the feed of an app."""
+    response = service.ask("/events/api/v1/openapi.json")
+    _check(response.status == 200, f"status {response.status}")
+    document = response.json()
+    _check(str(document.get("openapi", "")).startswith("3.1"), "no OpenAPI 3.1 document")
+    _check("/events/api/v1/app/{org}/{app}" in document.get("paths", {}), "it does not describe the feed of an app")
 
 
 def refusal(service: Service) -> None:
-    """A feed is not given to anybody who comes along."""
-    answer = service.ask(f"{FEED}?from=2020-01-01T00:00:00Z")
-    _must(answer.status == 401, f"status {answer.status} instead of 401")
-    kind = next((value for name, value in answer.headers.items() if name.lower() == "content-type"), "")
-    _must(kind.startswith("application/problem+json"), "no problem document")
+    """A feed refuses a request without a token."""
+    response = service.ask(f"{FEED}?from=2020-01-01T00:00:00Z")
+    _check(response.status == 401, f"status {response.status} instead of 401")
+    kind = next((value for name, value in response.headers.items() if name.lower() == "content-type"), "")
+    _check(kind.startswith("application/problem+json"), "no problem document")
 
 
 def page(service: Service) -> None:
-    """A feed is given to its owner."""
-    answer = service.ask(f"{FEED}?from=2020-01-01T00:00:00Z&size=1", {"Authorization": f"Bearer {service.token}"})
-    _must(answer.status == 200, f"status {answer.status}: {answer.body[:300].decode(errors='replace')}")
-    _must(isinstance(answer.json(), list), "the page is no list")
+    """A feed returns a page to its owner."""
+    response = service.ask(f"{FEED}?from=2020-01-01T00:00:00Z&size=1", {"Authorization": f"Bearer {service.token}"})
+    _check(response.status == 200, response.summary())
+    _check(isinstance(response.json(), list), "the page is not a list")
 
 
 def publish(service: Service) -> None:
-    """An event is taken, and its app's feed has it at once."""
+    """A published event is in its app's feed at once."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
     event_id = str(uuid.uuid4())
     event = {
@@ -118,15 +122,15 @@ def publish(service: Service) -> None:
         "subject": "/party/50002108",
         "source": f"https://ttd.apps.altinn.no/{APP}/instances/50002108/{uuid.uuid4()}",
     }
-    taken = service.ask("/events/api/v1/app", {"PlatformAccessToken": service.platform_token}, event)
-    _must(taken.status == 201, f"publishing: status {taken.status}: {taken.body[:300].decode(errors='replace')}")
-    answer = service.ask(f"{FEED}?from={since}&size=1000", {"Authorization": f"Bearer {service.token}"})
-    _must(answer.status == 200, f"reading: status {answer.status}")
-    _must(event_id in {each.get("id") for each in answer.json()}, "the feed does not have what was published")
+    published = service.ask("/events/api/v1/app", {"PlatformAccessToken": service.platform_token}, event)
+    _check(published.status == 201, f"publishing: {published.summary()}")
+    read = service.ask(f"{FEED}?from={since}&size=1000", {"Authorization": f"Bearer {service.token}"})
+    _check(read.status == 200, f"reading: {read.summary()}")
+    _check(event_id in {item.get("id") for item in read.json()}, "the feed does not contain the published event")
 
 
 def checks_for(service: Service, *, publishing: bool) -> list[Callable[[Service], None]]:
-    """What is asked of a service."""
+    """The checks to run."""
     checks: list[Callable[[Service], None]] = [health, openapi, refusal]
     if service.token:
         checks.append(page)
@@ -136,30 +140,28 @@ def checks_for(service: Service, *, publishing: bool) -> list[Callable[[Service]
 
 
 def wait_for(service: Service, seconds: float) -> None:
-    """Wait until the service is healthy; whatever it says meanwhile counts only at the end."""
+    """Wait until the service is healthy, for `seconds` at most. The checks report what is wrong then."""
     ends = time.monotonic() + seconds
-    while True:
+    while time.monotonic() < ends:
         try:
             health(service)
         except SmokeError:
-            if time.monotonic() > ends:
-                return
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(max(0.0, min(_PAUSE_SECONDS, ends - time.monotonic())))
         else:
             return
 
 
 def main(arguments: list[str]) -> int:
-    """Ask everything; 0 when all of it is right."""
-    parser = argparse.ArgumentParser(description="Ask a service whether it works.")
+    """Run all checks. Returns the exit status, 0 if every check passes."""
+    parser = argparse.ArgumentParser(description="Check that a service works.")
     parser.add_argument("url")
     parser.add_argument(
-        "--wait", type=float, default=0, metavar="SECONDS", help="how long it may take to become healthy"
+        "--wait", type=float, default=0, metavar="SECONDS", help="how long the service may take to become healthy"
     )
-    parser.add_argument("--publish", action="store_true", help="publish an event and read it again")
+    parser.add_argument("--publish", action="store_true", help="publish an event and read it from the feed")
     wanted = parser.parse_args(arguments)
     if not wanted.url.startswith(("https://", "http://")):
-        parser.error("the URL begins with http:// or https://")
+        parser.error("the URL must begin with http:// or https://")
     tokens = os.environ.get("SMOKE_TOKEN", ""), os.environ.get("SMOKE_PLATFORM_TOKEN", "")
     if wanted.publish and not all(tokens):
         parser.error("--publish needs SMOKE_TOKEN and SMOKE_PLATFORM_TOKEN")

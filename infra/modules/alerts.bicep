@@ -1,6 +1,6 @@
-metadata description = 'Alerts: on what the service measures of itself each minute, on failed requests, and on throttling.'
+metadata description = 'Alerts on the gauges that the service writes each minute, on failed requests, and on throttling.'
 
-@description('What names begin with.')
+@description('The part that the names of all resources share.')
 param name string
 
 @description('The Azure region.')

@@ -1,4 +1,4 @@
-metadata description = 'The Cosmos DB account, its database and every container; the service can make none of them itself.'
+metadata description = 'The Cosmos DB account, its database and every container. The service may not create them.'
 
 @description('The name of the account.')
 @minLength(3)
@@ -11,31 +11,31 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Whether its replicas are spread over availability zones.')
+@description('Whether replicas use several availability zones.')
 param zoneRedundant bool
 
-@description('The greatest throughput of the busy containers, in request units a second.')
+@description('The maximum throughput of each of the busiest containers, in request units a second.')
 @minValue(1000)
 param maxThroughput int
 
-@description('The greatest throughput of the containers that following up and delivering ask: cursors, due, subscriptions.')
+@description('The maximum throughput of each of the containers cursors, due and subscriptions, in request units a second.')
 @minValue(1000)
 param progressThroughput int
 
-@description('How long it can be restored to any moment.')
+@description('How far back the account can be restored to a point in time.')
 @allowed(['Continuous7Days', 'Continuous30Days'])
 param backupTier string
 
-@description('Whether it is reached from outside of the virtual network.')
+@description('Whether the account is reachable from outside the virtual network.')
 param publicAccess bool
 
-@description('Who reads and writes documents.')
+@description('The principal that reads and writes documents.')
 param principalId string
 
 @description('The name of the database.')
 param databaseName string = 'events'
 
-// What the code expects of each container; a test holds that the two are the same.
+// A test compares this file with the containers that the code expects.
 var containers = loadJsonContent('../containers.json')
 var throughput = {
   streams: maxThroughput
@@ -53,7 +53,7 @@ resource account 'Microsoft.DocumentDB/databaseAccounts@2025-04-15' = {
   kind: 'GlobalDocumentDB'
   properties: {
     databaseAccountOfferType: 'Standard'
-    // Strong, with one region that writes: positions would be given twice otherwise (docs/storage.md).
+    // With a weaker level, or a second write region, two events could get the same position (docs/storage.md).
     consistencyPolicy: { defaultConsistencyLevel: 'Strong' }
     enableMultipleWriteLocations: false
     locations: [
@@ -120,7 +120,7 @@ resource access 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-0
 @description('The resource id of the account.')
 output accountId string = account.id
 
-@description('Where the account answers.')
+@description('The URL of the account.')
 output endpoint string = account.properties.documentEndpoint
 
 @description('The name of the database.')

@@ -1,6 +1,6 @@
-metadata description = 'A private endpoint and a private zone of names for each service that the app reaches.'
+metadata description = 'A private endpoint and a private DNS zone for each service that the app uses.'
 
-@description('What names end with.')
+@description('The part that the names of all resources share.')
 param name string
 
 @description('The Azure region.')
@@ -9,19 +9,19 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('The virtual network in which the names are known.')
+@description('The resource id of the virtual network that resolves the names.')
 param networkId string
 
-@description('Where the endpoints are put.')
+@description('The resource id of the subnet of the endpoints.')
 param subnetId string
 
-@description('The Cosmos DB account.')
+@description('The resource id of the Cosmos DB account.')
 param cosmosAccountId string
 
-@description('The storage account.')
+@description('The resource id of the storage account.')
 param storageAccountId string
 
-@description('The vault.')
+@description('The resource id of the vault.')
 param vaultId string
 
 var targets = [
@@ -55,7 +55,7 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
 
 resource endpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [
   for target in targets: {
-    // An endpoint cannot be turned to another target: a restored account gets one of its own.
+    // An endpoint cannot change its target, so a restored account gets a new endpoint.
     name: 'pe-${name}-${target.name}-${uniqueString(target.id)}'
     location: location
     tags: tags

@@ -1,4 +1,4 @@
-metadata description = 'The function app on Flex Consumption: Python, connections by identity, functions that scale by themselves.'
+metadata description = 'The function app on Flex Consumption, with Python, connections by identity, and scaling per function.'
 
 @description('The name of the app.')
 @minLength(2)
@@ -11,38 +11,38 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Whether instances are spread over availability zones.')
+@description('Whether instances use several availability zones.')
 param zoneRedundant bool
 
-@description('How many instances are always ready for requests, for following up and for delivering, each.')
+@description('The number of always ready instances for requests, the same for following up, and the same for deliveries.')
 @minValue(0)
 param alwaysReady int
 
-@description('The most instances.')
+@description('The maximum number of instances.')
 @minValue(1)
 @maxValue(40)
 param maximumInstances int
 
-@description('How many requests an instance has at once.')
+@description('The number of concurrent requests of an instance.')
 @minValue(2)
 param requestsPerInstance int
 
-@description('The subnet of the app; empty for none.')
+@description('The resource id of the subnet of the app. Empty for none.')
 param subnetId string
 
 @description('The resource id of the identity of the app.')
 param identityId string
 
-@description('The client id of that identity.')
+@description('The client id of the identity of the app.')
 param identityClientId string
 
-@description('Where the package is put.')
+@description('The URL of the blob container for the package.')
 param deploymentContainerUrl string
 
-@description('Where telemetry is sent to.')
+@description('The connection string of Application Insights.')
 param insightsConnectionString string
 
-@description('The settings that are this deployment’s own, by name.')
+@description('Further settings of the app, by name.')
 param settings object
 
 var connections = {
@@ -142,5 +142,5 @@ resource scm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01'
 @description('The name of the app.')
 output appName string = app.name
 
-@description('Where it answers.')
+@description('The URL of the app.')
 output url string = 'https://${app.properties.defaultHostName}'

@@ -1,4 +1,4 @@
-metadata description = 'The identity under which the service reaches everything; there are no keys.'
+metadata description = 'The identity that the service uses for every connection. There are no keys.'
 
 @description('The name of the identity.')
 param name string
@@ -18,8 +18,8 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' 
 @description('The resource id of the identity.')
 output identityId string = identity.id
 
-@description('What roles are assigned to.')
+@description('The principal id, for role assignments.')
 output principalId string = identity.properties.principalId
 
-@description('What connections name.')
+@description('The client id, for connections.')
 output clientId string = identity.properties.clientId

@@ -1,6 +1,6 @@
-metadata description = 'Logs, Application Insights with Entra authentication, and whom alerts tell.'
+metadata description = 'Logs, Application Insights with Entra authentication, and the receivers of alerts.'
 
-@description('What names end with.')
+@description('The part that the names of all resources share.')
 param name string
 
 @description('The Azure region.')
@@ -9,10 +9,10 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Whom alerts are mailed to.')
+@description('Mail addresses that get alerts.')
 param alertAddresses array
 
-@description('How many days logs are kept.')
+@description('Days to keep logs.')
 @minValue(30)
 @maxValue(730)
 param retentionDays int = 90
@@ -59,10 +59,10 @@ resource actions 'Microsoft.Insights/actionGroups@2023-01-01' = {
 @description('The name of the Application Insights component.')
 output insightsName string = insights.name
 
-@description('Where telemetry is sent to; it holds no secret, since local authentication is off.')
+@description('The connection string of Application Insights. It contains no secret, since local authentication is off.')
 output connectionString string = insights.properties.ConnectionString
 
-@description('What alerts of other modules act by.')
+@description('The resource id of the action group, for alerts of other modules.')
 output actionGroupId string = actions.id
 
 @description('The resource id of the workspace that holds the logs.')

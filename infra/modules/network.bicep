@@ -9,7 +9,7 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('The addresses of the network, a /24 or more.')
+@description('The address range of the network, a /24 or larger.')
 param addressPrefix string
 
 resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
@@ -45,8 +45,8 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
 @description('The resource id of the network.')
 output networkId string = network.id
 
-@description('Where the app is put.')
+@description('The resource id of the subnet of the app.')
 output appSubnetId string = network.properties.subnets[0].id
 
-@description('Where private endpoints are put.')
+@description('The resource id of the subnet of private endpoints.')
 output endpointsSubnetId string = network.properties.subnets[1].id

@@ -1,15 +1,15 @@
-metadata description = 'Every role that the identity of the service has, but for that on documents, which Cosmos DB keeps itself.'
+metadata description = 'Every role of the identity of the service, except the role for documents, which Cosmos DB manages (cosmos.bicep).'
 
-@description('Who gets the roles.')
+@description('The principal that gets the roles.')
 param principalId string
 
-@description('The storage account of the Functions host.')
+@description('The name of the storage account of the Functions host.')
 param storageAccountName string
 
-@description('The vault with the keys of the service.')
+@description('The name of the vault with the keys of the service.')
 param vaultName string
 
-@description('Where telemetry is sent to.')
+@description('The name of the Application Insights component.')
 param insightsName string
 
 var storageRoles = {

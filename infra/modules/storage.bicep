@@ -1,4 +1,4 @@
-metadata description = 'The storage account of the Functions host: its locks, the queue of deliveries, and the package.'
+metadata description = 'The storage account of the Functions host, with its locks, the queue of deliveries, and the package.'
 
 @description('The name of the account.')
 @minLength(3)
@@ -11,10 +11,10 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Whether its copies are spread over availability zones.')
+@description('Whether copies use several availability zones.')
 param zoneRedundant bool
 
-@description('Whether it is reached from outside of the virtual network.')
+@description('Whether the account is reachable from outside the virtual network.')
 param publicAccess bool
 
 var queueNames = ['deliveries', 'deliveries-poison']
@@ -68,14 +68,14 @@ output accountId string = account.id
 @description('The name of the account.')
 output accountName string = account.name
 
-@description('Where blobs are.')
+@description('The URL of the blob service.')
 output blobEndpoint string = account.properties.primaryEndpoints.blob
 
-@description('Where queues are.')
+@description('The URL of the queue service.')
 output queueEndpoint string = account.properties.primaryEndpoints.queue
 
-@description('Where tables are.')
+@description('The URL of the table service.')
 output tableEndpoint string = account.properties.primaryEndpoints.table
 
-@description('Where the package of the app is put.')
+@description('The URL of the blob container for the package of the app.')
 output deploymentContainerUrl string = '${account.properties.primaryEndpoints.blob}${packages.name}'

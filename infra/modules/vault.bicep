@@ -1,4 +1,4 @@
-metadata description = 'The vault that holds the keys of the service; their values come from whoever deploys, never from a file.'
+metadata description = 'The vault that holds the keys of the service. Their values come from the deployment, never from a file.'
 
 @description('The name of the vault.')
 @minLength(3)
@@ -11,18 +11,18 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Whether it is reached from outside of the virtual network.')
+@description('Whether the vault is reachable from outside the virtual network.')
 param publicAccess bool
 
-@description('The key under which secrets of webhooks are stored: base64 of 32 bytes; empty leaves it as it stands.')
+@description('The key that encrypts webhook secrets, base64 of 32 bytes. Empty keeps the stored value.')
 @secure()
 param secretKey string = ''
 
-@description('The key that names subjects and seals cursors: base64 of 32 bytes; empty leaves it as it stands.')
+@description('The key that names subjects and seals cursors, base64 of 32 bytes. Empty keeps the stored value.')
 @secure()
 param subjectKey string = ''
 
-@description('The subscription key of the decision point; empty leaves it as it stands.')
+@description('The subscription key of the decision point. Empty keeps the stored value.')
 @secure()
 param pdpSubscriptionKey string = ''
 
@@ -48,7 +48,7 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 }
 
-// Through the resource manager, since the vault itself may be out of reach of whoever deploys.
+// Secrets are set through Azure Resource Manager, since the deployment may not reach the vault itself.
 resource storedSecretKey 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(secretKey)) {
   parent: vault
   name: 'secret-key'
@@ -73,5 +73,5 @@ output vaultId string = vault.id
 @description('The name of the vault.')
 output vaultName string = vault.name
 
-@description('Where the vault answers, with a slash at its end.')
+@description('The URL of the vault, with a slash at the end.')
 output vaultUri string = vault.properties.vaultUri

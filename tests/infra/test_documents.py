@@ -122,7 +122,7 @@ def test_the_model_of_costs_assumes_what_is_deployed() -> None:
     assert (ROOT / "infra/modules/endpoints.bicep").read_text().count("{ name: '") == shape.private_endpoints
     assert "instanceMemoryMB: 2048" in (ROOT / "infra/modules/functions.bicep").read_text()
     host = (ROOT / "host.json").read_text()
-    assert f'"maxTelemetryItemsPerSecond": {costs.CHARGES.telemetry_items_per_second:.0f},' in host
+    assert f'"maxTelemetryItemsPerSecond": {costs.CONSUMPTION.telemetry_items_per_second:.0f},' in host
 
 
 def test_more_events_cost_more_in_all_and_less_each() -> None:

@@ -1,3 +1,5 @@
+"""HTTP as the local host serves it, by the rules of the Functions host."""
+
 from __future__ import annotations
 
 import asyncio
@@ -23,8 +25,8 @@ gates: dict[str, asyncio.Event] = {}
 @app.function_name("echo")
 @app.route("echo/{*rest}")
 async def echo(req: func.HttpRequest) -> func.HttpResponse:
-    """What the function is given."""
-    given = {
+    """Return the request as JSON."""
+    request = {
         "method": req.method,
         "url": req.url,
         "route": dict(req.route_params),
@@ -32,13 +34,13 @@ async def echo(req: func.HttpRequest) -> func.HttpResponse:
         "headers": dict(req.headers),
         "body": req.get_body().decode("latin-1"),
     }
-    return func.HttpResponse(json.dumps(given), mimetype="application/json")
+    return func.HttpResponse(json.dumps(request), mimetype="application/json")
 
 
 @app.function_name("headers")
 @app.route("headers")
 async def headers(req: func.HttpRequest) -> func.HttpResponse:
-    """Headers that are set more than once, and some that are the server's own."""
+    """Set some headers twice, and one that belongs to the server."""
     response = func.HttpResponse("x", headers={"X-One": "first", "Content-Length": "77"})
     response.headers.add("x-one", "last")
     response.headers.add("Set-Cookie", "a=1")
@@ -46,10 +48,10 @@ async def headers(req: func.HttpRequest) -> func.HttpResponse:
     return response
 
 
-@app.function_name("answer")
-@app.route("answer/{kind}")
-async def answer(req: func.HttpRequest) -> Any:
-    """Answers that a function can give, right and wrong."""
+@app.function_name("returns")
+@app.route("returns/{kind}")
+async def returns(req: func.HttpRequest) -> Any:
+    """Return a right or a wrong value."""
     return {
         "text": "plain",
         "nothing": None,
@@ -63,14 +65,14 @@ async def answer(req: func.HttpRequest) -> Any:
 @app.function_name("sync")
 @app.route("sync")
 def sync(req: func.HttpRequest) -> str:
-    """The thread in which a function that is not async runs."""
+    """Return the name of the thread that runs a synchronous function."""
     return threading.current_thread().name
 
 
 @app.function_name("wait")
 @app.route("wait")
 async def wait(req: func.HttpRequest) -> str:
-    """Waits until it is released."""
+    """Wait until the test opens the gate."""
     gates["entered"].set()
     await gates["released"].wait()
     gates["finished"].set()
@@ -79,87 +81,87 @@ async def wait(req: func.HttpRequest) -> str:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def host() -> AsyncIterator[Hosted]:
-    """The app of this file, running."""
+    """The app of this file, served."""
     async with hosted(app) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client."""
+    """An HTTP client."""
     async with aiohttp.ClientSession() as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
 def closed_gates() -> None:
-    """The function `wait` starts anew in each test."""
+    """Close the gates of the function `wait` for each test."""
     gates.update({name: asyncio.Event() for name in ("entered", "released", "finished")})
 
 
 async def echoed(host: Hosted, request: bytes) -> dict[str, Any]:
-    """What the function is given for a request that asks to close the connection."""
+    """The request as the function sees it. `Connection: close` is added."""
     head, _, body = request.partition(b"\r\n\r\n")
-    answer = await host.raw(head + b"\r\nConnection: close\r\n\r\n" + body)
-    assert answer.startswith(b"HTTP/1.1 200"), answer
-    given: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-    return given
+    response = await host.raw(head + b"\r\nConnection: close\r\n\r\n" + body)
+    assert response.startswith(b"HTTP/1.1 200"), response
+    seen: dict[str, Any] = json.loads(response.partition(b"\r\n\r\n")[2])
+    return seen
 
 
-async def test_the_url_is_the_one_that_the_client_used(host: Hosted) -> None:
-    """Scheme, the Host header, the escaped path, and the query as it came."""
-    given = await echoed(host, b"GET /echo/a%2Fb%20c?x=%C3%A5&y=1+2 HTTP/1.1\r\nHost: events.example:81\r\n\r\n")
-    assert given["url"] == "http://events.example:81/echo/a%2Fb%20c?x=%C3%A5&y=1+2"
-    assert given["route"] == {"rest": "a%2Fb c"}
+async def test_the_url_is_the_one_the_client_used(host: Hosted) -> None:
+    """It has the Host header, the escaped path, and the query as the client sent it."""
+    seen = await echoed(host, b"GET /echo/a%2Fb%20c?x=%C3%A5&y=1+2 HTTP/1.1\r\nHost: events.example:81\r\n\r\n")
+    assert seen["url"] == "http://events.example:81/echo/a%2Fb%20c?x=%C3%A5&y=1+2"
+    assert seen["route"] == {"rest": "a%2Fb c"}
 
 
 async def test_without_a_host_header_the_url_has_the_address(host: Hosted) -> None:
-    """HTTP/1.0 knows requests without one."""
-    answer = await host.raw(b"GET /echo HTTP/1.0\r\n\r\n")
-    assert f'"{host.url}/echo"'.encode() in answer
+    """HTTP/1.0 allows a request without a Host header."""
+    response = await host.raw(b"GET /echo HTTP/1.0\r\n\r\n")
+    assert f'"{host.url}/echo"'.encode() in response
 
 
 @pytest.mark.parametrize("name", ["[", "a b", "exämple", "a>;x", "a/b", "x:y", "user@host"])
 async def test_a_host_header_that_names_no_host_is_refused(host: Hosted, name: str) -> None:
-    """400, as of Kestrel, before it can break the URL or a response header."""
-    answer = await host.raw(f"GET /echo HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-    assert answer.startswith(b"HTTP/1.1 400")
+    """Kestrel answers 400 too; such a header could break the URL or a response header."""
+    response = await host.raw(f"GET /echo HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+    assert response.startswith(b"HTTP/1.1 400")
 
 
-async def test_the_query_map_has_one_value_for_a_name_and_no_empty_ones(host: Hosted) -> None:
-    """The last one counts."""
-    given = await echoed(host, b"GET /echo?a=1&a=2&b=&c HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert given["params"] == {"a": "2"}
+async def test_the_query_map_has_the_last_value_of_a_name_and_no_empty_values(host: Hosted) -> None:
+    """The Functions worker parses the query the same way."""
+    seen = await echoed(host, b"GET /echo?a=1&a=2&b=&c HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert seen["params"] == {"a": "2"}
 
 
-async def test_header_names_are_in_lower_case_and_repeated_ones_joined(host: Hosted) -> None:
-    """By a comma."""
-    given = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
-    assert given["headers"]["x-a"] == "1,2"
+async def test_header_names_are_lower_case_and_repeated_headers_are_joined(host: Hosted) -> None:
+    """A comma separates the values."""
+    seen = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a: 2\r\n\r\n")
+    assert seen["headers"]["x-a"] == "1,2"
 
 
 @pytest.mark.parametrize("sent", ["å".encode(), "å".encode("latin-1")])
-async def test_a_header_is_text_in_utf_8_or_else_latin_1(host: Hosted, sent: bytes) -> None:
-    """No bytes in a header keep the function from judging the request."""
-    given = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: " + sent + b"\r\n\r\n")
-    assert given["headers"]["x-a"] == "å"
+async def test_a_header_is_decoded_as_utf_8_or_else_latin_1(host: Hosted, sent: bytes) -> None:
+    """Every header reaches the function, whatever its bytes are."""
+    seen = await echoed(host, b"GET /echo HTTP/1.1\r\nHost: h\r\nX-A: " + sent + b"\r\n\r\n")
+    assert seen["headers"]["x-a"] == "å"
 
 
-async def test_a_body_of_a_known_length_arrives(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """Whole, in however many pieces it comes."""
+async def test_a_body_with_a_content_length_arrives_whole(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The host puts its chunks together."""
     body = "ab" * 300_000
     async with session.post(f"{host.url}/echo", data=body.encode()) as response:
         assert (await response.json())["body"] == body
 
 
 async def test_a_chunked_body_is_dropped(host: Hosted) -> None:
-    """The Functions host hands over an empty body, and the connection stays in order."""
+    """The Functions host passes on an empty body, and the connection stays usable."""
     request = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     assert (await echoed(host, request))["body"] == ""
 
 
-async def test_a_body_beyond_the_hosts_limit_is_refused_unread(host: Hosted) -> None:
-    """100 MB."""
+async def test_a_body_above_100_mb_is_refused_unread(host: Hosted) -> None:
+    """100 MB is the limit of the Functions host."""
     length = asgi.MAX_BODY_BYTES + 1
     request = f"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
     assert (await host.raw(request.encode())).startswith(b"HTTP/1.1 413")
@@ -168,60 +170,60 @@ async def test_a_body_beyond_the_hosts_limit_is_refused_unread(host: Hosted) -> 
 async def test_a_response_header_has_one_value_and_the_last_one_wins(
     host: Hosted, session: aiohttp.ClientSession
 ) -> None:
-    """Except Set-Cookie; and the length is the host's own business."""
+    """`Set-Cookie` may occur several times; the host sets `Content-Length` itself."""
     async with session.get(f"{host.url}/headers") as response:
         assert response.headers.getall("X-One") == ["last"]
         assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
         assert response.headers.getall("Content-Length") == ["1"]
 
 
-async def test_a_text_is_an_answer(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """As plain text."""
-    async with session.get(f"{host.url}/answer/text") as response:
+async def test_a_function_may_return_a_string(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The response is plain text."""
+    async with session.get(f"{host.url}/returns/text") as response:
         assert (response.status, await response.text()) == (200, "plain")
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("kind", ["204", "304"])
-async def test_a_status_without_content_has_none(host: Hosted, kind: str) -> None:
-    """Whatever the function says; and no Content-Length (RFC 9110, section 8.6)."""
-    answer = await host.raw(f"GET /answer/{kind} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
-    head, _, body = answer.partition(b"\r\n\r\n")
+async def test_statuses_204_and_304_have_no_body(host: Hosted, kind: str) -> None:
+    """They have no Content-Length either (RFC 9110, section 8.6)."""
+    response = await host.raw(f"GET /returns/{kind} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = response.partition(b"\r\n\r\n")
     assert body == b""
     assert b"content-length" not in head.lower()
 
 
-async def test_head_is_answered_without_a_body(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """And is a method like any other for the function."""
+async def test_a_response_to_head_has_no_body(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The function sees HEAD as any other method."""
     async with session.head(f"{host.url}/echo") as response:
         assert int(response.headers["Content-Length"]) > 0
         assert await response.read() == b""
 
 
 @pytest.mark.parametrize("kind", ["missing", "nothing", "control", "unicode"])
-async def test_a_function_that_fails_is_an_empty_500_and_logged(
+async def test_a_function_that_fails_gives_an_empty_500_and_a_log_line(
     host: Hosted, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """It raises, answers nothing, or a header that HTTP does not carry."""
-    async with session.get(f"{host.url}/answer/{kind}") as response:
+    """It raises, returns nothing, or sets a header with a character that HTTP does not allow."""
+    async with session.get(f"{host.url}/returns/{kind}") as response:
         assert (response.status, await response.read()) == (500, b"")
     assert [record.levelno for record in caplog.records if record.name == "local.host"] == [logging.ERROR]
 
 
-async def test_no_function_is_an_empty_404(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """The host's own answer."""
+async def test_a_path_without_a_function_gives_an_empty_404(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The host answers by itself."""
     async with session.get(f"{host.url}/other") as response:
         assert (response.status, await response.read()) == (404, b"")
 
 
-async def test_a_function_that_is_not_async_runs_in_a_thread(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """As in the worker, so that it blocks nobody."""
+async def test_a_synchronous_function_runs_in_a_thread(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """It must not block other requests; the Functions worker does the same."""
     async with session.get(f"{host.url}/sync") as response:
         assert await response.text() != threading.main_thread().name
 
 
-async def test_a_client_that_leaves_does_not_stop_the_function(host: Hosted, session: aiohttp.ClientSession) -> None:
-    """A disconnect cancels nothing."""
+async def test_a_disconnect_does_not_stop_the_function(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """The function runs to its end."""
     request = asyncio.create_task(session.get(f"{host.url}/wait").__aenter__())
     await gates["entered"].wait()
     request.cancel()
@@ -230,8 +232,8 @@ async def test_a_client_that_leaves_does_not_stop_the_function(host: Hosted, ses
     await asyncio.wait_for(gates["finished"].wait(), 5)
 
 
-async def test_a_client_that_leaves_in_the_middle_of_a_body_reaches_no_function(host: Hosted) -> None:
-    """Half a body is never handed over."""
+async def test_a_request_with_half_a_body_reaches_no_function(host: Hosted) -> None:
+    """The client disconnects before it has sent the whole body."""
     _, writer = await asyncio.open_connection("127.0.0.1", host.port)
     writer.write(b"POST /wait HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
     await writer.drain()
@@ -241,8 +243,8 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_reaches_no_function(
     assert not gates["entered"].is_set()
 
 
-async def test_a_request_at_hand_is_answered_503_when_the_host_stops(session: aiohttp.ClientSession) -> None:
-    """After the time that it was given."""
+async def test_a_running_request_gets_503_when_the_host_stops(session: aiohttp.ClientSession) -> None:
+    """The host cancels it after the given time."""
     async with hosted(app) as stopping:
         request = asyncio.create_task(session.get(f"{stopping.url}/wait").__aenter__())
         await gates["entered"].wait()

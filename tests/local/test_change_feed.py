@@ -1,4 +1,4 @@
-"""What stands in for the change feed on a developer's machine."""
+"""The stand-in for the change feed on a developer's machine."""
 
 from __future__ import annotations
 
@@ -28,62 +28,62 @@ FOLLOW_UP = [function for function in functions_of(function_app.app) if function
 
 
 @pytest.fixture
-async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
+async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application on Cosmos DB."""
-    async with application_on_cosmos(tmp_path, monkeypatch) as events:
-        yield events
+    async with application_on_cosmos(tmp_path, monkeypatch) as application:
+        yield application
 
 
-async def until_there(events: Application, count: int) -> list[str]:
-    """The ids in the subject's stream, once there are so many."""
-    async with asyncio.timeout(20), events.waiting.watching(SUBJECT) as watch:
+async def projected(application: Application, count: int) -> list[str]:
+    """Wait until the subject's stream has `count` events. Returns their ids."""
+    async with asyncio.timeout(20), application.waiting.watching(SUBJECT) as watch:
         while True:
             changed = watch.changed
-            rows = await everything(events.store, SUBJECT)
+            rows = await everything(application.store, SUBJECT)
             if len(rows) >= count:
                 return ids(rows)
             await changed.wait()
 
 
-async def test_what_this_process_publishes_is_followed_up(events: Application) -> None:
-    """Without a change feed."""
+async def test_events_that_this_process_appends_are_followed_up(application: Application) -> None:
+    """No change feed is needed."""
     async with background(FOLLOW_UP):
         for name in ("a", "b"):
-            await events.store.append([event(name)])
-            events.waiting.wake([APPS, SUBJECT])
-            await until_there(events, 1)
-        assert await until_there(events, 2) == ["a", "b"]
+            await application.store.append([event(name)])
+            application.waiting.wake([APPS, SUBJECT])
+            await projected(application, 1)
+        assert await projected(application, 2) == ["a", "b"]
 
 
-async def test_what_was_published_before_is_followed_up_at_the_start(events: Application) -> None:
-    """By whichever process."""
-    await events.store.append([event("a")])
+async def test_earlier_events_are_followed_up_at_the_start(application: Application) -> None:
+    """Another process may have appended them."""
+    await application.store.append([event("a")])
     async with background(FOLLOW_UP):
-        assert await until_there(events, 1) == ["a"]
+        assert await projected(application, 1) == ["a"]
 
 
-async def test_what_is_owed_is_swept(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every few seconds."""
-    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
-    checkpoints = events.checkpoints
-    await events.store.append([event("a")])
-    async with background(FOLLOW_UP):
-        await until_there(events, 1)
-        await events.store.append([event("b")])
-        catch_up_pending = False
-        while not catch_up_pending:
-            seen = await checkpoints.checkpoint(APPS)
-            catch_up_pending = await checkpoints.advance(
-                APPS, seen, seen.position, catch_up_pending=True, quarantined=()
-            )
-        assert await until_there(events, 2) == ["a", "b"]
-
-
-async def test_a_call_that_fails_is_made_again(
-    events: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_streams_with_catch_up_pending_are_swept(
+    application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same streams, as the trigger's retry policy has it."""
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0)
+    """Another process may have set the flag."""
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.05)
+    checkpoints = application.checkpoints
+    await application.store.append([event("a")])
+    async with background(FOLLOW_UP):
+        await projected(application, 1)
+        await application.store.append([event("b")])
+        flagged = False
+        while not flagged:
+            seen = await checkpoints.checkpoint(APPS)
+            flagged = await checkpoints.advance(APPS, seen, seen.position, catch_up_pending=True, quarantined=())
+        assert await projected(application, 2) == ["a", "b"]
+
+
+async def test_a_failed_call_is_repeated(
+    application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets the same streams, as by the trigger's retry policy."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0)
     calls: list[list[str]] = []
     third = asyncio.Event()
 
@@ -97,21 +97,21 @@ async def test_a_call_that_fails_is_made_again(
         third.set()
 
     async with background([Function("follow_up", FOLLOW_UP[0].trigger, fails_twice)]):
-        while not events.waiting._listeners:  # noqa: ASYNC110 - nobody tells when it listens
+        while not application.waiting._listeners:  # noqa: ASYNC110 - nothing signals a new listener
             await asyncio.sleep(0)
-        events.waiting.wake([APPS, Stream.of_resource(ANY), SUBJECT])
+        application.waiting.wake([APPS, Stream.of_resource(ANY), SUBJECT])
         await asyncio.wait_for(third.wait(), 5)
     assert calls == [sorted([APP, ANY])] * 3
-    assert {"following up has to wait: The store does not answer.", "following up failed"} <= {*caplog.messages}
+    assert {"follow-up postponed: The store does not answer.", "follow-up failed"} <= {*caplog.messages}
 
 
-async def test_what_another_process_appends_to_the_same_file_is_found(
+async def test_events_that_another_process_appends_to_the_same_file_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the embedded store, where nobody tells of it."""
+    """The embedded store notifies no other process."""
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
-    events = compose(Settings(data_dir=tmp_path, development=True, **files))
-    monkeypatch.setattr(app, "_application", events)
+    application = compose(Settings(data_dir=tmp_path, development=True, **files))
+    monkeypatch.setattr(app, "_application", application)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
     followed: asyncio.Queue[str] = asyncio.Queue()
 
@@ -124,4 +124,4 @@ async def test_what_another_process_appends_to_the_same_file_is_found(
         await other.append([event("a")])
         assert await asyncio.wait_for(followed.get(), 10) == APP
     await other.close()
-    await events.close()
+    await application.close()

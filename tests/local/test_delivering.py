@@ -1,4 +1,4 @@
-"""Deliveries of the service as it is served: it is killed and started again, and its queue is a real one."""
+"""Deliveries across a killed process, and through a real queue."""
 
 from __future__ import annotations
 
@@ -27,73 +27,64 @@ SETTINGS = {"EVENTS_WEBHOOK_RETRY_SECONDS": "1,1,1"}
 
 
 class Host:
-    """A served service, in a process that a test may kill."""
+    """`local serve` in a process that a test may kill."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
-        command = [
-            sys.executable,
-            "-m",
-            "local",
-            "serve",
-            "--port",
-            "0",
-            "--no-sample-data",
-            "--data-dir",
-            str(data_dir),
-        ]
+        options = ["--port", "0", "--no-sample-data", "--data-dir", str(data_dir)]
+        command = [sys.executable, "-m", "local", "serve", *options]
         environment = {**clean_environment(), **SETTINGS, **settings}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().removeprefix("listening on ").strip()
 
     async def post(self, path: str, body: object, content_type: str = "application/json") -> dict[str, Any]:
-        """Make a request as a service owner who may do everything."""
+        """Send a request as a service owner with every scope that is needed."""
         scopes = "altinn:events.publish.admin altinn:events.subscribe"
         token = open_issuer(self.data_dir).token_for_org("ttd", scopes)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
         async with (
             aiohttp.ClientSession() as session,
-            session.post(self.url + path, data=json.dumps(body), headers=headers) as answer,
+            session.post(self.url + path, data=json.dumps(body), headers=headers) as response,
         ):
-            assert answer.status < 300, await answer.text()
-            return dict(await answer.json())
+            assert response.status < 300, await response.text()
+            return dict(await response.json())
 
     async def subscribe(self, receiver: WebhookServer) -> None:
         """Subscribe a receiver to the resource, and wait for its validation event."""
         body = {"endPoint": receiver.url, "resourceFilter": RESOURCE}
         await self.post("/events/api/v1/subscriptions", body)
         async with asyncio.timeout(20):
-            while not any(each.method == "POST" for each in receiver.received):
+            while not any(request.method == "POST" for request in receiver.received):
                 receiver.arrived.clear()
                 await receiver.arrived.wait()
 
     async def publish(self, *names: str) -> None:
         """Publish events of the resource."""
         event = {"specversion": "1.0", "type": "t", "source": "https://mail.example/box", "resource": RESOURCE}
-        some = [{**event, "id": name} for name in names]
-        await self.post("/events/api/v1/events", some, "application/cloudevents-batch+json")
+        batch = [{**event, "id": name} for name in names]
+        await self.post("/events/api/v1/events", batch, "application/cloudevents-batch+json")
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """Kill the process without warning, as a power cut does."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @contextmanager
 def hosts() -> Iterator[list[Host]]:
-    """Hosts that a test starts; whichever still run are stopped."""
+    """A list of the hosts that a test starts. They are killed at the end of the block."""
     started: list[Host] = []
     try:
         yield started
     finally:
-        for each in started:
-            each.process.kill()
-            each.process.communicate(timeout=20)
+        for host in started:
+            host.process.kill()
+            host.process.communicate(timeout=20)
 
 
-async def test_what_was_sent_and_not_recorded_when_the_process_was_killed_is_sent_again(tmp_path: Path) -> None:
-    """At once: whoever starts ends the leases of the dead. In order, and nothing is lost."""
+async def test_an_attempt_that_a_killed_process_did_not_record_is_repeated(tmp_path: Path) -> None:
+    """A process ends the leases of dead processes at its start. The order stays, and no event is lost."""
     with hosts() as started:
         async with WebhookServer() as receiver:
             started.append(Host(tmp_path))
@@ -109,11 +100,11 @@ async def test_what_was_sent_and_not_recorded_when_the_process_was_killed_is_sen
             await receiver.until(1)
             started.append(Host(tmp_path))
             arrived = await receiver.until(4, seconds=20)
-    assert [each["id"] for each in arrived] == ["a", "a", "b", "c"]
+    assert [event["id"] for event in arrived] == ["a", "a", "b", "c"]
 
 
-async def test_what_was_published_a_moment_before_the_process_was_killed_is_delivered(tmp_path: Path) -> None:
-    """By the next one, which finds what was not followed up."""
+async def test_an_event_published_just_before_the_process_was_killed_is_delivered(tmp_path: Path) -> None:
+    """The next process finds events that were not followed up."""
     with hosts() as started:
         async with WebhookServer() as receiver:
             started.append(Host(tmp_path))
@@ -122,15 +113,15 @@ async def test_what_was_published_a_moment_before_the_process_was_killed_is_deli
             started[0].kill()
             started.append(Host(tmp_path))
             arrived = await receiver.until(1, seconds=60)
-    assert {each["id"] for each in arrived} == {"a"}
+    assert {event["id"] for event in arrived} == {"a"}
 
 
-async def test_deliveries_are_woken_through_a_queue_of_a_storage_account(tmp_path: Path) -> None:
-    """Real messages, where `AzureWebJobsStorage` names an account."""
+async def test_wake_ups_go_through_the_queue_of_a_storage_account(tmp_path: Path) -> None:
+    """`AzureWebJobsStorage` names the account."""
     with azurite() as connection, hosts() as started:
         async with WebhookServer() as receiver:
             started.append(Host(tmp_path, AzureWebJobsStorage=connection))
             await started[0].subscribe(receiver)
             await started[0].publish("a", "b")
             arrived = await receiver.until(2, seconds=30)
-    assert [each["id"] for each in arrived] == ["a", "b"]
+    assert [event["id"] for event in arrived] == ["a", "b"]

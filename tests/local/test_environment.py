@@ -1,3 +1,5 @@
+"""Defaults that the local host sets in the environment."""
+
 from __future__ import annotations
 
 import json
@@ -13,7 +15,7 @@ from local.issuer import DEFAULT_ISSUER, DevelopmentIssuer
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that says nothing, restored afterwards."""
+    """Remove all settings from the environment, and restore them after the test."""
     for name in list(os.environ):
         if name.startswith(("EVENTS_", "AZURE_FUNCTIONS_")):
             monkeypatch.delenv(name)
@@ -21,7 +23,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_environment_becomes_a_complete_one(tmp_path: Path) -> None:
-    """Development, the embedded files, and deliveries to this machine."""
+    """It gets the development environment, the embedded files, and deliveries to this machine."""
     prepare(tmp_path)
     settings = load_settings()
     assert settings.development
@@ -32,7 +34,7 @@ def test_an_empty_environment_becomes_a_complete_one(tmp_path: Path) -> None:
 
 
 def test_the_development_issuer_is_trusted_under_both_of_its_names(tmp_path: Path) -> None:
-    """The default one, and where it was last served; its key verifies every app's PlatformAccessToken."""
+    """The names are the default and the URL where it was last served. Its key verifies every PlatformAccessToken."""
     DevelopmentIssuer(tmp_path).record("http://127.0.0.1:7999")
     issuer = prepare(tmp_path)
     assert issuer is not None
@@ -50,8 +52,8 @@ def test_the_development_issuer_is_trusted_under_both_of_its_names(tmp_path: Pat
         ("EVENTS_PLATFORM_TOKEN_ISSUERS", json.dumps({"ttd": {"jwks_uri": "https://issuer.example/jwks"}})),
     ],
 )
-def test_the_development_issuer_stands_back_when_another_is_configured(tmp_path: Path, name: str, value: str) -> None:
-    """It is not even made."""
+def test_the_development_issuer_is_not_used_when_another_is_configured(tmp_path: Path, name: str, value: str) -> None:
+    """No key is made either."""
     os.environ[name] = value
     assert prepare(tmp_path) is None
     assert not (tmp_path / "issuer").exists()
@@ -67,15 +69,15 @@ def test_the_development_issuer_stands_back_when_another_is_configured(tmp_path:
         ("AZURE_FUNCTIONS_ENVIRONMENT", "Production"),
     ],
 )
-def test_what_is_set_stays(tmp_path: Path, name: str, value: str) -> None:
-    """The local host fills gaps only."""
+def test_a_given_setting_stays(tmp_path: Path, name: str, value: str) -> None:
+    """The local host sets only missing settings."""
     os.environ[name] = value
     prepare(tmp_path)
     assert os.environ[name] == value
 
 
 def test_an_empty_value_counts_as_absent(tmp_path: Path) -> None:
-    """As everywhere in the settings."""
+    """The settings treat an empty value the same way."""
     os.environ["EVENTS_POLICY_FILE"] = ""
     prepare(tmp_path)
     assert os.environ["EVENTS_POLICY_FILE"]

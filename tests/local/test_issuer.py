@@ -1,3 +1,5 @@
+"""The development issuer: its tokens, its key, and how it is served."""
+
 from __future__ import annotations
 
 import hashlib
@@ -17,6 +19,7 @@ import pytest
 from events_core.access.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
 from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
 from events_core.common.errors import EventsError
+from local.errors import LocalError
 from local.issuer import DEFAULT_ISSUER, DevelopmentIssuer, serve_issuer
 from tests.support.issuer import base64url
 
@@ -57,55 +60,57 @@ def verifier(issuer: DevelopmentIssuer, session: aiohttp.ClientSession) -> JwtVe
 
 
 async def caller(verifier: JwtVerifier, token: str) -> Caller:
-    """Who the token makes."""
+    """The caller that a token identifies."""
     return caller_from_claims(await verifier.claims(token), token)
 
 
-async def test_a_service_owner(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`--org` makes a service owner with its organisation number, scopes and level 3."""
+async def test_an_org_token_identifies_a_service_owner(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """It has the organisation number, scopes and level 3."""
     made = await caller(verifier, issuer.token_for_org("ttd", "altinn:events.publish altinn:events.subscribe"))
     assert (made.kind, made.consumer, made.level) == (Kind.SERVICE_OWNER, "/org/ttd", 3)
     assert made.scopes == {"altinn:events.publish", "altinn:events.subscribe"}
     assert ("urn:altinn:organization:identifier-no", "405003309") in made.attributes
 
 
-async def test_a_service_owner_of_another_number(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """An org whose number is not known has none, unless it is given."""
+async def test_an_organisation_number_can_be_given(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """Only the number of ttd is known."""
     plain = await caller(verifier, issuer.token_for_org("skd"))
     numbered = await caller(verifier, issuer.token_for_org("skd", org_number="974761076"))
     assert (plain.attributes, plain.scopes) == ((("urn:altinn:authlevel", "3"), ("urn:altinn:org", "skd")), frozenset())
     assert ("urn:altinn:organization:identifier-no", "974761076") in numbered.attributes
 
 
-async def test_an_end_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`--user` makes a user, `--party` whom the user represents."""
+async def test_a_user_token_identifies_an_end_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """It has the user, the party and the scopes."""
     made = await caller(verifier, issuer.token_for_user(20012345, 50002108, "altinn:events.subscribe", level=2))
     assert (made.kind, made.consumer, made.level) == (Kind.USER, "/user/20012345", 2)
     assert ("urn:altinn:partyid", "50002108") in made.attributes
     assert made.has_scope("altinn:events.subscribe")
 
 
-async def test_an_end_user_without_party(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`--party` may be left out."""
+async def test_a_user_token_needs_no_party(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """The token then has no party."""
     made = await caller(verifier, issuer.token_for_user(20012345))
     assert made.attributes == (("urn:altinn:authlevel", "3"), ("urn:altinn:userid", "20012345"))
 
 
-async def test_a_system_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`--system-user` makes a system user, `--org-number` of which organisation."""
+async def test_a_system_user_token_identifies_a_system_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """It has the system user's organisation."""
     made = await caller(verifier, issuer.token_for_system_user(UUID, "974760673"))
     assert (made.kind, made.consumer, made.level) == (Kind.SYSTEM_USER, f"/systemuser/{UUID}", 3)
     assert ("urn:altinn:organization:identifier-no", "974760673") in made.attributes
 
 
-async def test_an_organisation(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """An organisation's token is one of Maskinporten, unexchanged."""
+async def test_an_organisation_token_identifies_an_organisation(
+    issuer: DevelopmentIssuer, verifier: JwtVerifier
+) -> None:
+    """It looks like a token of Maskinporten that Altinn has not exchanged."""
     made = await caller(verifier, issuer.token_for_organisation("974760673", "altinn:events.subscribe"))
     assert (made.kind, made.consumer, made.level) == (Kind.ORGANISATION, "/organisation/974760673", 3)
 
 
-async def test_an_app(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`--platform` makes the PlatformAccessToken of an app, and no bearer token."""
+async def test_a_platform_token_identifies_an_app(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """It is not valid as a bearer token."""
     token = issuer.platform_token("ttd/apps-test")
     claims = await verifier.platform_claims(token)
     assert caller_from_platform_claims(claims, token).consumer == "/app/ttd/apps-test"
@@ -115,35 +120,35 @@ async def test_an_app(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
 
 @pytest.mark.parametrize("app", ["ttd", "ttd/", "/apps-test", "ttd/apps/test", ""])
 def test_an_app_is_named_by_org_and_app(issuer: DevelopmentIssuer, app: str) -> None:
-    """What is not `{org}/{app}` is no app."""
+    """Any other form is an error."""
     with pytest.raises(ValueError, match="ttd/apps-test"):
         issuer.platform_token(app)
 
 
-def test_tokens_live_for_twelve_hours(issuer: DevelopmentIssuer) -> None:
-    """A token made in the morning serves the day."""
+def test_tokens_are_valid_for_twelve_hours(issuer: DevelopmentIssuer) -> None:
+    """One token is enough for a working day."""
     claims = jwt.decode(issuer.sign({"a": 1}), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 12 * 3600
     assert abs(claims["iat"] - time.time()) < 60
 
 
-async def test_claims_are_free(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
-    """`sign` takes any claims, those that it would set itself among them."""
+async def test_sign_takes_any_claims(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
+    """A given claim replaces the default, such as `exp`."""
     with pytest.raises(EventsError, match="expired"):
         await verifier.claims(issuer.sign({"exp": 1}))
 
 
-async def test_the_key_stays_with_its_directory(
+async def test_each_data_directory_has_one_key(
     issuer: DevelopmentIssuer, verifier: JwtVerifier, tmp_path: Path
 ) -> None:
-    """Another process with the same data directory signs with the same key; another directory has its own."""
+    """Every process with the same data directory signs with the same key."""
     assert await verifier.claims(DevelopmentIssuer(tmp_path).token_for_org("ttd"))
     with pytest.raises(EventsError, match="401"):
         await verifier.claims(DevelopmentIssuer(tmp_path / "other").token_for_org("ttd"))
 
 
 def test_only_the_owner_may_read_the_key(issuer: DevelopmentIssuer, tmp_path: Path) -> None:
-    """The private key's file and directory are closed to others, and nothing temporary is left there."""
+    """Other users can read neither file nor directory, and no temporary file is left."""
     directory = tmp_path / "issuer"
     assert stat.S_IMODE((directory / "key.pem").stat().st_mode) == 0o600
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -151,7 +156,7 @@ def test_only_the_owner_may_read_the_key(issuer: DevelopmentIssuer, tmp_path: Pa
 
 
 def test_the_key_set_holds_the_public_key_only(issuer: DevelopmentIssuer) -> None:
-    """The JWK set beside the key is what is served, without the private part."""
+    """The file beside the key and the served document are the same."""
     served = orjson.loads(issuer.jwks_path.read_bytes())
     assert served == issuer.jwks()
     assert served["keys"][0].keys() == {"crv", "kty", "x", "y", "kid", "use", "alg"}
@@ -164,8 +169,8 @@ def test_the_key_id_is_the_thumbprint(issuer: DevelopmentIssuer) -> None:
     assert key["kid"] == base64url(hashlib.sha256(text.encode()).digest())
 
 
-def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
-    """However many processes find no key, one makes it and all sign with it."""
+def test_processes_that_start_together_use_one_key(tmp_path: Path) -> None:
+    """The first process makes the key; the others use it."""
     command = [sys.executable, "-c", MAKE, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(4)]
     assert len({process.communicate(timeout=30)[0] for process in started}) == 1
@@ -175,8 +180,8 @@ def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"rubbish", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_a_spoilt_key_is_told_by_its_file(tmp_path: Path, content: bytes) -> None:
-    """A key file that holds no key is never overwritten: the error names it."""
+def test_a_broken_key_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    """The issuer never overwrites a key file."""
     (tmp_path / "issuer").mkdir()
     (tmp_path / "issuer" / "key.pem").write_bytes(content)
     with pytest.raises(ValueError, match=r"key\.pem holds no P-256 private key"):
@@ -184,25 +189,25 @@ def test_a_spoilt_key_is_told_by_its_file(tmp_path: Path, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("recorded", ["", "rubbish", "file:///x", "http://127.0.0.1:1/?q", "http://127.0.0.1:1\n"])
-def test_a_spoilt_record_counts_as_none(issuer: DevelopmentIssuer, tmp_path: Path, recorded: str) -> None:
-    """What is recorded counts when it is a URL that an issuer can have."""
+def test_a_broken_recorded_url_is_ignored(issuer: DevelopmentIssuer, tmp_path: Path, recorded: str) -> None:
+    """The default URL is used instead."""
     (tmp_path / "issuer" / "url").write_text(recorded)
     assert issuer.issuer == DEFAULT_ISSUER
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The issuer served by a process of its own, on a free port."""
+    """The issuer in a new process, on a free port."""
     command = [sys.executable, "-c", SERVE, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         yield process
         process.kill()
 
 
-async def test_the_issuer_is_found_where_it_was_served_last(
+async def test_the_issuer_is_found_where_it_was_last_served(
     served: subprocess.Popen[str], tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    """Its URL is recorded, tokens name it, and discovery there finds the key that verifies them."""
+    """Tokens name the recorded URL, and discovery there finds the key that verifies them."""
     assert served.stdout
     url = served.stdout.readline().strip()
     issuer = DevelopmentIssuer(tmp_path)
@@ -210,30 +215,30 @@ async def test_the_issuer_is_found_where_it_was_served_last(
     assert await JwtVerifier([Issuer(url)], {}, lambda: session).claims(issuer.token_for_org("ttd"))
 
 
-async def test_the_served_key_set_is_that_of_the_file(
+async def test_the_served_key_set_is_the_one_in_the_file(
     served: subprocess.Popen[str], issuer: DevelopmentIssuer, session: aiohttp.ClientSession
 ) -> None:
-    """`/jwks` serves the JWK set under its media type (RFC 7517, section 8.5)."""
+    """`/jwks` has the media type of a JWK set (RFC 7517, section 8.5)."""
     assert served.stdout
-    async with session.get(f"{served.stdout.readline().strip()}/jwks") as answer:
-        assert answer.content_type == "application/jwk-set+json"
-        assert await answer.json(content_type=None) == issuer.jwks()
+    async with session.get(f"{served.stdout.readline().strip()}/jwks") as response:
+        assert response.content_type == "application/jwk-set+json"
+        assert await response.json(content_type=None) == issuer.jwks()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_served_issuer_stops_cleanly(served: subprocess.Popen[str], number: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C end it with status 0."""
+    """SIGTERM and Ctrl-C end the process with status 0."""
     assert served.stdout
     served.stdout.readline()
     served.send_signal(number)
     assert served.wait(timeout=10) == 0
 
 
-def test_a_port_that_is_taken_is_an_error(issuer: DevelopmentIssuer, served: subprocess.Popen[str]) -> None:
-    """Listening fails before anything is recorded."""
+def test_a_port_in_use_is_an_error(issuer: DevelopmentIssuer, served: subprocess.Popen[str]) -> None:
+    """The URL is not recorded."""
     assert served.stdout
     port = int(served.stdout.readline().rpartition(":")[2])
     issuer.record(DEFAULT_ISSUER)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(LocalError, match="in use"):
         serve_issuer(issuer, port=port)
     assert issuer.issuer == DEFAULT_ISSUER

@@ -1,4 +1,4 @@
-"""`replay-parked` and `restored`, which an operator runs on the store that the settings name."""
+"""`replay-parked` and `restored`, which operators run on the configured store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events_core.feeds.ports import CheckpointStore, Quarantined, ReadRequest
+from events_core.feeds.ports import Quarantined, ReadRequest
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
 from local import maintenance
@@ -22,54 +22,57 @@ APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
 
 
 @pytest.fixture
-async def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
+async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application on Cosmos DB."""
-    async with application_on_cosmos(tmp_path, monkeypatch) as events:
-        yield events
+    async with application_on_cosmos(tmp_path, monkeypatch) as application:
+        yield application
 
 
-def ledger_of(events: Application) -> CheckpointStore:
-    """What the application follows up with."""
-    return events.checkpoints
+async def replay() -> int | None:
+    """Replay parked events on the running event loop."""
+    return await maintenance.with_application(lambda application: application.follow_up.replay())
 
 
-async def test_what_is_parked_is_brought_to_its_stream(events: Application) -> None:
-    """From the first event that was held back on."""
-    await events.store.append([event(name) for name in ("a", "b", "c")])
-    checkpoints = ledger_of(events)
+async def test_parked_events_are_replayed_to_their_stream(application: Application) -> None:
+    """The replay begins with the first quarantined event."""
+    await application.store.append([event(name) for name in ("a", "b", "c")])
+    checkpoints = application.checkpoints
     quarantined = [Quarantined("projection", SUBJECT.name, 2, "ValueError")]
     await checkpoints.advance(
         APPS, await checkpoints.checkpoint(APPS), 3, catch_up_pending=False, quarantined=quarantined
     )
-    assert await maintenance.done(maintenance._replay) == 0
-    assert ids(await everything(events.store, SUBJECT)) == ["b", "c"]
+    assert await replay() == 0
+    assert ids(await everything(application.store, SUBJECT)) == ["b", "c"]
     assert await checkpoints.quarantined() == []
 
 
-async def test_a_store_that_does_not_answer_is_one_line(events: Application) -> None:
-    """And no traceback."""
-    await events.store.close()
+async def test_a_store_that_does_not_answer_is_a_one_line_error(application: Application) -> None:
+    """The operator sees no traceback."""
+    await application.store.close()
     with pytest.raises(LocalError, match="event store"):
-        await maintenance.done(maintenance._replay)
+        await replay()
 
 
-def test_on_the_embedded_store_nothing_is_ever_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command says so and ends well."""
+def test_an_empty_embedded_store_has_nothing_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says so and exits with status 0."""
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     monkeypatch.setenv("EVENTS_DATA_DIR", str(tmp_path))
     ended = CliRunner().invoke(cli, ["replay-parked"])
     assert (ended.exit_code, ended.stdout) == (0, "nothing is parked any more\n")
 
 
-def test_streams_that_refuse_again_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command fails, so that whoever calls it by a script sees it."""
+def test_targets_that_still_refuse_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command fails, so that a script notices."""
     monkeypatch.setattr(maintenance, "replay_parked", lambda: 2)
     ended = CliRunner().invoke(cli, ["replay-parked"])
-    assert (ended.exit_code, ended.stderr) == (1, "2 streams refuse an event again; the log says which\n")
+    assert (ended.exit_code, ended.stderr) == (
+        1,
+        "2 streams or subscriptions still refuse an event; the log names them\n",
+    )
 
 
-def test_a_bad_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As everywhere."""
+def test_a_missing_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit status is 2, as for `serve`."""
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Production")
     monkeypatch.setenv("EVENTS_DATA_DIR", str(tmp_path))
     ended = CliRunner().invoke(cli, ["replay-parked"])
@@ -77,10 +80,10 @@ def test_a_bad_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert ended.stderr.startswith("EVENTS_")
 
 
-async def test_a_restored_database_is_gone_on_from(events: Application) -> None:
-    """Checkpoints that are beyond their streams are set back, so that what comes is followed up; and once only."""
-    await events.store.append([event("a"), event("b", resource=OTHER_APP)])
-    checkpoints = ledger_of(events)
+async def test_after_a_restore_new_events_are_followed_up(application: Application) -> None:
+    """Checkpoints beyond their streams are set back, and a second call changes nothing."""
+    await application.store.append([event("a"), event("b", resource=OTHER_APP)])
+    checkpoints = application.checkpoints
     await checkpoints.advance(
         APPS,
         await checkpoints.checkpoint(APPS),
@@ -88,27 +91,27 @@ async def test_a_restored_database_is_gone_on_from(events: Application) -> None:
         catch_up_pending=False,
         quarantined=[Quarantined("projection", SUBJECT.name, 5, "lost")],
     )
-    assert await events.follow_up.restored() == 1
+    assert await application.follow_up.restored() == 1
     checkpoint = await checkpoints.checkpoint(APPS)
     assert (checkpoint.position, checkpoint.catch_up_pending, list(checkpoint.quarantined)) == (1, True, [])
-    assert await events.follow_up.restored() == 0
-    await events.store.append([event("c")])
-    await events.follow_up.sweep()
-    assert "c" in ids(await everything(events.store, SUBJECT))
+    assert await application.follow_up.restored() == 0
+    await application.store.append([event("c")])
+    await application.follow_up.sweep()
+    assert "c" in ids(await everything(application.store, SUBJECT))
 
 
-async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(events: Application) -> None:
-    """Not to its beginning: what was followed up long ago would come again."""
-    await events.store.append([event(f"{n}") for n in range(40)])
-    checkpoints = ledger_of(events)
+async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(application: Application) -> None:
+    """Set back to its beginning, old events would be followed up again."""
+    await application.store.append([event(f"{number}") for number in range(40)])
+    checkpoints = application.checkpoints
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 700, catch_up_pending=False, quarantined=[])
-    events.store._heads._known.clear()  # type: ignore[attr-defined] # as a process that has just begun
-    assert await events.follow_up.restored() == 1
+    application.store._heads._known.clear()  # type: ignore[attr-defined] # as in a new process
+    assert await application.follow_up.restored() == 1
     assert (await checkpoints.checkpoint(APPS)).position == 40
 
 
 async def test_cursors_from_before_a_restore_are_unknown() -> None:
-    """Whoever comes with one starts with the oldest event, rather again than not at all."""
+    """A reader with an unknown cursor starts at the oldest event: it may read events twice, but misses none."""
     async with cosmos_server() as server, server.database() as database:
         async with store_on(server, database) as store:
             await store.append([event("a"), event("b")])
@@ -118,16 +121,16 @@ async def test_cursors_from_before_a_restore_are_unknown() -> None:
             assert ids((await store.read(ReadRequest(APPS, cursor))).rows) == ["a", "b"]
 
 
-def test_a_store_in_a_file_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cursors tell by themselves, and how far it was followed stands in the same file."""
+def test_the_embedded_store_needs_no_action(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cursors are verified row by row, and its checkpoints are in the same file."""
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     monkeypatch.setenv("EVENTS_DATA_DIR", str(tmp_path))
     ended = CliRunner().invoke(cli, ["restored"])
-    assert (ended.exit_code, ended.stdout) == (0, "a store in a file needs nothing\n")
+    assert (ended.exit_code, ended.stdout) == (0, "the embedded store needs no action after a restore\n")
 
 
-def test_what_was_done_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the number of streams."""
+def test_restored_prints_how_many_checkpoints_it_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator learns what changed."""
     monkeypatch.setattr(maintenance, "restored", lambda: 3)
     ended = CliRunner().invoke(cli, ["restored"])
-    assert "3 streams had been followed up further" in ended.stdout
+    assert "3 checkpoints were beyond their streams" in ended.stdout

@@ -1,3 +1,5 @@
+"""The targets of the Makefile."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +16,7 @@ TARGETS = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULT
 
 
 def make(*arguments: str, directory: Path = ROOT, path: str = os.environ["PATH"]) -> subprocess.CompletedProcess[str]:
-    """Run make; it inherits nothing of a make that runs these tests."""
+    """Run make. It inherits no variable from a make that runs these tests."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"PATH": path}
     return subprocess.run(
         [shutil.which("make") or "make", *arguments],
@@ -26,29 +28,29 @@ def make(*arguments: str, directory: Path = ROOT, path: str = os.environ["PATH"]
     )
 
 
-def test_help_is_what_make_does_without_a_target() -> None:
-    """Every target that is meant for people stands in it."""
+def test_make_without_a_target_prints_help() -> None:
+    """The help lists every target with a description."""
     shown = make().stdout
     assert [line.split()[1] for line in shown.splitlines()] == TARGETS
     assert {"run", "test", "check", "bench", "clean"} < set(TARGETS)
 
 
-def test_continuous_integration_does_what_a_developer_does() -> None:
-    """`.ci/run` is `make test`."""
+def test_continuous_integration_runs_make_test() -> None:
+    """A developer runs the same."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "make test" in script.read_text()
 
 
 @pytest.mark.parametrize(
-    ("version", "will_do"), [("20.1.0", True), ("18.3.0", True), ("18.2.9", False), ("16.20.2", False), (None, False)]
+    ("version", "is_recent"), [("20.1.0", True), ("18.3.0", True), ("18.2.9", False), ("16.20.2", False), (None, False)]
 )
-def test_node_is_installed_where_the_machine_has_none_that_will_do(
-    tmp_path: Path, version: str | None, *, will_do: bool
+def test_node_is_installed_unless_the_machine_has_a_recent_one(
+    tmp_path: Path, version: str | None, *, is_recent: bool
 ) -> None:
-    """Into the virtual environment, from requirements-node.txt: `make test` is all the set-up there is."""
-    node, asked = shutil.which("node") or "", make("-pn", "test").stdout
-    condition = re.search(r"^NODE_IS_THERE := (.*)$", asked, re.MULTILINE)
+    """`make test` needs no other set-up; `requirements-node.txt` goes into the virtual environment."""
+    node, database = shutil.which("node") or "", make("-pn", "test").stdout
+    condition = re.search(r"^NODE_IS_RECENT := (.*)$", database, re.MULTILINE)
     assert condition is not None
     if version is not None:
         (tmp_path / "npm").write_text("#!/bin/bash\n")
@@ -61,14 +63,14 @@ def test_node_is_installed_where_the_machine_has_none_that_will_do(
     ended = subprocess.run(
         ["/bin/bash", "-c", condition[1]], env={"PATH": str(tmp_path)}, capture_output=True, check=False
     )
-    assert (ended.returncode == 0) == will_do
-    assert "$(NODE_IS_THERE) ||" in (ROOT / "Makefile").read_text()
+    assert (ended.returncode == 0) == is_recent
+    assert "$(NODE_IS_RECENT) ||" in (ROOT / "Makefile").read_text()
     assert "requirements-node.txt" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("target", ["run", "test"])
-def test_an_older_python_is_one_clear_line(tmp_path: Path, target: str) -> None:
-    """And nothing is installed."""
+def test_an_older_python_is_refused_with_one_line(tmp_path: Path, target: str) -> None:
+    """Nothing is installed."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt", "requirements-node.txt"):
         (tmp_path / name).touch()
@@ -85,14 +87,14 @@ def test_an_older_python_is_one_clear_line(tmp_path: Path, target: str) -> None:
 
 
 def test_a_package_for_another_python_is_not_built() -> None:
-    """Its compiled files would be of no use where it is deployed."""
-    refused = make("package", "FOR=3.99")
+    """The deployed Python could not use its compiled files."""
+    refused = make("package", "FOR=3.99", "--old-file=.venv/.test")  # a test installs nothing
     assert refused.returncode != 0
     assert re.search(r"this is Python 3\.\d+, not 3\.99", refused.stderr)
 
 
-def test_the_python_to_build_with_can_be_chosen(tmp_path: Path) -> None:
-    """It comes before those that are looked for; one that will not do is passed over."""
+def test_from_chooses_the_python(tmp_path: Path) -> None:
+    """`FROM` comes before the default names."""
     chosen = tmp_path / "python-of-ours"
     chosen.write_text(
         f'#!/bin/bash\nif [ "$1" = -m ]; then echo "chosen: $*"; exit 0; fi\nexec {sys.executable} "$@"\n'

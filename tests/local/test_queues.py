@@ -1,4 +1,4 @@
-"""Queues of the local host: in process, and in a storage account with real messages."""
+"""Queues of the local host, in this process and in a storage account."""
 
 from __future__ import annotations
 
@@ -29,49 +29,49 @@ def account() -> Iterator[str]:
 
 @pytest.fixture(params=["in process", "in a storage account"])
 async def queues(request: pytest.FixtureRequest) -> AsyncIterator[Queues]:
-    """Queues of each kind, empty."""
+    """Empty queues of each kind."""
     environment = {}
     if request.param != "in process":
         environment = {"STORAGE": request.getfixturevalue("account")}
     queues = Queues(environment, lease_seconds=2)
     for suffix in ("", POISON):
-        await _emptied(queues, suffix)
+        await _empty(queues, suffix)
     yield queues
     await queues.close()
 
 
-async def _emptied(queues: Queues, suffix: str) -> None:
+async def _empty(queues: Queues, suffix: str) -> None:
     queue = queues.of(BINDING, suffix)
     await queue.send("the last")
     while (message := await queue.receive()).value.get_body() != b"the last":
-        await message.done()
-    await message.done()
+        await message.delete()
+    await message.delete()
 
 
 class Worker:
-    """A function that keeps what it is given, and does what a test wants."""
+    """A function that records its messages, sets outputs and fails as a test says."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, int | None]] = []
+        self.received: list[tuple[str, int | None]] = []
         self.calls: asyncio.Queue[str] = asyncio.Queue()
         self.fails = False
-        self.sets: list[str] | None = None
+        self.output: list[str] | None = None
 
     async def __call__(self, message: func.QueueMessage, wakeups: func.Out[list[str]]) -> None:
-        """Take a message."""
+        """Record a message."""
         text = message.get_body().decode()
-        self.got.append((text, message.dequeue_count))
+        self.received.append((text, message.dequeue_count))
         self.calls.put_nowait(text)
-        if self.sets is not None:
-            wakeups.set(self.sets)
-            self.sets = None
+        if self.output is not None:
+            wakeups.set(self.output)
+            self.output = None
         if self.fails:
             raise ValueError(text)
 
 
 @asynccontextmanager
 async def running(worker: Worker, queues: Queues, options: QueueOptions = QUICK) -> AsyncIterator[Function]:
-    """Run a worker's function."""
+    """Run a worker while the block runs."""
 
     async def function(message: func.QueueMessage, wakeups: func.Out[list[str]]) -> None:
         await worker(message, wakeups)
@@ -84,40 +84,40 @@ async def running(worker: Worker, queues: Queues, options: QueueOptions = QUICK)
 
 
 async def test_a_message_reaches_the_function_once(queues: Queues) -> None:
-    """With its text, and as the first of its tries."""
+    """It has its text, and it is the first try."""
     worker = Worker()
     async with running(worker, queues):
         await queues.of(BINDING).send("7")
         assert await asyncio.wait_for(worker.calls.get(), 10) == "7"
         await queues.of(BINDING).send("8r1")
         assert await asyncio.wait_for(worker.calls.get(), 10) == "8r1"
-    assert worker.got == [("7", 1), ("8r1", 1)]
+    assert worker.received == [("7", 1), ("8r1", 1)]
 
 
-async def test_what_a_function_sets_is_sent_each_as_a_message(queues: Queues) -> None:
-    """Once the function has returned."""
+async def test_each_item_of_an_output_is_sent_as_a_message(queues: Queues) -> None:
+    """The items are sent after the function has returned."""
     worker = Worker()
-    worker.sets = ["8", "9"]
+    worker.output = ["8", "9"]
     async with running(worker, queues):
         await queues.of(BINDING).send("7")
-        got = [await asyncio.wait_for(worker.calls.get(), 10) for _ in range(3)]
-    assert (got[0], sorted(got[1:])) == ("7", ["8", "9"])
+        first, *others = [await asyncio.wait_for(worker.calls.get(), 10) for _ in range(3)]
+    assert (first, sorted(others)) == ("7", ["8", "9"])
 
 
-async def test_a_message_whose_function_fails_comes_again_and_ends_as_poison(queues: Queues) -> None:
-    """After its last try; what the function had set is not sent."""
+async def test_a_message_whose_function_fails_is_retried_and_becomes_poison(queues: Queues) -> None:
+    """It becomes poison after its last try. A failed function's output is not sent."""
     worker = Worker()
-    worker.fails, worker.sets = True, ["never"]
+    worker.fails, worker.output = True, ["never"]
     async with running(worker, queues):
         await queues.of(BINDING).send("7")
         poison = await asyncio.wait_for(queues.of(BINDING, POISON).receive(), 20)
     assert poison.value.get_body() == b"7"
-    assert worker.got == [("7", 1), ("7", 2), ("7", 3)]
-    await poison.done()
+    assert worker.received == [("7", 1), ("7", 2), ("7", 3)]
+    await poison.delete()
 
 
-async def test_a_message_that_was_received_and_not_done_comes_again(account: str) -> None:
-    """In a storage account, whose messages outlive the process that had one."""
+async def test_a_received_message_comes_back_unless_it_is_deleted(account: str) -> None:
+    """Messages of a storage account outlive the process that received them."""
     first = Queues({"STORAGE": account}, lease_seconds=1)
     await first.of(BINDING).send("7")
     assert (await first.of(BINDING).receive()).value.get_body() == b"7"
@@ -125,12 +125,12 @@ async def test_a_message_that_was_received_and_not_done_comes_again(account: str
     again = Queues({"STORAGE": account}, lease_seconds=1)
     message = await asyncio.wait_for(again.of(BINDING).receive(), 10)
     assert (message.value.get_body(), message.value.dequeue_count) == (b"7", 2)
-    await message.done()
+    await message.delete()
     await again.close()
 
 
-async def test_a_wake_up_that_waits_need_not_wait_twice() -> None:
-    """In process; one that is worked on may come again."""
+async def test_a_local_queue_holds_each_waiting_wake_up_once() -> None:
+    """A wake-up that was received may be sent again."""
     queue = Queues({}).of(BINDING)
     for text in ("7", "7", "8"):
         await queue.send(text)
@@ -139,8 +139,8 @@ async def test_a_wake_up_that_waits_need_not_wait_twice() -> None:
     assert (await queue.receive()).value.get_body() == b"7"
 
 
-async def test_as_many_are_worked_on_as_the_host_takes() -> None:
-    """And no more."""
+async def test_a_function_runs_for_several_messages_at_once() -> None:
+    """`at_once` is the limit."""
     queues, gate, begun = Queues({}), asyncio.Event(), asyncio.Queue[str]()
 
     async def function(message: func.QueueMessage) -> None:
@@ -158,26 +158,26 @@ async def test_as_many_are_worked_on_as_the_host_takes() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def test_the_host_reads_its_options() -> None:
-    """As host.json gives them."""
+def test_the_options_come_from_host_json() -> None:
+    """`at_once` is the batch size plus the threshold for a new batch."""
     assert QueueOptions.read(ROOT) == QueueOptions(at_once=64, most_tries=5, pause_seconds=5)
 
 
-def test_outputs_are_messages_as_the_worker_makes_them() -> None:
-    """A text or bytes are one, a list is one for each of its items, nothing is none."""
+def test_an_output_becomes_the_messages_that_the_worker_would_send() -> None:
+    """A string or bytes are one message, a list is one message for each item, None is no message."""
     values: list[tuple[Any, list[str]]] = [(None, []), ("a", ["a"]), (b"a", ["a"]), (["a", "b"], ["a", "b"]), ([], [])]
     for value, texts in values:
         assert list(texts_of(value)) == texts
 
 
-def test_what_is_no_connection_string_is_refused() -> None:
-    """By the name of the setting, without its value."""
-    with pytest.raises(HostError, match=r"^AzureWebJobsStorage: is no connection string of a storage account$"):
+def test_a_bad_connection_string_is_refused() -> None:
+    """The error names the setting and does not show its value."""
+    with pytest.raises(HostError, match=r"^STORAGE: is not a connection string of a storage account$"):
         Queues({"STORAGE": "nonsense"}).of(BINDING)
 
 
-def test_an_output_that_this_host_does_not_know_is_refused() -> None:
-    """By the name of its parameter."""
+def test_an_unknown_output_is_refused() -> None:
+    """The error names its parameter."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
     @app.function_name("worker")
@@ -186,5 +186,5 @@ def test_an_output_that_this_host_does_not_know_is_refused() -> None:
     async def worker(timer: func.TimerRequest, blob: func.Out[str]) -> None:
         """Never called."""
 
-    with pytest.raises(HostError, match="worker: this host provides no blob"):
+    with pytest.raises(HostError, match="worker: the local host does not provide blob"):
         functions_of(app)

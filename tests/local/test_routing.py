@@ -1,3 +1,5 @@
+"""Routing by the rules of the Functions host."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -13,11 +15,11 @@ GUID = "3ab8d4f0-5d2b-4d0e-9c4c-d1c2a1b0e0aa"
 
 
 async def nothing(req: func.HttpRequest) -> None:
-    """A function's body; routing never calls it."""
+    """Do nothing: routing calls no function."""
 
 
 def app_of(*routes: tuple[str, str, Iterable[str]]) -> func.FunctionApp:
-    """An app of functions, each with its name, route and methods."""
+    """An app with a function for each name, route and methods."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
     for name, route, methods in routes:
         app.function_name(name)(app.route(route, methods=list(methods) or None)(nothing))
@@ -25,12 +27,12 @@ def app_of(*routes: tuple[str, str, Iterable[str]]) -> func.FunctionApp:
 
 
 def router_of(*routes: tuple[str, str, Iterable[str]], prefix: str = "") -> Router:
-    """The router of such an app."""
+    """The router of `app_of(*routes)`."""
     return Router(functions_of(app_of(*routes)), prefix)
 
 
 def matched(template: str, path: str) -> dict[str, str] | None:
-    """The parameters that a template finds in a path as the client wrote it, None when it does not match."""
+    """The parameters that a template finds in an escaped path, or None if it does not match."""
     found = router_of(("f", template, [])).match("GET", decode_path(path))
     return None if found is None else found[1]
 
@@ -78,8 +80,8 @@ def matched(template: str, path: str) -> dict[str, str] | None:
         (r"{id:regex(^[a-c/]+$)}/end", "/ABC/end", {"id": "ABC"}),
     ],
 )
-def test_a_template_takes_what_asp_net_core_would(template: str, path: str, parameters: dict[str, str]) -> None:
-    """Literals match without regard to case; parameters are decoded but for an escaped slash; constraints hold."""
+def test_a_template_matches_as_in_asp_net_core(template: str, path: str, parameters: dict[str, str]) -> None:
+    """Literals ignore case. Parameters are decoded except for an escaped slash, and satisfy their constraints."""
     assert matched(template, path) == parameters
 
 
@@ -112,8 +114,8 @@ def test_a_template_takes_what_asp_net_core_would(template: str, path: str, para
         ("{id:int?}", "/x"),
     ],
 )
-def test_a_template_leaves_the_rest(template: str, path: str) -> None:
-    """What a template does not take is left to the next function."""
+def test_other_paths_do_not_match(template: str, path: str) -> None:
+    """They are left to the next function."""
     assert matched(template, path) is None
 
 
@@ -137,14 +139,14 @@ def test_a_template_leaves_the_rest(template: str, path: str) -> None:
         "Runtime/webhooks",
     ],
 )
-def test_a_route_that_the_host_would_refuse_ends_the_start(template: str) -> None:
-    """An unknown constraint, a template that cannot be read, a reserved path: an error that names the function."""
+def test_a_route_that_the_functions_host_refuses_is_an_error(template: str) -> None:
+    """The error names the function."""
     with pytest.raises(HostError, match=r"^f: "):
         router_of(("f", template, []))
 
 
 def test_functions_are_tried_in_the_order_of_their_names() -> None:
-    """Neither the order in the file nor how special a route is decides."""
+    """The order in the file does not matter, and a more specific route has no priority."""
     router = router_of(("b_special", "app/party", ["GET"]), ("a_general", "app/{org}", ["GET"]))
     found = router.match("GET", "/app/party")
     assert found is not None
@@ -153,7 +155,7 @@ def test_functions_are_tried_in_the_order_of_their_names() -> None:
 
 @pytest.mark.parametrize(("method", "name"), [("GET", "a_get"), ("POST", "b_post"), ("HEAD", "z_rest")])
 def test_the_method_is_part_of_the_match(method: str, name: str) -> None:
-    """A function that lacks the method is passed over; HEAD and OPTIONS are methods like any other."""
+    """A function without the method is skipped, for HEAD and OPTIONS too."""
     router = router_of(("a_get", "x", ["GET"]), ("b_post", "x", ["POST"]), ("z_rest", "{*path}", []))
     found = router.match(method, "/x")
     assert found is not None
@@ -161,19 +163,19 @@ def test_the_method_is_part_of_the_match(method: str, name: str) -> None:
 
 
 def test_nothing_matches_without_a_route() -> None:
-    """The host itself answers then."""
+    """The host then answers by itself."""
     assert router_of(("f", "x", ["GET"])).match("POST", "/x") is None
 
 
-def test_the_prefix_stands_before_every_route() -> None:
-    """host.json's routePrefix."""
+def test_every_route_begins_with_the_prefix() -> None:
+    """The prefix is `routePrefix` of `host.json`."""
     router = router_of(("f", "x", []), prefix="api")
     assert router.match("GET", "/api/x") is not None
     assert router.match("GET", "/x") is None
 
 
-def test_a_function_without_a_route_has_its_name() -> None:
-    """The default of the host."""
+def test_the_default_route_is_the_name_of_the_function() -> None:
+    """This is the default of the Functions host."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
     app.function_name("hello")(app.route()(nothing))
     assert Router(functions_of(app), "api").match("GET", "/api/hello") is not None
@@ -190,6 +192,6 @@ def test_a_function_without_a_route_has_its_name() -> None:
         ("/å", "/%C3%A5"),
     ],
 )
-def test_the_url_holds_the_path_escaped_anew(raw: str, url_path: str) -> None:
-    """What need not be escaped is not, and an escaped slash stays."""
+def test_the_url_has_a_normalised_path(raw: str, url_path: str) -> None:
+    """Only characters that need it are escaped, and an escaped slash stays."""
     assert encode_path(decode_path(raw)) == url_path

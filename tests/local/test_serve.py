@@ -1,3 +1,5 @@
+"""`python -m local serve`: start, first steps, stop, and errors at the start."""
+
 from __future__ import annotations
 
 import asyncio
@@ -18,6 +20,7 @@ from typing import Any
 import orjson
 import pytest
 
+from local.data_dir import open_issuer
 from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served
 from tests.support.cosmos import started_server
@@ -30,7 +33,7 @@ FIRST_STEPS = 4
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The service with its sample data, for tests that only use it."""
+    """A running service with sample data, which no test stops."""
     with served(tmp_path_factory.mktemp("data")) as running:
         yield running
 
@@ -46,8 +49,13 @@ def get(url: str, token: str, **headers: str) -> tuple[int, Any]:
             return error.code, None
 
 
+def owner_token(running: Served) -> str:
+    """A token of ttd that may read the events of its apps."""
+    return open_issuer(running.data_dir).token_for_org("ttd", "altinn:events/ttd")
+
+
 def first_steps(running: Served) -> list[list[str]]:
-    """The commands that it prints, as a shell reads them."""
+    """The commands that the service prints at its start, split as a shell does."""
     steps: list[list[str]] = []
     while len(steps) < FIRST_STEPS:
         line = line_of(running.process)
@@ -56,8 +64,8 @@ def first_steps(running: Served) -> list[list[str]]:
     return steps
 
 
-def test_it_starts_within_a_second_and_a_half(tmp_path: Path) -> None:
-    """From nothing to its first answer and a clean stop, sample data included; processor time, on any machine."""
+def test_start_first_response_and_stop_take_at_most_a_second_and_a_half(tmp_path: Path) -> None:
+    """The store is empty at first. Processor time is compared, since it depends less on the machine's load."""
     before = os.times()
     with served(tmp_path) as running:
         assert urllib.request.urlopen(f"{running.url}/health").status == 200
@@ -67,29 +75,29 @@ def test_it_starts_within_a_second_and_a_half(tmp_path: Path) -> None:
 
 
 def test_the_printed_commands_work(tmp_path: Path) -> None:
-    """Owner feed, party feed, publish as an app, and read what was published."""
+    """They read both feeds, publish an event, and read the published event."""
     with served(tmp_path) as running:
-        answers = [subprocess.run(step, capture_output=True, check=True).stdout for step in first_steps(running)]
-    owner, party, published, since = map(orjson.loads, answers)
+        printed = [subprocess.run(step, capture_output=True, check=True).stdout for step in first_steps(running)]
+    owner, party, published, since = map(orjson.loads, printed)
     assert len(owner) == len(party) == 5
     assert {event["subject"] for event in party} == {f"/party/{PARTY}"}
     assert [event["id"] for event in since] == [published]
 
 
-def test_a_restart_keeps_the_events_and_doubles_none(tmp_path: Path) -> None:
-    """The sample data is inserted into an empty store only."""
+def test_a_restart_keeps_the_events_and_stores_none_twice(tmp_path: Path) -> None:
+    """Sample data goes only into an empty store."""
     counts = []
     for _ in range(2):
         with served(tmp_path) as running:
-            counts.append(len(get(running.url + OWNER_FEED, running.token(*OWNER))[1]))
+            counts.append(len(get(running.url + OWNER_FEED, owner_token(running))[1]))
             assert running.stop() == 0
     assert counts[0] == counts[1] > 100
 
 
 def test_sample_data_can_be_left_out(tmp_path: Path) -> None:
-    """The store is empty then."""
+    """The feed is then empty."""
     with served(tmp_path, "--no-sample-data") as running:
-        assert get(running.url + OWNER_FEED, running.token(*OWNER)) == (200, [])
+        assert get(running.url + OWNER_FEED, owner_token(running)) == (200, [])
 
 
 @pytest.mark.parametrize(
@@ -105,23 +113,23 @@ def test_sample_data_can_be_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_a_printed_token_is_trusted(service: Served, arguments: tuple[str, ...], path: str) -> None:
-    """Each kind reads the sample events that it may."""
+    """Each kind of caller reads sample events."""
     status, events = get(service.url + path, service.token(*arguments))
     assert status == 200
     assert events
 
 
 def test_a_token_of_another_data_directory_is_not_trusted(service: Served, tmp_path: Path) -> None:
-    """Each data directory has a key of its own."""
-    foreign = run("token", *OWNER, "--data-dir", tmp_path).stdout.strip()
+    """Each data directory has its own key."""
+    foreign = open_issuer(tmp_path).token_for_org("ttd", "altinn:events/ttd")
     assert get(service.url + OWNER_FEED, foreign)[0] == 401
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_while_a_long_poll_is_open(tmp_path: Path, stop: int) -> None:
-    """Within seconds, with status 0; the poll is answered."""
+    """The process ends within seconds with status 0, and the poll gets a response."""
     with served(tmp_path) as running:
-        token = running.token(*OWNER)
+        token = owner_token(running)
         newest = get(running.url + OWNER_FEED, token)[1][-1]["id"]
         url = f"{running.url}/events/api/v1/app/ttd/apps-test?after={newest}"
         answered: SimpleQueue[tuple[int, Any]] = SimpleQueue()
@@ -137,7 +145,7 @@ def test_it_stops_cleanly_while_a_long_poll_is_open(tmp_path: Path, stop: int) -
 
 
 def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> None:
-    """A client that sends half a request, and one that sends none."""
+    """One client sends half a request, another client sends nothing."""
     with served(tmp_path) as running:
         port = int(running.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as half, socket.create_connection(("127.0.0.1", port)):
@@ -157,8 +165,8 @@ def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> N
         ("EVENTS_DATA_DIR", "/dev/null/data"),
     ],
 )
-def test_a_bad_setting_ends_it_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
-    """On standard error, with status 2."""
+def test_a_bad_setting_ends_the_start_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
+    """The line is on standard error, and the exit status is 2."""
     settings = {"EVENTS_DATA_DIR": str(tmp_path), name: value}
     ended = run("serve", "--port", "0", **settings)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -166,8 +174,8 @@ def test_a_bad_setting_ends_it_with_one_line_that_names_it(tmp_path: Path, name:
     assert ended.stderr.count("\n") == 1
 
 
-def test_what_is_embedded_serves_development_only(tmp_path: Path) -> None:
-    """Told that it is deployed, the host does not acknowledge events into a file of its own."""
+def test_the_embedded_store_serves_only_development(tmp_path: Path) -> None:
+    """In production, the host must not acknowledge events into a local file."""
     ended = run("serve", "--port", "0", "--data-dir", tmp_path, AZURE_FUNCTIONS_ENVIRONMENT="Production")
     assert ended.returncode == 2
     assert ended.stderr.startswith("EVENTS_COSMOS: ")
@@ -175,7 +183,7 @@ def test_what_is_embedded_serves_development_only(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cosmos() -> Iterator[dict[str, str]]:
-    """The settings that put the service on a database of its own on the tests' Cosmos DB server."""
+    """Settings for a new database on the Cosmos DB server of the tests."""
     server = asyncio.run(started_server())
     database = asyncio.run(server.make_containers())
     yield {"EVENTS_COSMOS": server.connection_string, "EVENTS_COSMOS_DATABASE": database}
@@ -183,7 +191,7 @@ def cosmos() -> Iterator[dict[str, str]]:
 
 
 def party_feed(running: Served, token: str, expected: str) -> list[str]:
-    """The ids in the party's feed, once the expected one is among them: reading waits for it."""
+    """The ids in the party's feed, read by long polls until `expected` is among them."""
     after = f"from={ANCIENT}"
     seen: list[str] = []
     for _ in range(10):
@@ -194,38 +202,38 @@ def party_feed(running: Served, token: str, expected: str) -> list[str]:
         if expected in seen:
             return seen
         after = f"after={seen[-1]}" if seen else after
-    raise AssertionError("the event did not come")
+    raise AssertionError("the event did not arrive")
 
 
 def test_it_serves_on_cosmos_db(tmp_path: Path, cosmos: dict[str, str]) -> None:
-    """With EVENTS_COSMOS set it runs there: sample data, feeds, publishing, following up, a stop and a restart."""
+    """`EVENTS_COSMOS` is all it needs for sample data, feeds, publishing, following up and a restart."""
     with served(tmp_path, **cosmos) as running:
         owner, party, publish, _ = first_steps(running)
         assert len(orjson.loads(subprocess.run(owner, capture_output=True, check=True).stdout)) == 5
         assert subprocess.run(party, capture_output=True, check=True).returncode == 0
         event_id = orjson.loads(subprocess.run(publish, capture_output=True, check=True).stdout)
-        seen = party_feed(running, running.token("--user", str(USER), "--party", str(PARTY)), event_id)
+        seen = party_feed(running, open_issuer(tmp_path).token_for_user(USER, PARTY), event_id)
         assert len(seen) == len(set(seen))
         assert running.stop() == 0
     assert not (tmp_path / "events.db").exists()
     with served(tmp_path, **cosmos) as again:
-        status, events = get(f"{again.url}{OWNER_FEED}", again.token(*OWNER))
+        status, events = get(f"{again.url}{OWNER_FEED}", owner_token(again))
         assert (status, event_id in [event["id"] for event in events]) == (200, True)
 
 
-def test_an_address_that_is_taken_is_one_line(service: Served, tmp_path: Path) -> None:
-    """And a status other than 0."""
+def test_an_address_in_use_is_a_one_line_error(service: Served, tmp_path: Path) -> None:
+    """The exit status is 1."""
     port = service.url.rpartition(":")[2]
     ended = run("serve", "--port", port, "--data-dir", tmp_path)
     assert ended.returncode == 1
     assert ended.stderr == f"cannot listen at 127.0.0.1:{port}: Address already in use\n"
 
 
-def test_its_own_issuer_is_not_trusted_where_another_is_configured(tmp_path: Path) -> None:
-    """And no commands with its tokens are printed."""
+def test_the_development_issuer_is_not_trusted_when_another_is_configured(tmp_path: Path) -> None:
+    """No commands with its tokens are printed."""
     issuers = orjson.dumps([{"issuer": "https://issuer.example", "jwks_uri": "https://issuer.example/jwks"}]).decode()
     with served(tmp_path, EVENTS_TOKEN_ISSUERS=issuers) as running:
-        assert get(running.url + OWNER_FEED, running.token(*OWNER))[0] == 401
+        assert get(running.url + OWNER_FEED, owner_token(running))[0] == 401
         running.process.send_signal(signal.SIGTERM)
         printed, _ = running.process.communicate(timeout=10)
         assert printed == ""

@@ -1,3 +1,5 @@
+"""Timer triggers of the local host."""
+
 from __future__ import annotations
 
 import asyncio
@@ -37,20 +39,20 @@ def timer_of(user_function: Callable[..., Any], schedule: str = EVERY_SECOND, **
     ],
 )
 def test_a_schedule_is_read_as_ncrontab(schedule: str, after: str, due: str) -> None:
-    """Seconds come first, and a day must satisfy both the month's day and the week's."""
-    moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
-    assert Schedule(schedule).after(moment) == datetime.fromisoformat(due).replace(tzinfo=UTC)
+    """Seconds come first, and a day must match both the day of the month and the day of the week."""
+    start = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    assert Schedule(schedule).after(start) == datetime.fromisoformat(due).replace(tzinfo=UTC)
 
 
 def test_a_schedule_may_name_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As %NAME%."""
+    """It stands between percent signs."""
     monkeypatch.setenv("SWEEP", "30 * * * * *")
     assert Schedule("%SWEEP%").after(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(2026, 1, 1, 0, 0, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(("schedule", "named"), [("%MISSING_SETTING%", "MISSING_SETTING"), ("often", "often")])
 async def test_a_schedule_that_cannot_be_read_ends_the_start(schedule: str, named: str) -> None:
-    """With one line that names it."""
+    """One line names the setting or the schedule."""
 
     async def tick(timer: func.TimerRequest) -> None:
         """Never called."""
@@ -60,8 +62,8 @@ async def test_a_schedule_that_cannot_be_read_ends_the_start(schedule: str, name
             pass
 
 
-async def test_a_timer_runs_when_it_is_due_and_again() -> None:
-    """Each second, with a request that says so."""
+async def test_a_timer_runs_whenever_it_is_due() -> None:
+    """Its request says that it is not past due."""
     runs: asyncio.Queue[tuple[float, bool]] = asyncio.Queue()
 
     async def tick(timer: func.TimerRequest) -> None:
@@ -73,8 +75,8 @@ async def test_a_timer_runs_when_it_is_due_and_again() -> None:
     assert int(second) - int(first) == 1
 
 
-async def test_a_timer_may_run_at_the_start_besides() -> None:
-    """`run_on_startup`."""
+async def test_a_timer_may_also_run_at_the_start() -> None:
+    """`run_on_startup` says so."""
     ran = asyncio.Event()
 
     async def tick(timer: func.TimerRequest) -> None:
@@ -85,7 +87,7 @@ async def test_a_timer_may_run_at_the_start_besides() -> None:
 
 
 async def test_a_timer_that_fails_is_logged_and_runs_again(caplog: pytest.LogCaptureFixture) -> None:
-    """An exception ends one run only."""
+    """An exception ends only one run."""
     runs: asyncio.Queue[None] = asyncio.Queue()
 
     def tick(timer: func.TimerRequest) -> None:
@@ -96,11 +98,11 @@ async def test_a_timer_that_fails_is_logged_and_runs_again(caplog: pytest.LogCap
     async with background(timer_of(tick)):
         for _ in range(2):
             await asyncio.wait_for(runs.get(), 5)
-    assert "the function tick failed" in caplog.messages
+    assert "function failed name=tick" in caplog.messages
 
 
 async def test_a_timer_never_overlaps_itself() -> None:
-    """What comes due while it runs is skipped."""
+    """Occurrences during a run are skipped."""
     entered: asyncio.Queue[None] = asyncio.Queue()
 
     async def tick(timer: func.TimerRequest) -> None:
@@ -113,8 +115,8 @@ async def test_a_timer_never_overlaps_itself() -> None:
             await asyncio.wait_for(entered.get(), 1.5)
 
 
-async def test_a_timer_at_work_is_cancelled_at_the_end() -> None:
-    """The host stops at once."""
+async def test_a_running_timer_is_cancelled_when_the_host_stops() -> None:
+    """The host does not wait for it."""
     entered, cancelled = asyncio.Event(), asyncio.Event()
 
     async def tick(timer: func.TimerRequest) -> None:
@@ -129,8 +131,8 @@ async def test_a_timer_at_work_is_cancelled_at_the_end() -> None:
     assert cancelled.is_set()
 
 
-async def test_a_trigger_that_the_host_does_not_know_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """One line says so; the others run."""
+async def test_an_unknown_trigger_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    """A log line names it; other functions run."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
     @app.function_name("worker")
@@ -141,11 +143,11 @@ async def test_a_trigger_that_the_host_does_not_know_is_left_out(caplog: pytest.
     async with background(functions_of(app)):
         pass
     ours = [record.getMessage() for record in caplog.records if record.name == "local.host"]
-    assert ours == ["the function worker is left out: this host knows no serviceBusTrigger"]
+    assert ours == ["function skipped, unknown trigger name=worker type=serviceBusTrigger"]
 
 
-async def test_a_trigger_type_is_added_by_its_runner() -> None:
-    """A runner calls the function for as long as the host runs."""
+async def test_a_runner_adds_a_trigger_type() -> None:
+    """A runner calls the function while the host runs."""
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
     got: asyncio.Queue[str] = asyncio.Queue()
 
