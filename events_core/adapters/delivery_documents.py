@@ -1,4 +1,4 @@
-"""Subscriptions and deliveries as JSON documents, the same in every store."""
+"""Subscriptions and deliveries as JSON documents, the same in every store. Each store keeps the version by itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Document = dict[str, Any]
 
 
 def document_of_subscription(subscription: Subscription) -> Document:
-    """All of a subscription but its version, which is the store's."""
+    """A subscription as a document."""
     document = asdict(subscription)
     del document["version"]
     return document
 
 
 def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
-    """A subscription that was a document."""
+    """The subscription in a document."""
     values = dict(document)
     values["filter"] = EventFilter(**values["filter"])
     values["secrets"] = SealedSecrets(**values["secrets"])
@@ -30,7 +30,7 @@ def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
 
 
 def document_of_delivery(delivery: Delivery) -> Document:
-    """All of a delivery but its version, which is the store's."""
+    """A delivery as a document."""
     return {
         "lane": str(delivery.lane),
         "stream": delivery.stream.name,
@@ -41,7 +41,7 @@ def document_of_delivery(delivery: Delivery) -> Document:
         "registered": delivery.registered,
         "recorded": delivery.recorded,
         "state": delivery.state.value,
-        "attempts": [[each.at, each.status, each.error, each.duration_ms] for each in delivery.attempts],
+        "attempts": [[attempt.at, attempt.status, attempt.error, attempt.duration_ms] for attempt in delivery.attempts],
         "tries": delivery.tries,
         "nextAttempt": delivery.next_attempt,
         "permit": delivery.permit,
@@ -52,9 +52,9 @@ def document_of_delivery(delivery: Delivery) -> Document:
 
 
 def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
-    """A delivery that was a document."""
+    """The delivery in a document."""
     lane = Lane.parse(document["lane"])
-    assert lane is not None  # as it was written
+    assert lane is not None  # `document_of_delivery` wrote it
     return Delivery(
         lane=lane,
         stream=Stream(document["stream"]),
@@ -65,7 +65,7 @@ def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
         registered=document["registered"],
         recorded=document["recorded"],
         state=State(document["state"]),
-        attempts=tuple(Attempt(*each) for each in document["attempts"]),
+        attempts=tuple(Attempt(*attempt) for attempt in document["attempts"]),
         tries=document["tries"],
         next_attempt=document["nextAttempt"],
         permit=document["permit"],

@@ -119,7 +119,7 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         assert isinstance(checkpoints, CosmosCheckpoints)
         holed = replace(checkpoints, reader=replace(checkpoints.reader, hole_seconds=-5))
         (first, *_) = await checkpoints.read_after(APPS, 0, 1)
-        database = checkpoints.cursors._database
+        database = checkpoints.states._database
         await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
         place.clock.add(100)
         gauges = await replace(place.events.measure, checkpoints=holed).gauges()

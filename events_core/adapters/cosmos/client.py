@@ -1,9 +1,10 @@
-"""The connection to a Cosmos DB database: one client a process, opened when first used."""
+"""Requests to a Cosmos DB database, through one client per process that the first request opens."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +17,19 @@ from azure.cosmos.exceptions import (
     CosmosResourceNotFoundError,
 )
 
+from events_core.adapters.cosmos.containers import CONTAINERS
 from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.request_units import RequestUnits, operation
-from events_core.adapters.cosmos.streams.documents import Document
 from events_core.common import errors
 
+Document = dict[str, Any]
+
 REQUEST_SECONDS = 10.0
-"""A read takes no longer, however often the SDK tries."""
+"""The longest time of a read or a conditional write, the SDK's own retries included."""
 
 _LARGEST_PAGE = 1_000
-_USED = ("streams", "cursors", "subscriptions", "deliveries", "due")
-# Our own loops decide what is tried again: the SDK would also repeat a write whose connection was lost after the
-# commit. What is throttled it repeats as told, for a while.
+# Our own loops decide what is retried: the SDK would also repeat a write whose connection was lost after the commit.
+# A throttled request changed nothing, so the SDK retries it after the wait that Cosmos DB asks for.
 _RETRIES: dict[str, Any] = {
     "retry_total": 0,
     "retry_connect": 0,
@@ -40,17 +42,17 @@ _RETRIES: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class CosmosConnection:
-    """Where the account is, and as whom: its key, or a token credential."""
+    """An account's endpoint, and the credential for it: the account key or a token credential."""
 
     endpoint: str
     credential: str | AsyncTokenCredential = field(repr=False)
 
     @classmethod
     def of_string(cls, text: str) -> CosmosConnection:
-        """A connection string `AccountEndpoint=…;AccountKey=…;`.
+        """Parse a connection string `AccountEndpoint=…;AccountKey=…;`.
 
         Raises:
-            ValueError: it is none; the message does not quote it.
+            ValueError: A part is missing. The message names it and does not quote the text.
         """
         parts = dict(part.partition("=")[::2] for part in text.split(";"))
         try:
@@ -60,15 +62,16 @@ class CosmosConnection:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Plain HTTP is an emulator's, whose account document names addresses that lead nowhere."""
+        """Options of the SDK's client. Plain HTTP means an emulator, which announces addresses that lead nowhere."""
         plain = self.endpoint.startswith("http://")
         return {"connection_verify": False, "enable_endpoint_discovery": False} if plain else {}
 
 
 class CosmosDatabase:
-    """Documents of one database; `operation` names each request in the counts of `charges`.
+    """Documents of one database. `what` names a request's purpose in the counts of `request_units`.
 
-    Reads raise EventsError UNAVAILABLE when they fail; writes raise what the SDK raises (`failures.failure_of`).
+    Every method raises EventsError UNAVAILABLE if Cosmos DB does not answer; a write may have happened then. Only
+    `create` and `batch` raise the SDK's own errors: `failures.failure_of` says what they mean.
     """
 
     def __init__(self, connection: CosmosConnection, name: str) -> None:
@@ -81,147 +84,126 @@ class CosmosDatabase:
         self.request_units = RequestUnits()
 
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
-        """One document, None when there is none."""
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                try:
-                    return dict(await (await self._container(container)).read_item(document_id, partition))
-                except CosmosResourceNotFoundError:
-                    return None
+        """Read a document; None if it does not exist."""
+        async with self._request(what, container) as proxy:
+            try:
+                return dict(await proxy.read_item(document_id, partition))
+            except CosmosResourceNotFoundError:
+                return None
 
-    async def query(  # noqa: PLR0917 - a query is its text, its values and its place
+    async def query(
         self,
         what: str,
         container: str,
         sql: str,
         values: Mapping[str, Any],
         partition: str | None,
+        *,
         enough: Callable[[Sequence[Document]], bool] = lambda _: False,
-        page: int = _LARGEST_PAGE,
+        page_size: int = _LARGEST_PAGE,
     ) -> list[Document]:
-        """What a query finds, in one logical partition or, with None, in all; it stops when it has enough.
+        """Run a query in one logical partition, or in all of them if `partition` is None.
 
-        A page of an answer has at most `page` documents, and at most 4 MB.
+        The answer comes in pages of at most `page_size` documents and 4 MB. Once `enough` holds for the documents of
+        the pages so far, no further page is requested.
         """
         parameters: list[dict[str, object]] = [{"name": f"@{name}", "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if partition is None else {"partition_key": partition}
-        found: list[Document] = []
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                proxy = await self._container(container)
-                pages = proxy.query_items(
-                    sql, parameters=parameters, max_item_count=min(page, _LARGEST_PAGE), **scope
-                ).by_page()
-                async for some in pages:
-                    found += [document async for document in some]
-                    if enough(found):
-                        break
-        return found
+        documents: list[Document] = []
+        async with self._request(what, container) as proxy:
+            pages = proxy.query_items(
+                sql, parameters=parameters, max_item_count=min(page_size, _LARGEST_PAGE), **scope
+            ).by_page()
+            async for page in pages:
+                documents += [document async for document in page]
+                if enough(documents):
+                    break
+        return documents
 
     async def create(self, what: str, container: str, document: Document) -> None:
-        """Create a document; CosmosResourceExistsError when its id or unique key stands already."""
+        """Create a document.
+
+        Raises:
+            CosmosResourceExistsError: A document with this id or unique key exists.
+        """
         with operation(what):
             await (await self._container(container)).create_item(document, no_response=True)
 
     async def create_if_absent(self, what: str, container: str, document: Document) -> bool:
-        """Create a document unless its id stands; whether it did.
-
-        Raises:
-            EventsError: UNAVAILABLE when the outcome is unknown.
-        """
-        with failures_as_unavailable():
-            async with asyncio.timeout(REQUEST_SECONDS):
-                try:
-                    await self.create(what, container, document)
-                except CosmosResourceExistsError:
-                    return False
+        """Create a document; return False if one with this id or unique key exists."""
+        async with self._request(what, container) as proxy:
+            try:
+                await proxy.create_item(document, no_response=True)
+            except CosmosResourceExistsError:
+                return False
         return True
 
     async def batch(self, what: str, container: str, operations: Sequence[tuple[Any, ...]], partition: str) -> None:
-        """Do operations on one logical partition, all or none."""
+        """Execute operations on one logical partition, all or none."""
         with operation(what):
             await (await self._container(container)).execute_item_batch(list(operations), partition)
 
-    async def replace(self, what: str, container: str, document: Document) -> bool:
-        """Replace a document; False when there is none.
-
-        Raises:
-            EventsError: UNAVAILABLE when the outcome is unknown.
-        """
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                try:
-                    await (await self._container(container)).replace_item(document["id"], document, no_response=True)
-                except CosmosResourceNotFoundError:
-                    return False
-        return True
+    async def replace(self, what: str, container: str, document: Document) -> None:
+        """Replace a document; do nothing if it does not exist."""
+        async with self._request(what, container) as proxy:
+            with suppress(CosmosResourceNotFoundError):
+                await proxy.replace_item(document["id"], document, no_response=True)
 
     async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
-        """Replace a document that is the one of `etag`; the etag that it has then, None when it was another or is gone.
-
-        Raises:
-            EventsError: UNAVAILABLE when the outcome is unknown.
-        """
+        """Replace a document if it still has `etag`. Return its new etag, or None if it was changed or deleted."""
         body = {name: value for name, value in document.items() if not name.startswith("_")}
-        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                proxy = await self._container(container)
-                try:
-                    return str((await proxy.replace_item(document["id"], body, **condition))["_etag"])
-                except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                    return None
+        async with self._request(what, container) as proxy:
+            try:
+                return str((await proxy.replace_item(document["id"], body, **_if_match(etag)))["_etag"])
+            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
+                return None
 
-    async def change(  # noqa: PLR0917 - which document, how, and when
+    async def change(
         self,
         what: str,
         container: str,
         document_id: str,
         changes: Mapping[str, Any],
-        etag: str | None,
+        *,
+        etag: str | None = None,
         unless: str = "",
-        partition: str | None = None,
     ) -> bool:
-        """Set properties of a document, if it is the one of `etag` and `unless` does not hold; whether it was so.
+        """Set properties of a document whose id is its partition key.
 
-        Raises:
-            EventsError: UNAVAILABLE when the outcome is unknown.
+        Return False if the document does not exist, does not have `etag`, or meets the SQL condition `unless`.
         """
         operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
         condition: dict[str, Any] = {"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {}
         if etag is not None:
-            condition |= {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                proxy = await self._container(container)
-                try:
-                    place = document_id if partition is None else partition
-                    await proxy.patch_item(document_id, place, operations, no_response=True, **condition)
-                except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                    return False
+            condition |= _if_match(etag)
+        async with self._request(what, container) as proxy:
+            try:
+                await proxy.patch_item(document_id, document_id, operations, no_response=True, **condition)
+            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
+                return False
         return True
 
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
-        """Delete a document, if it is there.
-
-        Raises:
-            EventsError: UNAVAILABLE when the outcome is unknown.
-        """
-        with failures_as_unavailable(), operation(what):
-            async with asyncio.timeout(REQUEST_SECONDS):
-                try:
-                    await (await self._container(container)).delete_item(document_id, partition)
-                except CosmosResourceNotFoundError:
-                    return
+        """Delete a document; do nothing if it does not exist."""
+        async with self._request(what, container) as proxy:
+            with suppress(CosmosResourceNotFoundError):
+                await proxy.delete_item(document_id, partition)
 
     async def close(self) -> None:
-        """Close the connections; whatever is called later is UNAVAILABLE."""
+        """Close the connections. Later requests are UNAVAILABLE."""
         self._closed = True
         async with self._opening:
             client, self._client = self._client, None
             if client is not None:
                 await client.close()
                 self.request_units.log()
+
+    @asynccontextmanager
+    async def _request(self, what: str, container: str) -> AsyncIterator[ContainerProxy]:
+        """Limit the time of a request, count it under `what`, and turn its failure into UNAVAILABLE."""
+        with failures_as_unavailable(), operation(what):
+            async with asyncio.timeout(REQUEST_SECONDS):
+                yield await self._container(container)
 
     async def _container(self, name: str) -> ContainerProxy:
         if self._client is None:
@@ -251,5 +233,11 @@ class CosmosDatabase:
                 await client.close()
                 raise
             database = client.get_database_client(self._name)
-            self._containers = {each: database.get_container_client(each) for each in _USED}
+            self._containers = {
+                container.name: database.get_container_client(container.name) for container in CONTAINERS
+            }
             self._client = client
+
+
+def _if_match(etag: str) -> dict[str, Any]:
+    return {"etag": etag, "match_condition": MatchConditions.IfNotModified}

@@ -1,4 +1,8 @@
-"""Every container of the database as data: what infra/ creates, and what tests create for themselves."""
+"""The containers of the database and their indexes. A test holds infra/containers.json equal to them.
+
+The comment beside each index says what it serves, and which method sends the query. The methods for `streams` are in
+streams/queries.py, for `cursors` in streams/states.py and streams/checkpoints.py, for the others in delivery/.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ THIRTY_DAYS = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container: its partition key path, and what its documents are unique and found by.
+    """A container: its partition key path, its unique keys, its indexes and its time to live.
 
-    `indexed` names the properties that queries use; None indexes everything, as Cosmos DB does by itself. `id` and
-    `_ts` are always indexed. Each of `ordered_by` names properties that a query orders by together, the greatest first;
-    it serves a query that holds some of them equal only if those come first, in the query's order too. `default_ttl` is
-    in seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold within a logical
-    partition, and can never be changed.
+    `indexed` names the properties with an index, None for every property. `id` and `_ts` always have one. Each entry of
+    `ordered_by` is a composite index, all of it descending: it serves a query that orders by exactly these properties,
+    and an equality filter on one of them only if the query orders by that property too, first. `default_ttl` is in
+    seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold within a logical
+    partition and cannot be changed later.
     """
 
     name: str
@@ -28,7 +32,7 @@ class Container:
 
     @property
     def indexing_policy(self) -> dict[str, Any]:
-        """The policy as Cosmos DB takes it; a partition key path other than `/id` has to be named like any other."""
+        """The indexing policy in Cosmos DB's format."""
         paths = ["/*"] if self.indexed is None else [f"/{name}/?" for name in self.indexed]
         excluded = ['/"_etag"/?'] if self.indexed is None else ["/*"]
         policy: dict[str, Any] = {
@@ -45,34 +49,78 @@ class Container:
 
     @property
     def unique_key_policy(self) -> dict[str, Any] | None:
-        """The policy as Cosmos DB takes it, None when nothing but `id` is unique."""
+        """The unique keys in Cosmos DB's format; None if only `id` is unique."""
         if not self.unique_keys:
             return None
         return {"uniqueKeys": [{"paths": list(paths)} for paths in self.unique_keys]}
 
 
-_STREAM_FILTERS = ("type", "source", "subject", "alternativesubject", "org", "resource")
-
-CONTAINERS = (
-    Container(
-        "streams",
-        "/partition",
-        indexed=("partition", "stream", "seq", "ukey", "eventId", "registered", *_STREAM_FILTERS),
-        unique_keys=(("/ukey",),),
-        ordered_by=(("partition", "registered", "seq"),),
+_STREAMS = Container(
+    "streams",  # one document per event and stream; a partition is a segment of a stream
+    "/partition",
+    indexed=(
+        "partition",  # every query of a segment: a partition key other than /id needs an index of its own
+        "stream",  # `after=<event id>` in a stream of several segments: `with_id_anywhere`
+        "seq",  # a page of any feed: `page`; the newest and the oldest document of a segment: `newest`, `oldest`
+        "ukey",  # duplicates: `since`, `with_ukeys`, `with_ukeys_in`; the copies of an erased event: `copies`
+        "eventId",  # `after=<event id>`: `with_id`, `with_id_anywhere`; an event by source and id: `find`
+        "registered",  # the streams in which retention begins: `begun_before`
+        "type",  # a filter of a page, like the five below: `page` with a condition of streams/filters.py
+        "source",
+        "subject",
+        "alternativesubject",
+        "org",
+        "resource",
     ),
-    Container("cursors", "/id", indexed=("name", "stream", "floor", "catchUpPending")),
-    Container(
-        "subscriptions", "/partition", indexed=("partition", "ukey", "consumer", "number"), unique_keys=(("/ukey",),)
+    unique_keys=(("/ukey",),),
+    ordered_by=(
+        ("partition", "registered", "seq"),  # `from=<time>`, and retention: `newest_before`
     ),
-    Container(
-        "deliveries",
-        "/partition",
-        indexed=("partition", "stream", "replay", "state", "position", "nextAttempt"),
-        default_ttl=-1,
-    ),
-    Container("due", "/id", indexed=("at",)),
-    # The library behind the Cosmos DB trigger makes its own queries here.
-    Container("leases", "/id", indexed=None),
 )
-"""Every container, in no particular order. A database is complete with these and nothing else."""
+_CURSORS = Container(
+    "cursors",  # one document per stream with its checkpoint and floor, and one for the database itself
+    "/id",
+    indexed=(
+        "name",  # which of the given streams have a document: `listed`; every other query: `where`
+        "stream",  # every resource stream: `behind`, `suspects`
+        "floor",  # the streams whose floor was raised: retention
+        "catchUpPending",  # the streams for the next sweep: `catch_up_pending`
+    ),
+)
+_SUBSCRIPTIONS = Container(
+    "subscriptions",  # one document per subscription, all in one partition
+    "/partition",
+    indexed=(
+        "partition",  # every query
+        "ukey",  # the subscription with the same consumer, endpoint and filters: `create`
+        "consumer",  # the subscriptions of a consumer
+        "number",  # the greatest id: `create`; the order of a consumer's subscriptions
+    ),
+    unique_keys=(("/ukey",),),
+)
+_DELIVERIES = Container(
+    "deliveries",  # one document per delivery; a partition is a segment of one subscription's stream
+    "/partition",
+    indexed=(
+        "partition",  # every query of a segment
+        "stream",  # the deliveries of one event, with `position`: `of_event`
+        "replay",  # the deliveries of one lane, with `partition`: `ready`, and the lane's next attempt
+        "state",  # `ready`, `revive`, the filter of `page`, and the gauge of dead deliveries: `dead`
+        "position",  # the order of `page`, and of first attempts in `ready`
+        "nextAttempt",  # retries in `ready`, and the lane's next attempt
+    ),
+    default_ttl=-1,
+)
+_DUE = Container(
+    "due",  # one document per lane
+    "/id",
+    indexed=("at",),  # the lanes that are due: `due`, `overdue`
+)
+_LEASES = Container(
+    "leases",  # how far the change feed was read; the Cosmos DB trigger's library makes queries of its own here
+    "/id",
+    indexed=None,
+)
+
+CONTAINERS = (_STREAMS, _CURSORS, _SUBSCRIPTIONS, _DELIVERIES, _DUE, _LEASES)
+"""Every container, in no particular order. A database consists of these and nothing else."""

@@ -19,23 +19,23 @@ from events_core.common.errors import EventsError
 _log = getLogger(__name__)
 _RETRY_AFTER = "x-ms-retry-after-ms"
 _DEFAULT_WAIT = 0.1
-_CONSEQUENTIAL = 424
+_FAILED_DEPENDENCY = 424
 
 FAILURES = (AzureError, aiohttp.ClientError, OSError)
-"""What a request to Cosmos DB raises when it fails; TimeoutError is an OSError."""
+"""The exceptions of a failed request to Cosmos DB. TimeoutError is an OSError."""
 
 
 class Meaning(Enum):
-    """What a failed write says about what it was to write."""
+    """What a failed write means for the documents in it."""
 
     CONFLICT = auto()
-    """An id or a unique key stands already."""
+    """An id or a unique key exists already."""
     THROTTLED = auto()
-    """Nothing was written; try again after the wait."""
+    """Nothing was written; retry after the wait."""
     REFUSED = auto()
-    """Nothing was written, and never will be."""
+    """Nothing was written, and no retry will succeed."""
     UNKNOWN = auto()
-    """Nobody knows."""
+    """The write may or may not have happened."""
 
 
 _MEANINGS = {
@@ -45,12 +45,13 @@ _MEANINGS = {
     409: Meaning.CONFLICT,
     429: Meaning.THROTTLED,
 }
-_MOST_TELLING = (400, 403, 413, 429, 409)
+_BY_PRECEDENCE = (400, 403, 413, 429, 409)
+"""Of several statuses in a batch, the first one in this order is the status of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed write: its meaning, the HTTP status (0 without an answer), and how many seconds to wait."""
+    """A failed write: its meaning, the HTTP status (0 without an answer), and the seconds to wait."""
 
     meaning: Meaning
     status: int
@@ -58,15 +59,14 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What a write that raised `error` came to."""
+    """Return what it means that a write raised `error`."""
     status = _status_of(error)
     meaning = _MEANINGS.get(status, Meaning.UNKNOWN)
-    wait = _told_wait(getattr(error, "headers", None)) if meaning is Meaning.THROTTLED else 0.0
-    return Failure(meaning, status, wait)
+    return Failure(meaning, status, _retry_after(error) if meaning is Meaning.THROTTLED else 0.0)
 
 
 def refusal(status: int) -> EventsError:
-    """The answer to whoever published what Cosmos DB refuses."""
+    """Return the error for a publisher whose event Cosmos DB refused with `status`."""
     if status == 413:
         return errors.too_large("The event is too large to be stored.")
     if status == 400:
@@ -76,29 +76,30 @@ def refusal(status: int) -> EventsError:
 
 @contextmanager
 def failures_as_unavailable() -> Iterator[None]:
-    """Turn a failed request within the block into UNAVAILABLE; what the server said is not logged."""
+    """Turn a failed request within the block into UNAVAILABLE. The server's text is not logged: it may quote data."""
     try:
         yield
     except FAILURES as error:
         status = _status_of(error)
-        _log.warning("A request to Cosmos DB failed: %s %s", type(error).__name__, status or "")
-        wait = _told_wait(getattr(error, "headers", None)) if status == 429 else 0.0
+        _log.warning("Cosmos DB request failed error=%s status=%d", type(error).__name__, status)
+        wait = _retry_after(error) if status == 429 else 0.0
         raise errors.unavailable("The event store does not answer.", retry_after=max(5, round(wait))) from error
 
 
 def _status_of(error: Exception) -> int:
+    """Return the HTTP status of a failed request, 0 without an answer."""
     if isinstance(error, CosmosBatchOperationError):
-        statuses = {int(each["statusCode"]) for each in error.operation_responses or ()}
-        return next((each for each in _MOST_TELLING if each in statuses), _other(statuses))
+        statuses = {int(response["statusCode"]) for response in error.operation_responses or ()}
+        first = next((status for status in _BY_PRECEDENCE if status in statuses), None)
+        others = (status for status in statuses if status >= 400 and status != _FAILED_DEPENDENCY)
+        return max(others, default=0) if first is None else first
     return int(error.status_code or 0) if isinstance(error, CosmosHttpResponseError) else 0
 
 
-def _other(statuses: set[int]) -> int:
-    return max((each for each in statuses if each >= 400 and each != _CONSEQUENTIAL), default=0)
-
-
-def _told_wait(headers: Any) -> float:
+def _retry_after(error: Exception) -> float:
+    """Return the seconds that Cosmos DB asks to wait."""
+    headers: Any = getattr(error, "headers", None) or {}
     try:
-        return float((headers or {})[_RETRY_AFTER]) / 1_000
+        return float(headers[_RETRY_AFTER]) / 1_000
     except (KeyError, ValueError):
         return _DEFAULT_WAIT

@@ -1,4 +1,4 @@
-"""What requests to Cosmos DB cost: counted by operation, logged once a minute, and a metric."""
+"""Request units of requests to Cosmos DB: counted by operation, logged once a minute, and a metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry import metrics
 
-CHARGE = "x-ms-request-charge"
+_CHARGE_HEADER = "x-ms-request-charge"
 _LOG_SECONDS = 60.0
 _METADATA = "metadata"
 _log = getLogger(__name__)
@@ -34,9 +34,9 @@ def operation(name: str) -> Iterator[None]:
 
 
 class RequestUnits:
-    """Requests and request units by operation, of one client; requests about no document are `metadata`.
+    """Requests and request units of one client by operation. Requests that touch no document count as `metadata`.
 
-    Its two methods are the hooks of azure-core's pipeline, which calls them for every try of every request.
+    `sending` and `received` are hooks of azure-core's pipeline, which calls them for every try of every request.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,19 +48,19 @@ class RequestUnits:
 
     def sending(self, request: Any) -> None:
         """Count a request that is about to be sent."""
-        self.requests[_named(request.http_request.url)] += 1
+        self.requests[_operation_of(request.http_request.url)] += 1
 
     def received(self, response: Any) -> None:
-        """Count what an answer says that it cost."""
-        name = _named(response.http_request.url)
-        charge = float(response.http_response.headers.get(CHARGE, 0))
-        self.units[name] += charge  # type: ignore[assignment]  # a Counter adds whatever numbers it is given
-        _metric.record(charge, {"operation": name})
+        """Count the request units that a response names."""
+        name = _operation_of(response.http_request.url)
+        units = float(response.http_response.headers.get(_CHARGE_HEADER, 0))
+        self.units[name] += units  # type: ignore[assignment]  # a Counter adds any numbers, its type knows only int
+        _metric.record(units, {"operation": name})
         if self._clock() - self._logged_at > _LOG_SECONDS:
             self.log()
 
     def log(self) -> None:
-        """Log what was spent since this was last logged."""
+        """Log the request units since the previous log line."""
         spent = self.units - self._logged
         self._logged, self._logged_at = self.units.copy(), self._clock()
         if spent:
@@ -68,5 +68,6 @@ class RequestUnits:
             _log.info("Request units spent in Cosmos DB", extra={"requestUnits": rounded})
 
 
-def _named(url: str) -> str:
+def _operation_of(url: str) -> str:
+    """Return the operation that a request counts under."""
     return _operation.get() if "/docs" in urlsplit(url).path else _METADATA

@@ -1,4 +1,4 @@
-"""Stores over an empty database on each kind of server."""
+"""An empty database for each test."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.adapters.cosmos.place import Place
+from tests.adapters.cosmos.database import Database
 from tests.support.cosmos import cosmos_server
 
 
 @pytest.fixture
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    """On a server whose batches are atomic, or of the mode that a test asks for."""
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """A database on a server with atomic batches, or of the mode that the test asks for."""
     mode = getattr(request, "param", "atomic")
     async with cosmos_server(mode) as server, server.client() as client:
-        place = Place(server, client, await server.make_containers())
+        database = Database(server, client, await server.make_containers())
         try:
-            yield place
+            yield database
         finally:
-            await place.close()
+            await database.close()

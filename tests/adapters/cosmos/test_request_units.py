@@ -1,4 +1,4 @@
-"""What requests cost is counted, logged and measured."""
+"""Request units are counted, logged and measured."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from events_core.adapters.cosmos import request_units
 from events_core.adapters.cosmos.request_units import RequestUnits, operation
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import Filters
-from tests.adapters.cosmos.place import RESOURCE, Place, page_after
+from tests.adapters.cosmos.database import RESOURCE, Database, page_after
 from tests.contract.event_store import event, events
 from tests.support.following import ROOT
 
 T = TypeVar("T")
 
 
-async def test_requests_and_charges_are_counted_by_operation(place: Place) -> None:
-    """Each request is counted under what it was for, with the request units that the server says."""
-    store = place.open()
+async def test_request_units_are_counted_by_operation(database: Database) -> None:
+    """Each request counts under its purpose, with the request units that the server names."""
+    store = database.open()
     await store.append([event()])
     await page_after(store)
     counted = store.request_units
     assert (counted.requests["append"], counted.requests["page"]) == (1, 1)
     assert counted.units["append"] > 0
-    assert counted.requests.keys() >= {"metadata", "open", "cursor", "begin"}
+    assert counted.requests.keys() >= {"metadata", "open", "state", "begin"}
 
 
-async def test_charges_are_logged_once_a_minute_and_in_the_end(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A line tells what was spent since the last one."""
-    store = place.open()
+async def test_request_units_are_logged_once_a_minute_and_at_the_end(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line shows the request units since the line before."""
+    store = database.open()
     with caplog.at_level(logging.INFO, "events_core"):
         await store.append([event()])
         assert [record.message for record in caplog.records] == []
@@ -42,8 +44,8 @@ async def test_charges_are_logged_once_a_minute_and_in_the_end(place: Place, cap
     assert vars(record)["requestUnits"]["append"] > 0
 
 
-async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The histogram `events.cosmos.request_charge` gets every answer's charge, under its operation."""
+async def test_every_response_is_measured(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The histogram `events.cosmos.request_charge` gets the request units of every response, with its operation."""
     measured: list[tuple[float, str]] = []
 
     class Histogram:
@@ -51,7 +53,7 @@ async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyP
             measured.append((charge, attributes["operation"]))
 
     monkeypatch.setattr(request_units, "_metric", Histogram())
-    store = place.open()
+    store = database.open()
     await store.append([event()])
     await page_after(store)
     units = store.request_units.units
@@ -60,8 +62,8 @@ async def test_each_charge_is_measured(place: Place, monkeypatch: pytest.MonkeyP
         assert sum(charge for charge, operation in measured if operation == name) == units[name] > 0
 
 
-def test_the_operation_is_that_of_the_block() -> None:
-    """Blocks within blocks count under the inner name; documents elsewhere than in `docs` are metadata."""
+def test_requests_count_under_the_innermost_operation() -> None:
+    """Requests outside `/docs` touch no document and count as metadata."""
     counted = RequestUnits()
     with operation("outer"):
         with operation("inner"):
@@ -78,9 +80,9 @@ def _request(url: str) -> object:
 Costs = dict[str, float]
 
 
-async def _costs(place: Place) -> Costs:
-    """What each operation of docs/storage.md costs in request units, on whatever server the tests run against."""
-    store = place.open()
+async def _costs(database: Database) -> Costs:
+    """The request units of each operation of docs/storage.md, on the server that the tests run against."""
+    store = database.open()
     padding = "x" * 1_600
     costs: Costs = {}
 
@@ -91,7 +93,7 @@ async def _costs(place: Place) -> Costs:
         return result
 
     await store.append([event("first", data=padding)])
-    other = place.open()
+    other = database.open()
     await cost("append one event to one stream", store.append([event(data=padding)]))
     await cost("append 100 in one request", store.append(events(100, data=padding)))
     await other.append([event(data=padding)])
@@ -103,7 +105,7 @@ async def _costs(place: Place) -> Costs:
     end = (await page_after(store, limit=1_000)).end
     await cost("empty page", page_after(store, end))
     await cost("bare event id, one segment", store.read(ReadRequest(RESOURCE, event_id="first", limit=1)))
-    await cost("`from`, one segment", store.read(ReadRequest(RESOURCE, registered_from=place.clock.now, limit=1)))
+    await cost("`from`, one segment", store.read(ReadRequest(RESOURCE, registered_from=database.clock.now, limit=1)))
     seen = await cost("read a checkpoint", store.checkpoints.checkpoint(RESOURCE))
     await cost(
         "change a checkpoint", store.checkpoints.advance(RESOURCE, seen, 1, catch_up_pending=False, quarantined=())
@@ -112,13 +114,13 @@ async def _costs(place: Place) -> Costs:
     return costs
 
 
-async def test_the_request_units_of_each_operation(place: Place) -> None:
-    """They are printed as the table of docs/storage.md has them; the emulator charges 1 for each request."""
-    costs = await _costs(place)
+async def test_every_operation_of_the_documented_table_is_measured(database: Database) -> None:
+    """The table is printed as docs/storage.md has it; the emulator charges 1 for each request."""
+    costs = await _costs(database)
     print("\n| operation | request units |\n| --- | --- |")
     for name, units in costs.items():
         print(f"| {name} | {units:.1f} |")
     documented = (ROOT / "docs" / "storage.md").read_text()
     assert [name for name in costs if f"| {name} |" not in documented] == []
-    if place.server.emulator is not None:
+    if database.server.emulator is not None:
         assert set(costs.values()) <= {1, 2, 3, 4}

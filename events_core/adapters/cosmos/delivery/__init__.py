@@ -1,1 +1,1 @@
-"""Subscriptions and deliveries in Cosmos DB."""
+"""Subscriptions, lanes and deliveries in Cosmos DB."""

@@ -1,4 +1,4 @@
-"""Lanes of deliveries in the container `due`: when each is due, who serves it, and where its open ones stand."""
+"""Lanes in the container `due`: when a lane is due, who holds its lease, and which segments hold its deliveries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from events_core.adapters.cosmos.client import CosmosDatabase
-from events_core.adapters.cosmos.streams.documents import Document
+from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.common import errors
 from events_core.delivery.delivery import Breaker, Lane, Replay
 from events_core.delivery.ports import Lease, Overdue
@@ -17,73 +16,75 @@ DUE = "due"
 NEVER = 2**53 - 1
 _TRIES = 30
 _PATCH = 10
-"""A patch has ten operations at most."""
+"""The most operations of one patch."""
 
 Change = Callable[[Document], bool]
-"""Changes a lane's document in place; False when it must not be."""
+"""Changes a lane's document in place, or returns False to leave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CosmosLanes:
-    """Documents of lanes. `segments` maps a segment that holds open deliveries to when the first of them is due.
+    """One document per lane.
 
-    `all` holds every segment in which the lane ever had one; `lease` is the token of whoever serves it until `until`.
+    `segments` maps each segment with open deliveries to the time of the first attempt in it, `all` holds every segment
+    that ever had a delivery. `at` is when the lane is due, `woken` the part of it that wake-ups ask for. `lease` is the
+    token of the lease that runs `until`. `replays` counts the subscription's replays.
     """
 
     database: CosmosDatabase
 
     async def get(self, lane: Lane) -> Document | None:
-        """A lane's document."""
+        """A lane's document; None if there is no such lane."""
         return await self.database.read("lane", DUE, str(lane), str(lane))
 
     async def touch(self, lane: Lane, now: int, segments: Iterable[int], *, is_due: bool) -> None:
-        """Note that deliveries stand in segments; with `is_due` there is an attempt to be made in each.
+        """Note that segments hold deliveries of the lane; with `is_due` each holds one to attempt now.
 
-        The lane is due with the last request: whoever serves it finds all of the segments.
+        The last request makes the lane due, so a worker that looks from then on finds all of the segments.
         """
         numbers = sorted(set(segments))
-        changes: dict[str, Any] = {f"all/s{each}": True for each in numbers}
+        changes: dict[str, Any] = {f"all/s{number}": True for number in numbers}
         if is_due:
-            changes |= {**{f"segments/s{each}": now for each in numbers}, "at": now}
-        for at in range(0, len(changes), _PATCH):
-            some = dict(list(changes.items())[at : at + _PATCH])
-            if not await self.database.change("lane", DUE, str(lane), some, None):
+            changes |= {**{f"segments/s{number}": now for number in numbers}, "at": now}
+        for start in range(0, len(changes), _PATCH):
+            patch = dict(list(changes.items())[start : start + _PATCH])
+            if not await self.database.change("lane", DUE, str(lane), patch):
                 await self.database.create_if_absent("lane", DUE, new_lane(lane))
-                await self.database.change("lane", DUE, str(lane), some, None)
+                await self.database.change("lane", DUE, str(lane), patch)
 
     async def wake(self, lane: Lane, at: int) -> None:
-        """Make a lane due at `at`, or earlier if it is."""
+        """Make a lane due at `at`, unless it is due earlier; create it if it does not exist."""
         await self.database.create_if_absent("lane", DUE, new_lane(lane))
         await self._wake(lane, at)
 
     async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        """Make every lane of a subscription due, those of replays that have ended left out; return them."""
+        """Make the live lane and the lanes of running replays due; return these lanes."""
         live = Lane(subscription)
         await self.wake(live, at)
         document = await self.get(live)
-        replays = [Lane(subscription, replay) for replay in range(1, document["jobs"] + 1)] if document else []
+        replays = [Lane(subscription, replay) for replay in range(1, document["replays"] + 1)] if document else []
         return [live, *[lane for lane in replays if await self._wake(lane, at)]]
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
-        """Lanes that are due and not leased; the longest due first of those that are found."""
+        """Lanes that are due and not leased: any `limit` that are due, ordered by how long they have been."""
         sql = "SELECT TOP @limit c.id, c.at, c.until FROM c WHERE c.at <= @now"
         found = await self.database.query("due", DUE, sql, {"limit": limit, "now": now}, None)
-        free = sorted((each for each in found if each["until"] <= now), key=lambda each: int(each["at"]))
-        return [lane for each in free if (lane := Lane.parse(each["id"])) is not None]
+        free = sorted((document for document in found if document["until"] <= now), key=lambda lane: int(lane["at"]))
+        return [lane for document in free if (lane := Lane.parse(document["id"])) is not None]
 
     async def overdue(self, now: int) -> Sequence[Overdue]:
-        """Lanes in which an attempt is due; see `DeliveryStore.overdue`."""
+        """Lanes in which an attempt is due, put off or leased lanes too."""
         sql = "SELECT c.id, c.segments, c.failures, c.openUntil FROM c WHERE c.at < @never"
         found = await self.database.query("due", DUE, sql, {"never": NEVER}, None)
-        since = [(each, min(each["segments"].values(), default=NEVER)) for each in found]
+        since = [(document, min(document["segments"].values(), default=NEVER)) for document in found]
         return [
-            Overdue(lane, at, Breaker(each["failures"], each["openUntil"]))
-            for each, at in since
-            if at <= now and (lane := Lane.parse(each["id"])) is not None
+            Overdue(lane, at, Breaker(document["failures"], document["openUntil"]))
+            for document, at in since
+            if at <= now and (lane := Lane.parse(document["id"])) is not None
         ]
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
-        """Lease a lane that nobody serves."""
+        """Lease a lane that has no running lease."""
         token = secrets.token_hex(8)
 
         def take(document: Document) -> bool:
@@ -96,7 +97,7 @@ class CosmosLanes:
         return None if taken is None else Lease(lane, until, Breaker(taken["failures"], taken["openUntil"]), token)
 
     async def keep(self, lease: Lease, until: int) -> Lease | None:
-        """Prolong a lease."""
+        """Let a lease run longer; None if it is lost."""
 
         def keep(document: Document) -> bool:
             document["until"] = until
@@ -105,10 +106,12 @@ class CosmosLanes:
         return None if await self.changed(lease.lane, keep) is None else replace(lease, until=until)
 
     async def drop(self, lease: Lease) -> None:
-        """End a lane."""
+        """Delete the lane of a lease."""
         await self.database.delete("lane", DUE, str(lease.lane), str(lease.lane))
 
     async def _wake(self, lane: Lane, at: int) -> bool:
+        """Make a lane due; return False if it does not exist."""
+
         def wake(document: Document) -> bool:
             document["at"] = min(document["at"], at)
             document["woken"] = min(document["woken"], at)
@@ -117,7 +120,7 @@ class CosmosLanes:
         return await self.changed(lane, wake) is not None
 
     async def changed(self, lane: Lane, change: Change) -> Document | None:
-        """The lane's document once it is changed, whoever else changes it; None when it must not be, or is none."""
+        """Update with optimistic concurrency. Returns None if the lane is missing or `change` declines."""
         for _ in range(_TRIES):
             document = await self.get(lane)
             if document is None or not change(document):
@@ -139,16 +142,16 @@ def new_lane(lane: Lane, replay: Replay | None = None) -> Document:
         "openUntil": 0,
         "segments": {},
         "all": {},
-        "jobs": 0,
+        "replays": 0,
     }
     return document if replay is None else document | {"replay": document_of_replay(replay)}
 
 
 def document_of_replay(replay: Replay) -> Document:
-    """What a replay's lane holds of it."""
+    """A replay as the part of its lane's document."""
     return {"after": replay.after, "until": replay.until, "done": replay.done}
 
 
 def segments_of(document: Document, name: str) -> dict[int, Any]:
-    """The segments that a lane's document maps under a name, in order."""
+    """The segments in `segments` or `all` of a lane's document, in order, with their values."""
     return dict(sorted((int(key[1:]), value) for key, value in document[name].items()))

@@ -1,21 +1,22 @@
-"""Subscriptions in Cosmos DB: one logical partition, ids taken optimistically."""
+"""Subscriptions in Cosmos DB, all in one logical partition."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from events_core.adapters.cosmos.client import CosmosDatabase
+from typing_extensions import override
+
+from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import FAILURES
-from events_core.adapters.cosmos.streams.documents import Document
 from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.common import errors
-from events_core.delivery.ports import Changes
+from events_core.delivery.ports import Changes, SubscriptionStore
 from events_core.delivery.subscription import Subscription
 
 SUBSCRIPTIONS = "subscriptions"
 _OVERLAP_SECONDS = 10
-"""Times of changes are whole seconds, and a change may be seen later than one of the same second."""
+"""`_ts` counts whole seconds, and changes of one second may become visible one after the other."""
 _OF = "SELECT * FROM c WHERE c.partition = 'subscriptions'"
 _OF_CONSUMER = """SELECT TOP @limit * FROM c WHERE c.partition = 'subscriptions' AND c.consumer = @consumer
 AND c.number > @after AND c.deleted = false ORDER BY c.number"""
@@ -24,52 +25,53 @@ _TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosSubscriptions:
-    """A SubscriptionStore; a version is a document's etag."""
+class CosmosSubscriptions(SubscriptionStore):
+    """Subscriptions in the container `subscriptions`. A version is a document's etag."""
 
     database: CosmosDatabase
 
+    @override
     async def create(self, draft: Subscription) -> tuple[Subscription, bool]:
-        """Store a subscription; see `SubscriptionStore.create`."""
         for _ in range(_TRIES):
-            standing = await self._ask(f"{_OF} AND c.ukey = @ukey", ukey=draft.key)
-            if standing:
-                found = _subscription(standing[0])
+            same = await self._query(f"{_OF} AND c.ukey = @ukey", ukey=draft.key)
+            if same:
+                found = _subscription(same[0])
+                # Secrets are new in each draft: the same ones mean that this call has created the subscription.
                 return found, found.secrets.current == draft.secrets.current
-            newest = await self._ask(_NEWEST)
+            newest = await self._query(_NEWEST)
             created = replace(draft, id=newest[0]["number"] + 1 if newest else 1)
             try:
                 await self.database.create("subscribe", SUBSCRIPTIONS, _document(created))
-            except FAILURES:  # a conflict among them: the question tells what stands
+            except FAILURES:  # a conflict too: the next query tells what the partition holds
                 continue
         raise errors.unavailable("The subscription could not be stored in time.")
 
+    @override
     async def get(self, subscription_id: int) -> Subscription | None:
-        """A subscription, None when it is unknown or deleted."""
         document = await self.database.read("subscription", SUBSCRIPTIONS, _id(subscription_id), SUBSCRIPTIONS)
         return None if document is None or document["deleted"] else _subscription(document)
 
+    @override
     async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        """A consumer's subscriptions; see `SubscriptionStore.of_consumer`."""
-        found = await self._ask(_OF_CONSUMER, consumer=consumer, after=after, limit=limit)
-        return [_subscription(each) for each in found]
+        found = await self._query(_OF_CONSUMER, consumer=consumer, after=after, limit=limit)
+        return [_subscription(document) for document in found]
 
+    @override
     async def change(self, subscription: Subscription) -> Subscription | None:
-        """Replace a subscription; see `SubscriptionStore.change`."""
         etag = await self.database.replace_if(
             "subscription", SUBSCRIPTIONS, _document(subscription), subscription.version
         )
         return None if etag is None else replace(subscription, version=etag)
 
+    @override
     async def changes(self, token: str | None = None) -> Changes:
-        """What changed since; see `SubscriptionStore.changes`."""
         since = int(token or 0)
         condition = "c.deleted = false" if token is None else "c._ts >= @since"
-        found = await self._ask(f"{_OF} AND {condition}", since=max(0, since - _OVERLAP_SECONDS))
-        newest = max([since, *(int(each["_ts"]) for each in found)])
-        return Changes([_subscription(each) for each in found], str(newest))
+        found = await self._query(f"{_OF} AND {condition}", since=max(0, since - _OVERLAP_SECONDS))
+        newest = max([since, *(int(document["_ts"]) for document in found)])
+        return Changes([_subscription(document) for document in found], str(newest))
 
-    async def _ask(self, sql: str, **values: object) -> list[Document]:
+    async def _query(self, sql: str, **values: object) -> list[Document]:
         return await self.database.query("subscriptions", SUBSCRIPTIONS, sql, values, SUBSCRIPTIONS)
 
 

@@ -1,1 +1,1 @@
-"""Streams of events in Cosmos DB."""
+"""Streams of events in Cosmos DB. store.py is the EventStore, queries.py has every query."""

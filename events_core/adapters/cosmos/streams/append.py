@@ -1,6 +1,6 @@
-"""Appending: one writer task a stream and process, which commits whatever has gathered in one request.
+"""Appending: one writer task per stream and process, which writes the events that have gathered in one request.
 
-The next position is taken optimistically, and the id of the document decides every race with other processes.
+The writer takes the position after the head that it knows. The id of the document decides races between processes.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from logging import getLogger
 from random import uniform
 
-from events_core.adapters.cosmos.client import CosmosDatabase
+from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import Failure, Meaning, failure_of, refusal
-from events_core.adapters.cosmos.streams.cursors import CursorDocuments
-from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Draft
+from events_core.adapters.cosmos.streams.documents import CursorProof, Draft
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import partition, position_id, segment_of
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
+from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common import errors
 from events_core.common.errors import EventsError
+from events_core.common.texts import fitting
 from events_core.feeds.ports import Appended
 from events_core.feeds.stream import Stream
 
@@ -32,45 +34,49 @@ _log = getLogger(__name__)
 
 GROUP_OPERATIONS = 100
 GROUP_BYTES = 1_000_000
-"""Cosmos DB takes 2 MB; beyond 1 MiB the HTTP client warns that writing the body holds up the event loop."""
+"""Cosmos DB takes 2 MB, but the HTTP client warns that a body of more than 1 MiB blocks the event loop."""
 ATTEMPT_SECONDS = 6.0
 FIRST_WAIT = 0.03
 LONGEST_WAIT = 0.25
 LONGEST_OUTAGE_WAIT = 2.0
 RACE_SECONDS = 5.0
 _PATIENCE = 2
+"""Races that a writer may lose in a row before it waits."""
 _TURN = 3
-"""How many writes' time a loser needs to ask and to write before the winner comes again."""
-# Measured, 8 processes with 16 publishers each: with waits of up to 2 s and a second of giving way, whoever writes
-# back to back keeps winning while the others sleep (p99 over 4 s); with these p99 is 1.2 s at the same throughput.
+"""For how many times its own write the winner of a race pauses: as long as a loser needs to ask and to write."""
+# Measured with 8 processes of 16 publishers each. If losers wait up to 2 s and winners pause for 1 s, a process that
+# writes without a break keeps winning while the others sleep: p99 is over 4 s. With these values p99 is 1.2 s, at the
+# same throughput.
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """An event on its way: `token` tells its document from one that another writer made of the same event.
+    """An event that waits to be stored. It is stored only once the event `after` is.
 
-    Its outcome is a result in any case, so that nobody has to ask for it. It is stored only once `after` is.
+    `token` tells a document that this entry has written from a document that another writer has made of the same event.
+    The outcome is always a result, an error too, so a caller that has gone need not fetch it. `searched_to`: the closed
+    segments before this one were searched for a duplicate.
     """
 
     draft: Draft
     token: str
     outcome: asyncio.Future[Appended | EventsError]
     after: Entry | None = None
-    asked_to: int = 0
+    searched_to: int = 0
 
     @property
     def failed(self) -> bool:
-        """Whether it is settled that the event is not stored, as far as anybody knows."""
+        """Whether the outcome is an error. The event may be stored even then."""
         return self.outcome.done() and isinstance(self.outcome.result(), EventsError)
 
 
 @dataclass(frozen=True, slots=True)
 class WriterContext:
-    """What every writer of a process shares. `clock` gives microseconds since the epoch."""
+    """What the writers of a process share. `clock` gives microseconds since the epoch."""
 
     database: CosmosDatabase
     queries: StreamQueries
-    cursors: CursorDocuments
+    states: StreamStates
     heads: Heads
     duplicates: Duplicates
     proof: CursorProof
@@ -82,7 +88,7 @@ class WriterContext:
 
 
 class Appender:
-    """The writers of a process, one for each stream that is written to."""
+    """The writers of a process, one per stream that it writes to."""
 
     def __init__(self, context: WriterContext) -> None:
         self._context = context
@@ -93,10 +99,9 @@ class Appender:
     def submit(
         self, stream: Stream, name: str, drafts: Sequence[Draft], *, in_order: bool = False
     ) -> list[asyncio.Future[Appended | EventsError]]:
-        """Hand over events of one stream; a future for each, done when it is durable, a duplicate, or failed.
+        """Queue events of one stream. Return a future for each, done when the event is durable, a duplicate or failed.
 
-        An event that is on its way already is a duplicate of that one. With `in_order` each is stored only once the
-        one before it is; else each that can be stored is.
+        An event that is queued already is a duplicate. With `in_order`, a failed event fails the events after it.
 
         Raises:
             EventsError: UNAVAILABLE after close.
@@ -110,7 +115,7 @@ class Appender:
         return writer.submit(drafts, (f"{self._context.nonce}{n:x}" for n in self._numbers), in_order=in_order)
 
     async def close(self) -> None:
-        """Finish what was submitted and end the writers."""
+        """Store the queued events and end the writers."""
         self._closed = True
         await asyncio.gather(*(writer.finish() for writer in [*self._writers.values()]))
 
@@ -131,13 +136,13 @@ class _Writer:
         self._lost_at = float("-inf")
 
     def start(self, on_end: Callable[[], object]) -> None:
-        """Start the task; `on_end` is called when nothing came for a while and it ended."""
+        """Start the task. It calls `on_end` when it ends because no event came for a while."""
         self._task = asyncio.create_task(self._run(on_end))
 
     def submit(
         self, drafts: Sequence[Draft], tokens: Iterator[str], *, in_order: bool
     ) -> list[asyncio.Future[Appended | EventsError]]:
-        """Queue events; see `Appender.submit`."""
+        """Queue events as `Appender.submit` says; `tokens` gives a new token for each entry."""
         futures, before = [], None
         for draft in drafts:
             entry = self._pending.get(draft.ukey)
@@ -154,7 +159,7 @@ class _Writer:
         return futures
 
     async def finish(self) -> None:
-        """Finish what is queued and end the task."""
+        """Store the queued events and end the task."""
         self._finishing = True
         self._arrived.set()
         if self._task is not None:
@@ -162,50 +167,43 @@ class _Writer:
 
     async def _run(self, on_end: Callable[[], object]) -> None:
         try:
-            while await self._something():
-                await self._serve(self._gather())
+            while await self._has_work():
+                await self._store(self._next_group())
         finally:
             on_end()
 
-    async def _something(self) -> bool:
-        """Wait for an event; False when none came for a while, or none will."""
+    async def _has_work(self) -> bool:
+        """Wait for an event; return False if none came for a while, or if the writer finishes."""
         if not self._queue and not self._finishing:
             self._arrived.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._context.idle_seconds):
                     await self._arrived.wait()
-            except TimeoutError:
-                return bool(self._queue)
         return bool(self._queue)
 
-    def _gather(self) -> list[Entry]:
-        group: list[Entry] = []
-        size = 0
-        while self._queue and len(group) < GROUP_OPERATIONS:
-            size += self._queue[0].draft.size
-            if group and size > GROUP_BYTES:
-                break
-            group.append(self._queue.popleft())
-        return group
+    def _next_group(self) -> list[Entry]:
+        """Take as many entries from the queue as one request holds."""
+        sizes = (entry.draft.size for entry in islice(self._queue, GROUP_OPERATIONS))
+        return [self._queue.popleft() for _ in range(fitting(sizes, GROUP_BYTES))]
 
-    async def _serve(self, group: Sequence[Entry]) -> None:
-        """Settle every entry of a group, whatever happens."""
+    async def _store(self, group: Sequence[Entry]) -> None:
+        """Store a group and settle every entry of it, whatever happens."""
         reason = errors.unavailable("The event store did not answer in time.")
         try:
             async with asyncio.timeout(self._context.deadline_seconds):
                 await self._commit(list(group))
         except TimeoutError:
-            _log.warning("The outcome of %d events is unknown after the deadline", len(group))
+            _log.warning("append outcome unknown at the deadline events=%d", len(group))
         except EventsError as error:
             reason = error
-        except Exception:  # noqa: BLE001 - the callers get it, and the writer lives on
-            _log.exception("A group of events could not be stored")
+        except Exception:  # noqa: BLE001 - the callers get 503, and the writer goes on with the next group
+            _log.exception("append failed events=%d", len(group))
         finally:
             for entry in group:
                 self._settle(entry, reason)
 
     async def _commit(self, entries: list[Entry]) -> None:
-        """Try until every entry is settled; the caller sets the deadline."""
+        """Write until every entry is settled. The caller sets the deadline."""
         failures = 0
         while entries := self._unsettled(entries):
             head, attempt = None, entries
@@ -213,66 +211,63 @@ class _Writer:
                 head = await self._prepare(entries)
                 if not (entries := self._unsettled(entries)):
                     return
-                attempt = entries[: self._room(head)]
+                room = self._context.segment_size - head.position % self._context.segment_size
+                attempt = entries[:room]
                 await self._write(attempt, head)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is unknown and the loop finds out
+            except Exception as error:  # noqa: BLE001 - the loop finds out what was written, whatever the error is
                 failures += 1
                 failure = failure_of(error)
                 if failure.meaning is Meaning.UNKNOWN:
-                    _log.warning("The outcome of a write is unknown: %s %d", type(error).__name__, failure.status)
+                    _log.warning("write outcome unknown error=%s status=%d", type(error).__name__, failure.status)
                 await self._recover(attempt, entries, head, failure, failures)
             else:
                 failures = 0
                 await self._give_way()
 
     def _unsettled(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries without an outcome. An entry fails if the entry that it waits for has failed."""
         for entry in entries:
             if entry.after is not None and entry.after.failed:
                 self._settle(entry, errors.unavailable("An event before this one was not stored."))
         return [entry for entry in entries if not entry.outcome.done()]
 
     async def _prepare(self, entries: Sequence[Entry]) -> Head:
-        """The head to write after; entries that stand in older segments are settled on the way."""
+        """The head to write after. Entries that closed segments hold are settled on the way."""
         context = self._context
-        if await context.cursors.begin(self._stream, self._name):
+        if await context.states.begin(self._stream, self._name):
             context.heads.learn(self._name, Head())
         head = await context.heads.warm(self._name)
         segment = segment_of(head.position + 1, context.segment_size)
-        ukeys = [entry.draft.ukey for entry in entries if entry.asked_to < segment]
-        asked_to = min((entry.asked_to for entry in entries), default=segment)
+        ukeys = [entry.draft.ukey for entry in entries if entry.searched_to < segment]
+        searched_to = min((entry.searched_to for entry in entries), default=segment)
         if ukeys and segment:
-            self._recognise(entries, await context.duplicates.before(self._name, segment, asked_to, ukeys))
+            self._settle_stored(entries, await context.duplicates.find(self._name, segment, searched_to, ukeys))
             for entry in entries:
-                entry.asked_to = segment
+                entry.searched_to = segment
         return head
-
-    def _room(self, head: Head) -> int:
-        """How many entries the segment of the next position has room for."""
-        return self._context.segment_size - head.position % self._context.segment_size
 
     async def _write(self, attempt: Sequence[Entry], head: Head) -> None:
         documents = self._documents(attempt, head)
-        place = documents[0]["partition"]
         began = time.monotonic()
         async with asyncio.timeout(ATTEMPT_SECONDS):
             if len(documents) == 1:
                 await self._context.database.create("append", STREAMS, documents[0])
             else:
                 operations = [("create", (document,)) for document in documents]
-                await self._context.database.batch("append", STREAMS, operations, place)
+                await self._context.database.batch("append", STREAMS, operations, documents[0]["partition"])
         self._average += (time.monotonic() - began - self._average) / 8
         self._context.heads.learn(self._name, Head.of(documents[-1]))
         for entry, document in zip(attempt, documents, strict=True):
             self._settle(entry, Appended(self._context.proof.cursor(document), duplicate=False))
 
     def _documents(self, attempt: Sequence[Entry], head: Head) -> list[Document]:
-        """The documents that the entries become right after the head."""
+        """The documents of the entries, at the positions just after the head."""
         registered = max(self._context.clock(), head.registered)
-        place = partition(self._name, segment_of(head.position + 1, self._context.segment_size))
+        segment = segment_of(head.position + 1, self._context.segment_size)
         return [
             {
                 "id": position_id(position),
-                "partition": place,
+                "partition": partition(self._name, segment),
                 "stream": self._name,
                 "seq": position,
                 "ukey": entry.draft.ukey,
@@ -286,7 +281,7 @@ class _Writer:
     async def _recover(
         self, attempt: Sequence[Entry], entries: Sequence[Entry], head: Head | None, failure: Failure, failures: int
     ) -> None:
-        """Do what a failed attempt calls for, so that another one may follow."""
+        """React to a failed attempt, so that another attempt may follow."""
         match failure.meaning:
             case Meaning.REFUSED if head is not None:
                 await self._isolate(attempt, failure)
@@ -302,9 +297,9 @@ class _Writer:
                     await self._look(entries, head)
 
     async def _isolate(self, attempt: Sequence[Entry], failure: Failure) -> None:
-        """Split a group that was refused until the offender stands alone; only it fails."""
+        """Halve a group that was refused until the offending event is alone; only that event fails."""
         if len(attempt) == 1:
-            _log.warning("Cosmos DB refused an event: %d", failure.status)
+            _log.warning("event refused by Cosmos DB status=%d", failure.status)
             self._settle(attempt[0], refusal(failure.status))
             return
         half = len(attempt) // 2
@@ -312,31 +307,29 @@ class _Writer:
         await self._commit(list(attempt[half:]))
 
     async def _look(self, entries: Sequence[Entry], head: Head) -> None:
-        """Learn the head, and which of the entries stand in its segment."""
+        """Read the documents after the head, and settle the entries that are stored."""
         segment = segment_of(head.position + 1, self._context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries]
         try:
             found = await self._context.queries.since(self._name, segment, head.position, ukeys)
         except EventsError:
             return  # the next attempt conflicts again, until the deadline
-        self._recognise(entries, found)
-        newest = max(found, key=lambda each: int(each["seq"]), default=None)
+        self._settle_stored(entries, found)
+        newest = max(found, key=lambda document: int(document["seq"]), default=None)
         if newest is not None:
             self._context.heads.learn(self._name, Head.of(newest))
 
-    def _recognise(self, entries: Sequence[Entry], found: Sequence[Document]) -> None:
-        """Settle the entries that stand; one that stands by this very entry's own hand is no duplicate."""
-        standing = {each["ukey"]: each for each in found}
+    def _settle_stored(self, entries: Sequence[Entry], found: Sequence[Document]) -> None:
+        """Settle the entries that the documents found are made of. A document of this very entry is no duplicate."""
+        stored = {document["ukey"]: document for document in found}
         for entry in entries:
-            document = standing.get(entry.draft.ukey)
+            document = stored.get(entry.draft.ukey)
             if document is not None:
-                self._settle(
-                    entry,
-                    Appended(self._context.proof.cursor(document), duplicate=document.get("writer") != entry.token),
-                )
+                duplicate = document.get("writer") != entry.token
+                self._settle(entry, Appended(self._context.proof.cursor(document), duplicate))
 
     async def _give_way(self) -> None:
-        """After a race, for some seconds, wait as long as it takes whoever lost it to have a turn."""
+        """For some seconds after a race, pause after each write, so that the losers get their turn."""
         if time.monotonic() - self._lost_at < RACE_SECONDS:
             await asyncio.sleep(self._average * _TURN)
 
@@ -347,13 +340,13 @@ class _Writer:
 
 
 async def _pause(steps: int, longest: float) -> None:
-    """Wait at random, twice as long at most with each step; not at all before the first."""
+    """Wait at random, up to twice as long with each step; not at all before the first step."""
     if steps > 0:
         await asyncio.sleep(uniform(0, min(longest, FIRST_WAIT * 2**steps)))  # noqa: S311 - no secret
 
 
 def _as_duplicate(outcome: asyncio.Future[Appended | EventsError]) -> asyncio.Future[Appended | EventsError]:
-    """The outcome of an event that came again while the first was on its way."""
+    """The outcome of an event that came again while the first one was queued."""
     shared: asyncio.Future[Appended | EventsError] = outcome.get_loop().create_future()
 
     def share(first: asyncio.Future[Appended | EventsError]) -> None:

@@ -1,4 +1,4 @@
-"""What following up needs of the store: checkpoints in `cursors`, and the projected streams."""
+"""Checkpoints of resource streams, in the container `cursors`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from events_core.adapters.cosmos.streams.cursors import CursorDocuments, new_document
-from events_core.adapters.cosmos.streams.documents import Document
+from typing_extensions import override
+
+from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.adapters.cosmos.streams.read import Reader
-from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
+from events_core.adapters.cosmos.streams.states import StreamStates, new_state
+from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, StoredEvent
 from events_core.feeds.stream import Stream
 
 _HEADS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosCheckpoints:
-    """A StreamLedger; `ready` opens the store that it belongs to."""
+class CosmosCheckpoints(CheckpointStore):
+    """Checkpoints in Cosmos DB. `ready` opens their store."""
 
     ready: Callable[[], Awaitable[None]]
-    cursors: CursorDocuments
+    states: StreamStates
     heads: Heads
     names: Names
     reader: Reader
 
+    @override
     async def checkpoint(self, stream: Stream) -> Checkpoint:
-        """How far a resource stream has been followed; see `StreamLedger.checkpoint`."""
         await self.ready()
-        document = await self.cursors.get(self.names.of(stream))
+        document = await self.states.get(self.names.of(stream))
         return Checkpoint() if document is None else _checkpoint_of(document)
 
+    @override
     async def advance(
         self,
         stream: Stream,
@@ -43,7 +46,6 @@ class CosmosCheckpoints:
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
     ) -> bool:
-        """Replace the checkpoint that was read; see `StreamLedger.advance`."""
         await self.ready()
         name = self.names.of(stream)
         changes: dict[str, Any] = {
@@ -52,56 +54,59 @@ class CosmosCheckpoints:
             "quarantined": [asdict(each) for each in quarantined],
         }
         if checkpoint.etag is None:
-            return await self.cursors.create(new_document(name, stream) | changes)
-        return await self.cursors.advance(name, checkpoint.etag, **changes)
+            return await self.states.create(new_state(name, stream) | changes)
+        return await self.states.advance(name, checkpoint.etag, **changes)
 
+    @override
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The next rows of a stream; see `StreamLedger.read_after`."""
         await self.ready()
         return await self.reader.rows_after(self.names.of(stream), position, limit)
 
+    @override
     async def end(self, stream: Stream) -> int:
-        """The newest position of a stream; see `StreamLedger.end`."""
         await self.ready()
         return (await self.heads.fresh(self.names.of(stream))).position
 
+    @override
     async def catch_up_pending(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint is marked so; one indexed query."""
         await self.ready()
-        return _streams_of(await self.cursors.where("c.catchUpPending = true"))
+        return _streams_of(await self.states.where("c.catchUpPending = true"))
 
+    @override
     async def behind(self) -> Sequence[Stream]:
-        """The resource streams that hold more than their checkpoint says; one request for each of them."""
         await self.ready()
-        documents = await self.cursors.where("IS_DEFINED(c.stream)")
-        places = asyncio.Semaphore(_HEADS_AT_ONCE)
-        are_behind = await asyncio.gather(*(self._is_behind(document, places) for document in documents))
-        return [stream for stream, behind in zip(_streams_of(documents), are_behind, strict=True) if behind]
+        documents = await self.states.where("IS_DEFINED(c.stream)")
+        slots = asyncio.Semaphore(_HEADS_AT_ONCE)
 
-    async def _is_behind(self, document: Document, places: asyncio.Semaphore) -> bool:
-        async with places:
-            return (await self.heads.fresh(document["name"])).position > int(document["checkpoint"])
+        async def is_behind(document: Document) -> bool:
+            async with slots:
+                return (await self.heads.fresh(document["name"])).position > int(document["checkpoint"])
 
+        behind = await asyncio.gather(*map(is_behind, documents))
+        return [stream for stream, is_one in zip(_streams_of(documents), behind, strict=True) if is_one]
+
+    @override
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """Resource streams that may be behind; see `StreamLedger.suspects`. One query, whose answer grows with them."""
+        # One query without an upper bound: its answer grows with the number of streams.
         await self.ready()
-        documents = await self.cursors.where("IS_DEFINED(c.stream)")
-        documents.sort(key=lambda each: (each["catchUpPending"], each["_ts"]), reverse=True)
-        return [(Stream(str(each["stream"])), _checkpoint_of(each)) for each in documents[:most]]
+        documents = await self.states.where("IS_DEFINED(c.stream)")
+        documents.sort(key=lambda document: (document["catchUpPending"], document["_ts"]), reverse=True)
+        return [(Stream(str(document["stream"])), _checkpoint_of(document)) for document in documents[:most]]
 
+    @override
     async def quarantined(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint holds events back."""
         await self.ready()
-        return _streams_of(await self.cursors.where("IS_DEFINED(c.quarantined[0])"))
+        return _streams_of(await self.states.where("IS_DEFINED(c.quarantined[0])"))
 
+    @override
     async def restored(self) -> int:
-        """Go on from what a restored database holds; see `StreamLedger.restored`."""
         await self.ready()
-        await self.cursors.renew_generation()
-        return sum([await self._lower(stream) for stream in _streams_of(await self.cursors.where("c.checkpoint > 0"))])
+        await self.states.renew_generation()
+        streams = _streams_of(await self.states.where("c.checkpoint > 0"))
+        return sum([await self._lower(stream) for stream in streams])
 
     async def _lower(self, stream: Stream) -> bool:
-        """Set a checkpoint that is beyond its stream back to the stream's end; whether it was."""
+        """Set a checkpoint that is beyond its stream back to the stream's end; return whether it was beyond."""
         seen = await self.checkpoint(stream)
         head = await self.heads.fresh(self.names.of(stream))
         if seen.position <= head.position:

@@ -1,4 +1,4 @@
-"""Events that come again after their segment was closed: unique keys end with a logical partition."""
+"""Events that are published again after their segment was closed: a unique key holds in one logical partition only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cachetools import LRUCache
 
-from events_core.adapters.cosmos.streams.documents import Document
+from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 
 HOUR = 3_600 * 1_000_000
@@ -19,11 +19,11 @@ _KEY_DIGITS = 16
 
 
 class Duplicates:
-    """Asks closed segments for keys: the previous one, and all that were closed within the hour.
+    """Looks for unique keys in closed segments: in the previous one, and in all that were closed within the hour.
 
-    So an event is recognised for an hour and among the newest of a whole segment, whichever is longer. A closed
-    segment never changes but for what is erased, which keeps its key: one that was closed more than an hour ago and
-    is asked time and again is learnt by heart, 8 bytes a key. `clock` gives microseconds since the epoch.
+    So a duplicate is recognised for an hour, and among the newest events of a whole segment, whichever is longer.
+    The unique keys of a closed segment never change. Once a segment was closed an hour ago and has been asked
+    `ASKED_ENOUGH` times, this process loads its keys, 8 bytes each. `clock` gives microseconds since the epoch.
     """
 
     def __init__(self, queries: StreamQueries, clock: Callable[[], int]) -> None:
@@ -33,62 +33,58 @@ class Duplicates:
         self._asked: LRUCache[tuple[str, int], int] = LRUCache(_SEGMENTS_KEPT)
         self._known: LRUCache[tuple[str, int], _Keys] = LRUCache(_SEGMENTS_KNOWN)
 
-    async def before(self, name: str, segment: int, asked_to: int, ukeys: Sequence[str]) -> list[Document]:
-        """What stands under the keys in closed segments before `segment`; those before `asked_to` were asked.
+    async def find(self, name: str, segment: int, searched_to: int, ukeys: Sequence[str]) -> list[Document]:
+        """The documents with these unique keys in the closed segments before `segment`.
 
-        One request, whether one segment is to be asked or many; none where the keys are known.
+        Segments before `searched_to` are left out: they were searched before. One request for any number of segments;
+        none if the keys are loaded.
         """
         previous = segment - 1
-        if previous > asked_to and await self._closed_lately(name, previous - 1):
-            return await self._queries.standing_in(name, await self._to_ask(name, previous, asked_to), ukeys)
-        keys = self._known.get((name, previous)) or await self._learnt(name, previous)
+        segments = [previous]
+        while segments[-1] > searched_to and await self._closed_within_the_hour(name, segments[-1] - 1):
+            segments.append(segments[-1] - 1)
+        if len(segments) > 1:
+            return await self._queries.with_ukeys_in(name, segments, ukeys)
+        keys = self._known.get((name, previous)) or await self._load(name, previous)
         if keys is not None and not keys.may_hold(ukeys):
             return []
-        return await self._queries.standing(name, previous, ukeys)
+        return await self._queries.with_ukeys(name, previous, ukeys)
 
-    async def _to_ask(self, name: str, previous: int, asked_to: int) -> list[int]:
-        """The segments that were closed within the hour, and the previous one; those that were asked left out."""
-        segments = [previous]
-        while segments[-1] > asked_to and await self._closed_lately(name, segments[-1] - 1):
-            segments.append(segments[-1] - 1)
-        return segments
-
-    async def _learnt(self, name: str, segment: int) -> _Keys | None:
-        """The keys of a segment, once it has been asked often enough to be worth it."""
-        place = (name, segment)
-        if await self._closed_lately(name, segment):
+    async def _load(self, name: str, segment: int) -> _Keys | None:
+        """Load the keys of a segment once it has been asked often enough."""
+        if await self._closed_within_the_hour(name, segment):
             return None
-        self._asked[place] = self._asked.get(place, 0) + 1
-        if self._asked[place] < ASKED_ENOUGH:
+        self._asked[name, segment] = self._asked.get((name, segment), 0) + 1
+        if self._asked[name, segment] < ASKED_ENOUGH:
             return None
-        keys = self._known[place] = _Keys(await self._queries.ukeys(name, segment))
+        keys = self._known[name, segment] = _Keys(await self._queries.ukeys(name, segment))
         return keys
 
-    async def _closed_lately(self, name: str, segment: int) -> bool:
-        """Whether a segment was closed within the hour; its last document is asked for once."""
+    async def _closed_within_the_hour(self, name: str, segment: int) -> bool:
+        """Whether a segment exists and was closed within the hour. Its newest document is read once."""
         if segment < 0:
             return False
         closed_at = self._closed_at.get((name, segment))
         if closed_at is None:
-            last = await self._queries.newest(name, segment)
-            closed_at = self._closed_at[name, segment] = int(last["registered"]) if last else 0
+            newest = await self._queries.newest(name, segment)
+            closed_at = self._closed_at[name, segment] = int(newest["registered"]) if newest else 0
         return self._clock() - closed_at < HOUR
 
 
 class _Keys:
-    """The beginnings of a segment's unique keys, sorted."""
+    """The unique keys of a segment: the first 64 bits of each, sorted."""
 
     def __init__(self, ukeys: Iterable[str]) -> None:
-        self._beginnings = array("Q", sorted(map(_beginning, ukeys)))
+        self._prefixes = array("Q", sorted(map(_prefix, ukeys)))
 
     def may_hold(self, ukeys: Iterable[str]) -> bool:
-        """False when none of the keys is among them."""
-        return any(self._holds(_beginning(ukey)) for ukey in ukeys)
+        """False if none of the keys is in the segment."""
+        for prefix in map(_prefix, ukeys):
+            at = bisect_left(self._prefixes, prefix)
+            if at < len(self._prefixes) and self._prefixes[at] == prefix:
+                return True
+        return False
 
-    def _holds(self, beginning: int) -> bool:
-        at = bisect_left(self._beginnings, beginning)
-        return at < len(self._beginnings) and self._beginnings[at] == beginning
 
-
-def _beginning(ukey: str) -> int:
+def _prefix(ukey: str) -> int:
     return int(ukey[:_KEY_DIGITS], 16)

@@ -1,72 +1,61 @@
-"""Erasing an event: tombstones in place, in every stream that holds it."""
+"""Erasure: an event becomes a tombstone in every stream that holds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from events_core.access.names import Resource
-from events_core.adapters.cosmos.client import CosmosDatabase
-from events_core.adapters.cosmos.streams.cursors import CursorDocuments, bounds_of
-from events_core.adapters.cosmos.streams.documents import CursorProof, Document, Row, tombstone, ukey_of
+from events_core.adapters.cosmos.client import CosmosDatabase, Document
+from events_core.adapters.cosmos.streams.documents import CursorProof, Row, tombstone, ukey_of
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.adapters.cosmos.streams.projection import CosmosProjection
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
+from events_core.adapters.cosmos.streams.states import StreamStates, bounds_of
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.stream import Stream
+from events_core.feeds.stream import Stream, projections_of
 
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """Erases events; every call may be repeated, and completes what another one left."""
+    """Erases events. A repeated call completes what an earlier call left undone."""
 
     database: CosmosDatabase
     queries: StreamQueries
-    cursors: CursorDocuments
+    states: StreamStates
     projection: CosmosProjection
     names: Names
     proof: CursorProof
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
-        """Answer `EventStore.erase`.
+        """Replace an event by a tombstone in every stream; return False if no stream holds the event.
 
-        Who follows up or replays may be about to project the event: then its tombstone is projected first, while the
-        original still says where to, so that its key is taken everywhere before the copies are looked for.
+        A process may be about to project the event. Then its tombstone is projected first, to take its unique key in
+        each target before the copies are looked for. Until that is done the original stays: it names the targets.
         """
         ukey = ukey_of(resource, source, event_id)
         name = self.names.of(Stream.of_resource(resource))
-        followed = await self.cursors.get(name)  # before the copies: what was projected by then is among them
+        state = await self.states.get(name)  # read before the copies, so they include whatever was projected until now
         copies = await self.queries.copies(ukey)
-        original = next((each for each in copies if each["stream"] == name), None)
-        if original is not None and _is_under_way(int(original["seq"]), followed):
-            await self._occupy(original)
+        original = next((copy for copy in copies if copy["stream"] == name), None)
+        if original is not None and _may_be_projected(int(original["seq"]), state):
+            await self._project_tombstone(original)
             copies = await self.queries.copies(ukey)
-        for each in copies:
-            await self._replace(each)
+        for copy in copies:
+            if copy["live"]:
+                await self.database.replace("erase", STREAMS, tombstone(copy))
         return bool(copies)
 
-    async def _replace(self, document: Document) -> None:
-        """Leave a tombstone; rows that retention has removed meanwhile are gone all the same."""
-        if document["live"]:
-            await self.database.replace("erase", STREAMS, tombstone(document))
-
-    async def _occupy(self, original: Document) -> None:
-        """Project the tombstone to wherever the event itself may still be on its way to."""
-        app = Resource.parse(original["resource"]).app
-        if app is None:
-            return
-        targets = [Stream.of_org(app.org)]
-        if original.get("subject"):
-            targets.append(Stream.of_subject(original["subject"]))
-        for target in targets:
+    async def _project_tombstone(self, original: Document) -> None:
+        for target in projections_of(original["resource"], original.get("subject")):
             try:
                 await self.projection.project(target, [Row(tombstone(original), self.proof)])
             except EventsError as error:
                 if error.problem is Problem.UNAVAILABLE:
-                    raise  # else what takes not even the tombstone does not take the event
+                    raise
+                # A stream that refuses the tombstone refuses the event too.
 
 
-def _is_under_way(position: int, followed: Document | None) -> bool:
-    """Whether an event may still be projected, by what the document of its stream says of following up."""
-    if followed is None or bounds_of(followed).checkpoint < position:
+def _may_be_projected(position: int, state: Document | None) -> bool:
+    """Whether a follower may still project the event at a position: it is after the checkpoint, or quarantined."""
+    if state is None or bounds_of(state).checkpoint < position:
         return True
-    return any(int(each["position"]) <= position for each in followed.get("quarantined", ()))
+    return any(int(quarantined["position"]) <= position for quarantined in state.get("quarantined", ()))

@@ -1,7 +1,8 @@
-"""Filters as conditions of Cosmos DB's SQL, and once more in the process.
+"""Filters of a page as a condition of Cosmos DB's SQL, and as a test in this process.
 
-The server picks a superset with functions that every server has; what it picks is compared here. The superset is the
-same but for patterns with text between two `%`, and for very many or very long patterns, which the server gets none of.
+The server selects a superset of the matching rows, with functions that every server has. This process then compares the
+rows with the filters. The superset is exact, with two exceptions: a pattern with text between two `%`; and too many or
+too long patterns, for which the server gets no condition.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from events_core.adapters.cosmos.streams.documents import Row, storable
+from events_core.adapters.cosmos.streams.documents import Row
+from events_core.common.texts import storable
 from events_core.feeds.stream import Filters, matches
 
 _MOST_PATTERNS = 50
@@ -20,14 +22,14 @@ _ANY = "%"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on a document `c`, and its parameters; without a text every document passes."""
+    """A condition on a document `c`, with its parameters. Without a text every document meets it."""
 
     sql: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def always(self) -> bool:
-        """Whether every document passes."""
+        """Whether every document meets the condition."""
         return not self.sql
 
 
@@ -35,7 +37,7 @@ ALWAYS = Condition()
 
 
 def superset(filters: Filters) -> Condition:
-    """The condition that the rows which pass the filters hold, and hardly any other."""
+    """A condition that every row meets that passes the filters, and hardly any other row."""
     conditions = [*_patterns("type", filters.types), *_patterns("source", filters.sources)]
     exact = {
         "subject": filters.subject,
@@ -48,53 +50,54 @@ def superset(filters: Filters) -> Condition:
         for name, wanted in exact.items()
         if wanted is not None
     ]
-    values = {name: value for each in conditions for name, value in each.values.items()}
-    return Condition(" AND ".join(each.sql for each in conditions), values)
+    values = {name: value for condition in conditions for name, value in condition.values.items()}
+    return Condition(" AND ".join(condition.sql for condition in conditions), values)
 
 
 def passes(filters: Filters, row: Row) -> bool:
     """Whether a row passes the filters."""
-    document = row.document
     return (
         (not filters.types or any(matches(pattern, row.type) for pattern in filters.types))
         and (not filters.sources or any(matches(pattern, row.source) for pattern in filters.sources))
         and filters.subject in (None, row.subject)
-        and filters.alternative_subject in (None, document.get("alternativesubject"))
-        and filters.org in (None, document.get("org"))
+        and filters.alternative_subject in (None, row.alternative_subject)
+        and filters.org in (None, row.document.get("org"))
         and filters.resource in (None, row.resource)
     )
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> Iterator[Condition]:
-    """Any of the patterns; nothing when there is none, or none that is worth a condition."""
+    """The condition that an attribute matches one of the patterns; no condition if it would exclude nothing."""
     lowered = [storable(pattern.lower()) for pattern in patterns]
     wild = [pattern for pattern in lowered if _ANY in pattern]
     if not patterns or len(wild) > _MOST_PATTERNS or any(len(pattern) > _LONGEST_TEXT for pattern in wild):
         return
     exact = [pattern for pattern in lowered if _ANY not in pattern and len(pattern) <= _LONGEST_TEXT]
-    one_of = _one_of(name, exact)
-    either, values = [one_of.sql] if exact else [], dict(one_of.values)
+    conditions = [_one_of(name, exact)] if exact else []
     for n, pattern in enumerate(wild):
         condition = _wild(name, f"{name}{n}", pattern)
         if condition.always:
             return
-        either.append(condition.sql)
-        values |= condition.values
-    if not either:  # only texts longer than any attribute
-        either = ["false"]
-    yield Condition(either[0] if len(either) == 1 else f"({' OR '.join(either)})", values)
+        conditions.append(condition)
+    if not conditions:  # every pattern is longer than any attribute
+        conditions = [Condition("false")]
+    texts = [condition.sql for condition in conditions]
+    values = {label: value for condition in conditions for label, value in condition.values.items()}
+    yield Condition(texts[0] if len(texts) == 1 else f"({' OR '.join(texts)})", values)
 
 
 def _one_of(name: str, texts: Sequence[str]) -> Condition:
+    """An attribute equals one of the texts."""
     if len(texts) > _MOST_PATTERNS:
         return Condition(f"ARRAY_CONTAINS(@{name}s, c.{name})", {f"{name}s": texts})
-    wanted = {f"{name}_{n}": text for n, text in enumerate(texts)}
-    return Condition(f"c.{name} IN ({', '.join(f'@{each}' for each in wanted)})", wanted)
+    values = {f"{name}_{n}": text for n, text in enumerate(texts)}
+    return Condition(f"c.{name} IN ({', '.join(f'@{label}' for label in values)})", values)
 
 
 def _wild(name: str, label: str, pattern: str) -> Condition:
+    """An attribute begins, ends and contains as a pattern with `%` says; the order of inner parts is not tested."""
     head, *middle, tail = pattern.split(_ANY)
     tests = [("STARTSWITH", head), *(("CONTAINS", part) for part in middle), ("ENDSWITH", tail)]
     wanted = {f"{label}_{n}": (function, part) for n, (function, part) in enumerate(tests) if part}
-    sql = " AND ".join(f"{function}(c.{name}, @{each})" for each, (function, _) in wanted.items())
-    return Condition(sql, {each: part for each, (_, part) in wanted.items()})
+    sql = " AND ".join(f"{function}(c.{name}, @{parameter})" for parameter, (function, _) in wanted.items())
+    return Condition(sql, {parameter: part for parameter, (_, part) in wanted.items()})

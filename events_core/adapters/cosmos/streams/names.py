@@ -1,4 +1,4 @@
-"""How streams, partitions and documents are called in Cosmos DB."""
+"""Names of streams, partitions and documents in Cosmos DB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from events_core.access.names import Subject
 from events_core.feeds.stream import Stream
 
 SEGMENT_SIZE = 32_768
-"""Documents in a logical partition: at most 256 KiB each, twice that when escaped, is 16 GiB of its 20 GB."""
+"""Documents in a logical partition: 256 KiB each at most, doubled by escaping, make 16 GiB of the allowed 20 GB."""
 
 LARGEST_POSITION = 2**53 - 1
 """The largest integer that JSON numbers hold exactly."""
@@ -20,18 +20,18 @@ _LONGEST_ID = 900
 
 
 class Names:
-    """Names of streams as they are stored; those of subjects other than parties are made under a secret key.
+    """Names of streams in the database. A subject that is no party is named by a hash under a secret key.
 
-    The same stream has the same name in every process with the same key, and no name holds a person's number.
+    So no name holds a person's number, and processes with the same key use the same name for a stream.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
         self.key_check = hmac.digest(key, b"which key this is", "sha256").hex()[:16]
-        """What tells keys apart; nothing else follows from it, and no name of a stream is made so."""
+        """Differs for different keys and reveals nothing else about the key."""
 
     def of(self, stream: Stream) -> str:
-        """The stored name of a stream, short enough for an id."""
+        """The name of a stream in the database, short enough for an id."""
         if stream.kind == "subject" and Subject.parse(stream.key).party is None:
             return f"subject:hmac:{hmac.digest(self._key, stream.key.encode(errors='replace'), 'sha256').hex()}"
         if len(document_id(stream.name)) > _LONGEST_ID:
@@ -40,7 +40,7 @@ class Names:
 
 
 def document_id(name: str) -> str:
-    """A stored name as an id: Cosmos DB refuses some characters there, which become `~` and two hex digits."""
+    """A stream's name as a document id. A character that Cosmos DB refuses becomes `~` and two hex digits per byte."""
     return _UNSAFE.sub(lambda found: b"~" + found[0].hex().encode(), name.encode(errors="replace")).decode()
 
 
@@ -50,12 +50,12 @@ def partition(name: str, segment: int) -> str:
 
 
 def position_id(position: int) -> str:
-    """The id of the document at a position; ids sort as positions do."""
+    """The id of the document at a position. Ids sort as positions do."""
     return f"{position:020d}"
 
 
 def segment_of(position: int, size: int) -> int:
-    """The segment that holds a position, for the first one and for none too."""
+    """The segment of a position; the first segment for position 0."""
     return max(position - 1, 0) // size
 
 

@@ -1,4 +1,4 @@
-"""Deliveries on Cosmos DB, where recording takes several requests and a worker may look between any two."""
+"""Deliveries on Cosmos DB: recording takes several requests, and a worker may look between any two."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ LANE = Lane(1)
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[CosmosDeliveries]:
-    """An empty store."""
+    """The deliveries of an empty database."""
     async with on_cosmos(tmp_path) as stores:
         assert isinstance(stores.deliveries, CosmosDeliveries)
         yield stores.deliveries
 
 
 async def serve(store: CosmosDeliveries) -> list[int]:
-    """Deliver what is due, as a worker does; the positions."""
+    """Deliver what is due, as a worker does; return the positions."""
     lease = await store.take(LANE, NOW, NOW + 60 * SECOND) if LANE in await store.due(NOW, 10) else None
     if lease is None:
         return []
-    some = await store.ready(lease, NOW, 100, 100)
-    for each in some:
-        await store.save(replace(each, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    ready = await store.ready(lease, NOW, 100, 100)
+    for due in ready:
+        await store.save(replace(due, state=State.DELIVERED, next_attempt=None, settled=NOW))
     await store.give_back(lease, Breaker(), now=NOW)
-    return [each.position for each in some]
+    return [due.position for due in ready]
 
 
 async def test_a_worker_between_two_requests_of_a_record_loses_nothing(
     store: CosmosDeliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliveries in more segments than one request names: the lane is due once all of them can be found."""
+    """The lane becomes due in the last request, so a worker that looks earlier does not clear it too soon."""
     change, served = store.database.change, list[int]()
 
-    async def change_and_serve(*arguments: Any) -> bool:
-        done = await change(*arguments)
+    async def change_and_serve(*arguments: Any, **options: Any) -> bool:
+        done = await change(*arguments, **options)
         served.extend(await serve(store))
         return done
 

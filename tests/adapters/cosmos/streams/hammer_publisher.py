@@ -1,7 +1,8 @@
-"""A process of the hammer: `python -m tests.adapters.cosmos.hammer_publisher CONNECTION DATABASE NUMBER LIFE`.
+"""A publisher process for test_hammer.py.
 
-It publishes what is its to publish, but for what standard input says is acknowledged already, and prints a line for
-each acknowledgement. Now and then it dies, before or after a commit.
+`python -m tests.adapters.cosmos.streams.hammer_publisher CONNECTION DATABASE NUMBER LIFE` publishes the events of
+process NUMBER, except those that standard input names as acknowledged. It prints a line for each acknowledgement. Now
+and then the process dies, before or after a commit.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tests.contract.event_store import event
 PROCESSES, OWN, SEGMENT_SIZE = 8, 200, 50
 DIED_BEFORE, DIED_AFTER = 70, 71
 _AT_ONCE = 8
-_DEATHS = 0.05  # of commits
-_EACH = 20  # of so many events one is sent again, and one is sent by a neighbour too
+_DEATHS = 0.05  # the share of commits at which the process dies
+_REPEATED = 20  # one in so many events is sent again, and another one is sent by a neighbour too
 
 Commit = Callable[..., Awaitable[None]]
 
@@ -32,24 +33,29 @@ def own(number: int) -> list[str]:
 
 
 def to_publish(number: int) -> list[str]:
-    """What a process publishes: its own events, and one in twenty of its neighbour's at about the same time."""
+    """The ids that a process publishes: its own, and at about the same time one in twenty of its neighbour's."""
     neighbours = own((number + 1) % PROCESSES)
-    return [each for n, mine in enumerate(own(number)) for each in [mine, *(neighbours[n : n + 1] * (n % _EACH == 0))]]
+    ids = []
+    for n, event_id in enumerate(own(number)):
+        ids.append(event_id)
+        if n % _REPEATED == 0:
+            ids.append(neighbours[n])
+    return ids
 
 
 def is_sent_again(event_id: str) -> bool:
     """Whether an event is published a second time, right after it was acknowledged."""
-    return int(event_id.partition("-")[2]) % _EACH == _EACH // 2
+    return int(event_id.partition("-")[2]) % _REPEATED == _REPEATED // 2
 
 
 def open_store(connection: str, database: str) -> CosmosEventStore:
-    """The store as every process of the hammer opens it."""
+    """Open the store as every process of the test does."""
     of = CosmosConnection.of_string(connection)
     return CosmosEventStore(of, database, key=bytes(32), segment_size=SEGMENT_SIZE)
 
 
 def make_mortal(store: CosmosEventStore, chance: random.Random) -> None:
-    """Let some of the commits of a store be the last that its process begins, or ends."""
+    """Let the process die before or after a random commit of the store."""
 
     def mortal(commit: Commit) -> Commit:
         async def committed(what: str, *arguments: Any) -> None:
@@ -68,7 +74,7 @@ def make_mortal(store: CosmosEventStore, chance: random.Random) -> None:
 
 
 async def publish(store: CosmosEventStore, event_id: str) -> None:
-    """Publish an event until it is acknowledged, and print its place."""
+    """Publish an event until it is acknowledged, and print its position."""
     while True:
         try:
             (outcome,) = await store.append([event(event_id)])
@@ -79,7 +85,7 @@ async def publish(store: CosmosEventStore, event_id: str) -> None:
 
 
 async def worker(store: CosmosEventStore, left: Iterator[str]) -> None:
-    """Publish one event after the other, and some of them twice."""
+    """Publish one event after the other; repeat those that `is_sent_again` names."""
     for event_id in left:
         await publish(store, event_id)
         if is_sent_again(event_id):
@@ -87,9 +93,9 @@ async def worker(store: CosmosEventStore, left: Iterator[str]) -> None:
 
 
 async def live(connection: str, database: str, number: int, life: int) -> None:
-    """One life of a process."""
+    """Publish until everything is acknowledged, or until the process dies."""
     acknowledged = set(sys.stdin.read().split())
-    left = iter([each for each in to_publish(number) if each not in acknowledged])
+    left = iter([event_id for event_id in to_publish(number) if event_id not in acknowledged])
     store = open_store(connection, database)
     make_mortal(store, random.Random(f"{number}.{life}"))
     await asyncio.gather(*(worker(store, left) for _ in range(_AT_ONCE)))

@@ -1,4 +1,4 @@
-"""What following up needs of the store: checkpoints, and projected streams."""
+"""Checkpoints and projected streams, which followers need of the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds.ports import Checkpoint, Quarantined
 from events_core.feeds.stream import Stream
-from tests.adapters.cosmos.place import NAMES, RESOURCE, Place, follow, positions
+from tests.adapters.cosmos.database import NAMES, RESOURCE, Database, follow, positions
 from tests.contract.event_store import ANY, PARTY, PERSON, SECOND, event, events, everything, ids
 from tests.support.cosmos import Fault
 
@@ -18,9 +18,9 @@ ORG = Stream.of_org("ttd")
 OTHER = Stream.of_resource(ANY)
 
 
-async def test_a_checkpoint_is_moved_by_one(place: Place) -> None:
-    """Of two that read the same checkpoint the first moves it, and the other is told."""
-    checkpoints = place.open().checkpoints
+async def test_one_of_two_concurrent_advances_succeeds(database: Database) -> None:
+    """Of two processes that have read the same checkpoint, the second gets False."""
+    checkpoints = database.open().checkpoints
     assert await checkpoints.checkpoint(RESOURCE) == Checkpoint()
     for position in (5, 9):
         before = await checkpoints.checkpoint(RESOURCE)
@@ -30,30 +30,30 @@ async def test_a_checkpoint_is_moved_by_one(place: Place) -> None:
         assert (after.position, after.catch_up_pending) == (position, position == 5)
 
 
-async def test_advancing_to_the_same_place_gives_a_new_etag(place: Place) -> None:
-    """Whoever writes the checkpoint stops everybody who read it before, even when nothing changes."""
-    checkpoints = place.open().checkpoints
+async def test_advancing_to_the_same_position_gives_a_new_etag(database: Database) -> None:
+    """Every write of a checkpoint stops the processes that have read it before, even if nothing changes."""
+    checkpoints = database.open().checkpoints
     await checkpoints.advance(RESOURCE, Checkpoint(), 5, catch_up_pending=False, quarantined=[])
     before = await checkpoints.checkpoint(RESOURCE)
     assert await checkpoints.advance(RESOURCE, before, 5, catch_up_pending=False, quarantined=[])
     assert not await checkpoints.advance(RESOURCE, before, 6, catch_up_pending=False, quarantined=[])
 
 
-async def test_advancing_is_one_request(place: Place) -> None:
+async def test_advancing_is_one_request(database: Database) -> None:
     """A checkpoint costs one write."""
-    store = place.open()
+    store = database.open()
     await store.append([event()])
     checkpoint = await store.checkpoints.checkpoint(RESOURCE)
-    await place.counts()
+    await database.counts()
     await store.checkpoints.advance(RESOURCE, checkpoint, 1, catch_up_pending=False, quarantined=[])
-    assert await place.counts() == {"patch": 1}
+    assert await database.counts() == {"patch": 1}
 
 
-async def test_what_is_owed_behind_and_parked_is_found(place: Place) -> None:
-    """Streams are listed by what is left to do for them."""
-    store, checkpoints = place.open(), place.open().checkpoints
+async def test_pending_lagging_and_quarantined_streams_are_listed(database: Database) -> None:
+    """Each list names the streams that need that kind of work."""
+    store, checkpoints = database.open(), database.open().checkpoints
     await store.append([event(), event(resource=ANY)])
-    assert {each.name for each in await checkpoints.behind()} == {RESOURCE.name, OTHER.name}
+    assert {stream.name for stream in await checkpoints.behind()} == {RESOURCE.name, OTHER.name}
     assert (await checkpoints.catch_up_pending(), await checkpoints.quarantined()) == ([], [])
     held = Quarantined("projection", Stream.of_subject(PERSON).name, 1, "it does not fit")
     await checkpoints.advance(
@@ -64,47 +64,47 @@ async def test_what_is_owed_behind_and_parked_is_found(place: Place) -> None:
     assert (await checkpoints.checkpoint(RESOURCE)).quarantined == [held]
 
 
-async def test_reading_on_takes_every_row(place: Place) -> None:
-    """Page by page every row comes once, over segments, tombstones among them, and nothing at the end."""
-    store = place.open(segment_size=10)
+async def test_read_after_returns_every_row_once(database: Database) -> None:
+    """Page by page, over segments, tombstones among them, and nothing at the end."""
+    store = database.open(segment_size=10)
     await store.append([event(f"{n}") for n in range(35)])
     await store.erase(RESOURCE.key, event().source, "7")
     seen: list[int] = []
     while rows := await store.checkpoints.read_after(RESOURCE, seen[-1] if seen else 0, 8):
         seen += [row.position for row in rows]
     assert seen == list(range(1, 36))
-    assert await place.open(segment_size=10).checkpoints.read_after(OTHER, 0, 10) == []
+    assert await database.open(segment_size=10).checkpoints.read_after(OTHER, 0, 10) == []
 
 
-async def test_projecting_keeps_order_and_repeats_nothing(place: Place) -> None:
-    """However often and by how many at once the same rows are projected, they stand once, in their order."""
-    stores = [place.open(segment_size=20) for _ in range(3)]
+async def test_projecting_keeps_order_and_repeats_nothing(database: Database) -> None:
+    """However often, and by however many processes at once, the same rows are projected."""
+    stores = [database.open(segment_size=20) for _ in range(3)]
     await stores[0].append([event(f"{n:02}") for n in range(50)])
     rows = await stores[0].checkpoints.read_after(RESOURCE, 0, 100)
     await asyncio.gather(*(store.projection.project(ORG, rows) for store in stores))
     await stores[0].projection.project(ORG, rows[10:30])
-    documents = await place.documents(ORG)
+    documents = await database.documents(ORG)
     assert positions(documents) == list(range(1, 51))
-    assert [each["eventId"] for each in documents] == [f"{n:02}" for n in range(50)]
+    assert [document["eventId"] for document in documents] == [f"{n:02}" for n in range(50)]
 
 
-async def test_projecting_registers_at_its_own_moment(place: Place) -> None:
-    """A row enters a projected stream when it is projected, and never before the row in front of it."""
-    store = place.open()
+async def test_a_projected_row_is_registered_when_it_is_projected(database: Database) -> None:
+    """Its time is never before the time of the row in front of it, even if the clock steps back."""
+    store = database.open()
     await store.append([event("a")])
-    place.clock.now += SECOND
+    database.clock.now += SECOND
     await follow(store)
-    assert (await everything(store, ORG))[0].registered == place.clock.now
-    place.clock.now -= 10 * SECOND
+    assert (await everything(store, ORG))[0].registered == database.clock.now
+    database.clock.now -= 10 * SECOND
     await store.append([event("b")])
     await follow(store)
     registered = [row.registered for row in await everything(store, ORG)]
-    assert registered == [place.clock.now + 10 * SECOND] * 2
+    assert registered == [database.clock.now + 10 * SECOND] * 2
 
 
-async def test_a_projected_row_is_the_event(place: Place) -> None:
-    """A projected row gives all that its original does, byte for byte."""
-    store = place.open()
+async def test_a_projected_row_equals_its_original(database: Database) -> None:
+    """Attributes and text are the same, byte for byte."""
+    store = database.open()
     original = event(type="Æ.B", source="urn:X", resourceinstance="1/2", alternativesubject=PERSON, data='"\\ø')
     await store.append([original])
     await follow(store)
@@ -113,15 +113,16 @@ async def test_a_projected_row_is_the_event(place: Place) -> None:
     assert (row.resource, row.resource_instance, row.subject) == (original.resource, "1/2", PARTY)
 
 
-async def test_nothing_is_projected_past_what_failed(place: Place) -> None:
-    """When the server refuses one of the rows, those before it stand, and none after it."""
-    store = place.open()
+async def test_nothing_is_projected_past_a_refused_row(database: Database) -> None:
+    """The rows before the refused row are stored, the rows after it are not."""
+    store = database.open()
     await store.append(events(8))
     rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
     await store.projection.project(ORG, rows[:1])
-    # Seven are refused, the first three of them taken, the next four refused, two of those, and of the two the first.
+    # Seven rows are refused. The first three are stored then, but not the other four, nor the first two of these, nor
+    # the first of the two.
     refused = Fault("batch", "streams", status=400)
-    await place.inject(
+    await database.inject(
         refused, replace(refused, skip=1), replace(refused, skip=1), replace(refused, operation="create")
     )
     with pytest.raises(EventsError) as caught:
@@ -132,57 +133,57 @@ async def test_nothing_is_projected_past_what_failed(place: Place) -> None:
     assert ids(await everything(store, ORG)) == ids(rows)
 
 
-async def test_new_streams_are_found_at_once(place: Place) -> None:
-    """Streams that nobody has written to cost two requests together, and one write each."""
-    store = place.open()
+async def test_new_streams_are_found_in_two_requests(database: Database) -> None:
+    """Fifty streams without events cost two requests together, and one write each."""
+    store = database.open()
     subjects = [f"/party/{n}" for n in range(50)]
     await store.append([event(subject=subject) for subject in subjects])
     rows = await store.checkpoints.read_after(RESOURCE, 0, 100)
-    await place.counts()
+    await database.counts()
     await store.projection.prepare(list(map(Stream.of_subject, subjects)))
-    assert await place.counts() == {"query": 2}
+    assert await database.counts() == {"query": 2}
     for subject, row in zip(subjects, rows, strict=True):
         await store.projection.project(Stream.of_subject(subject), [row])
-    assert await place.counts() == {"create": 50}
+    assert await database.counts() == {"create": 50}
     await store.projection.prepare(list(map(Stream.of_subject, subjects)))
-    assert await place.counts() == {}
+    assert await database.counts() == {}
 
 
-async def test_streams_that_are_not_new_are_taken_for_none(place: Place) -> None:
-    """One that another process has written to, and one of which retention has left the newest row's place alone."""
-    store, other = place.open(), place.open()
-    gone, standing = Stream.of_subject("/party/1"), Stream.of_subject("/party/2")
-    await store.append([event(subject=gone.key), event(subject=gone.key), event(subject=standing.key)])
+async def test_a_stream_with_events_is_not_taken_for_new(database: Database) -> None:
+    """Neither if another process has written to it, nor if retention has left only its placeholder."""
+    store, other = database.open(), database.open()
+    gone, kept = Stream.of_subject("/party/1"), Stream.of_subject("/party/2")
+    await store.append([event(subject=gone.key), event(subject=gone.key), event(subject=kept.key)])
     await follow(store)
-    place.clock.now += SECOND
-    await store.expire(place.clock.now)
-    await store.append([event("a", subject=gone.key), event("b", subject=standing.key)])
-    await other.projection.prepare([gone, standing, ORG])
+    database.clock.now += SECOND
+    await store.expire(database.clock.now)
+    await store.append([event("a", subject=gone.key), event("b", subject=kept.key)])
+    await other.projection.prepare([gone, kept, ORG])
     rows = await other.checkpoints.read_after(RESOURCE, 3, 100)
-    for target, row in zip((gone, standing), rows, strict=True):
+    for target, row in zip((gone, kept), rows, strict=True):
         await other.projection.project(target, [row])
         assert (await everything(other, target))[-1].id == row.id
-    assert positions(await place.documents(gone))[-1] == 3
+    assert positions(await database.documents(gone))[-1] == 3
 
 
-async def test_projecting_one_row_is_one_request(place: Place) -> None:
-    """A stream that the process has written to before takes a row at the price of one write."""
-    store = place.open()
+async def test_projecting_one_row_is_one_request(database: Database) -> None:
+    """In a stream that this process has written to before."""
+    store = database.open()
     await store.append(events(3))
     rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
     await store.projection.project(ORG, rows[:1])
-    await place.counts()
+    await database.counts()
     await store.projection.project(ORG, rows[1:2])
-    assert await place.counts() == {"create": 1}
+    assert await database.counts() == {"create": 1}
 
 
-async def test_no_name_holds_a_person(place: Place) -> None:
-    """No partition key, id or stream name of anything that was stored holds a person's number."""
-    store = place.open()
+async def test_no_name_holds_a_person(database: Database) -> None:
+    """No partition key, id or stream name holds a person's number."""
+    store = database.open()
     await store.append([event(subject=PERSON)])
     await follow(store)
     person = Stream.of_subject(PERSON)
-    (document,) = await place.documents(person)
+    (document,) = await database.documents(person)
     assert "01899699552" not in document["partition"] + document["id"] + document["stream"]
     assert NAMES.of(person) == document["stream"]
     assert len(await everything(store, person)) == 1

@@ -1,4 +1,4 @@
-"""Eight processes that write to one stream, die and begin again, while four readers follow it."""
+"""Eight processes write to one stream, die and start again, while four readers follow it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from events_core.adapters.cosmos import CosmosEventStore
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import NO_FILTERS, START, Cursor, Filters
-from tests.adapters.cosmos.place import RESOURCE, Place, positions
+from tests.adapters.cosmos.database import RESOURCE, Database, positions
 from tests.adapters.cosmos.streams.hammer_publisher import (
     DIED_AFTER,
     DIED_BEFORE,
@@ -29,7 +29,7 @@ from tests.adapters.cosmos.streams.hammer_publisher import (
     to_publish,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 MOST_LIVES = 50
 READERS: list[tuple[int, Filters]] = [
     (7, NO_FILTERS),
@@ -44,7 +44,7 @@ Seen = list[tuple[int, str]]
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What a publisher was told of an event."""
+    """The outcome of one append, as a publisher printed it."""
 
     id: str
     position: int
@@ -52,39 +52,39 @@ class Acknowledged:
 
     @classmethod
     def of(cls, line: str) -> Acknowledged:
-        """A line that a publisher printed."""
+        """Parse a line that a publisher printed."""
         event_id, position, duplicate = line.split()
         return cls(event_id, int(position), duplicate == "1")
 
 
 @dataclass(frozen=True)
 class Published:
-    """What one publisher was told in all its lives, and how each of them ended."""
+    """What one publisher printed in all its lives, and the exit code of each life."""
 
     acknowledged: Sequence[Acknowledged]
     ends: Sequence[int]
 
 
-async def _publisher(place: Place, number: int) -> Published:
-    """Run a publisher, again each time that it dies, until everything is acknowledged."""
+async def _publisher(database: Database, number: int) -> Published:
+    """Run a publisher, and restart it when it dies, until every event is acknowledged."""
     acknowledged: list[Acknowledged] = []
     ends: list[int] = []
     while 0 not in ends and len(ends) < MOST_LIVES:
-        of_life, end = await _life(place, number, len(ends), acknowledged)
+        of_life, end = await _life(database, number, len(ends), acknowledged)
         acknowledged += of_life
         ends.append(end)
     return Published(acknowledged, ends)
 
 
 async def _life(
-    place: Place, number: int, life: int, acknowledged: Sequence[Acknowledged]
+    database: Database, number: int, life: int, acknowledged: Sequence[Acknowledged]
 ) -> tuple[list[Acknowledged], int]:
     module = "tests.adapters.cosmos.streams.hammer_publisher"
-    arguments = ["-m", module, place.server.connection_string, place.database, f"{number}", f"{life}"]
+    arguments = ["-m", module, database.server.connection_string, database.name, f"{number}", f"{life}"]
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdin=PIPE, stdout=PIPE)
     try:
-        told, _ = await process.communicate("\n".join(each.id for each in acknowledged).encode())
-        return [Acknowledged.of(line) for line in told.decode().splitlines()], await process.wait()
+        printed, _ = await process.communicate("\n".join(one.id for one in acknowledged).encode())
+        return [Acknowledged.of(line) for line in printed.decode().splitlines()], await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
@@ -113,57 +113,59 @@ async def _until(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def _hammer(place: Place) -> tuple[list[Published], list[Seen]]:
-    """Publish and read at once, each reader by a store of its own."""
+async def _hammer(database: Database) -> tuple[list[Published], list[Seen]]:
+    """Publish and read at once, each reader with a store of its own."""
     ended = asyncio.Event()
-    stores = [open_store(place.server.connection_string, place.database) for _ in READERS]
-    place.opened += stores
+    stores = [open_store(database.server.connection_string, database.name) for _ in READERS]
+    database.opened += stores
     async with asyncio.TaskGroup() as group:
         readers = [
             group.create_task(_reader(store, *reader, ended)) for store, reader in zip(stores, READERS, strict=True)
         ]
-        published = await asyncio.gather(*(_publisher(place, number) for number in range(PROCESSES)))
+        published = await asyncio.gather(*(_publisher(database, number) for number in range(PROCESSES)))
         ended.set()
     return published, [reader.result() for reader in readers]
 
 
 def _assert_ended_well(published: Sequence[Published]) -> None:
-    ends = Counter(end for each in published for end in each.ends)
+    ends = Counter(end for publisher in published for end in publisher.ends)
     assert ends.keys() == {0, DIED_BEFORE, DIED_AFTER}
     assert ends[0] == PROCESSES
 
 
-def _assert_told_the_truth(published: Sequence[Published], stored: Seen) -> None:
-    """Whoever asked about an event was told its one place, and at most once that it was new."""
-    places = {event_id: position for position, event_id in stored}
-    told = sorted((ack for each in published for ack in each.acknowledged), key=lambda ack: ack.id)
-    assert [ack for ack in told if ack.position != places[ack.id]] == []
-    for _, some in groupby(told, key=lambda ack: ack.id):
-        assert [ack.duplicate for ack in some].count(False) <= 1
-    for number, each in enumerate(published):
-        assert {ack.id for ack in each.acknowledged} == set(to_publish(number))
+def _assert_outcomes_are_true(published: Sequence[Published], stored: Seen) -> None:
+    """Every outcome of an event names its one position, and at most one is no duplicate."""
+    positions_of = {event_id: position for position, event_id in stored}
+    outcomes = sorted((one for publisher in published for one in publisher.acknowledged), key=lambda one: one.id)
+    assert [one for one in outcomes if one.position != positions_of[one.id]] == []
+    for _, of_event in groupby(outcomes, key=lambda one: one.id):
+        assert [one.duplicate for one in of_event].count(False) <= 1
+    for number, publisher in enumerate(published):
+        assert {one.id for one in publisher.acknowledged} == set(to_publish(number))
 
 
 def _assert_repeats_were_recognised(published: Sequence[Published]) -> None:
-    """An event that its own publisher sent again was a duplicate then."""
+    """An event that its own publisher has sent again was a duplicate then."""
     repeats = 0
-    for each in published:
-        for event_id in filter(is_sent_again, {ack.id for ack in each.acknowledged}):
-            first, *later = (ack for ack in each.acknowledged if ack.id == event_id)
-            assert all(ack.duplicate for ack in later), first
+    for publisher in published:
+        for event_id in filter(is_sent_again, {one.id for one in publisher.acknowledged}):
+            first, *later = (one for one in publisher.acknowledged if one.id == event_id)
+            assert all(one.duplicate for one in later), first
             repeats += len(later)
     assert repeats > PROCESSES * OWN * 0.03
 
 
-@pytest.mark.timeout(300)  # some thirty processes start, one core or many
-async def test_everybody_sees_one_sequence_however_many_write_and_die(place: Place) -> None:
-    """Eight processes, deaths around commits, repeats, many segments: one dense order, and every event once."""
-    published, seen = await _hammer(place)
+@pytest.mark.timeout(300)  # about thirty processes start, even on one core
+async def test_every_reader_sees_the_same_dense_sequence(database: Database) -> None:
+    """With deaths around commits, repeats and many segments: one order for all readers, and every event once."""
+    published, seen = await _hammer(database)
     _assert_ended_well(published)
     stored, *others = seen
     assert all(other == stored for other in others)
     assert [position for position, _ in stored] == list(range(1, PROCESSES * OWN + 1))
-    assert sorted(event_id for _, event_id in stored) == sorted(each for n in range(PROCESSES) for each in own(n))
-    _assert_told_the_truth(published, stored)
+    assert sorted(event_id for _, event_id in stored) == sorted(
+        event_id for n in range(PROCESSES) for event_id in own(n)
+    )
+    _assert_outcomes_are_true(published, stored)
     _assert_repeats_were_recognised(published)
-    assert positions(await place.documents()) == [position for position, _ in stored]
+    assert positions(await database.documents()) == [position for position, _ in stored]
