@@ -124,7 +124,7 @@ def caller_of_consumer(consumer: str, level: int | None) -> Caller:
     The other claims of that token are not kept, so a decision about this caller does not depend on them.
     """
     word, _, name = consumer.removeprefix("/").partition("/")
-    if word not in _CONSUMERS:
+    if word not in _CONSUMERS or not name:
         return Caller(Kind.NONE, consumer, level=None)
     kind, attribute = _CONSUMERS[word]
     return Caller(kind, consumer, attributes=((attribute, name),), level=level)
