@@ -1,1 +1,1 @@
-"""Who asks, what they may read, and the platform's names."""
+"""Callers, their rights, and the platform's names."""

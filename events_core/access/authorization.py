@@ -1,13 +1,14 @@
-"""Use case: which events may a caller read, subscribe to or publish (docs/architecture.md, "Deciding")."""
+"""Use case: decide which events a caller may read, subscribe to or publish (docs/architecture.md, "Deciding")."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from events_core.access.identity import Caller
-from events_core.access.names import Resource, Subject
+from events_core.access.names import Resource, Subject, is_person_number
 from events_core.access.ports import DecisionPoint, PartyRegister
 from events_core.access.xacml_request import (
     PARTY_UUID_PREFIX,
@@ -23,13 +24,13 @@ from events_core.access.xacml_request import (
 from events_core.common.single_flight import SingleFlightCache
 
 DECISION_SECONDS = 120
-"""How long a decision is kept; the contract allows one to five minutes."""
+"""How long a process keeps a decision. The contract allows one to five minutes."""
 DECISIONS_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """May this caller do this on this event?"""
+    """The question whether a caller may do an action on an event."""
 
     caller: Caller
     action: str
@@ -37,10 +38,10 @@ class Asked:
 
 
 class Authorization:
-    """Asks the decision point as seldom as the contract allows, and Register who a person is.
+    """Asks the decision point as seldom as the contract allows, and asks Register for the UUIDs of persons.
 
-    A decision is kept for `ttl_seconds` under a digest of the whole question, however large that is; the most recently
-    used `size` are kept.
+    The cache keeps the `size` most recently used decisions, each for `ttl_seconds`, under a digest of the question.
+    Every method raises EventsError UNAVAILABLE if the decision point or Register does not answer.
     """
 
     def __init__(
@@ -59,50 +60,33 @@ class Authorization:
         )
 
     async def permitted(self, caller: Caller, action: str, events: Sequence[EventLike]) -> list[bool]:
-        """Whether the caller may do `action` on each event, in their order; one decision request at most.
+        """Whether the caller may do `action` on each event, in the order of the events.
 
-        An event about a person whom Register does not know is denied.
-
-        Raises:
-            EventsError: UNAVAILABLE when the decision point or Register does not answer.
+        Sends at most one decision request. An event about a person whom Register does not know is denied.
         """
-        resources = await self._resources_of(events)
-        subject = subject_of(caller)
-        questions: dict[Attributes, Question] = {}
-        for event, resource in zip(events, resources, strict=True):
-            if resource is not None and resource not in questions:
-                questions[resource] = Question(subject, action, resource, event.id)
-        decisions = await self._decisions.get(questions.values(), self._ask)
-        allowed = {resource: allows(decisions[question], caller) for resource, question in questions.items()}
-        return [resource is not None and allowed[resource] for resource in resources]
+        return await self._permitted(repeat((caller, action), len(events)), events)
 
     async def permitted_each(self, asked: Sequence[Asked]) -> list[bool]:
-        """Whether each of many callers may do what is asked of each, in their order; one decision request at most.
+        """Whether each caller may do each action on each event, in the given order; see `permitted`."""
+        return await self._permitted([(one.caller, one.action) for one in asked], [one.event for one in asked])
 
-        Raises:
-            EventsError: UNAVAILABLE when the decision point or Register does not answer.
-        """
-        resources = await self._resources_of([each.event for each in asked])
-        questions = [
-            None if resource is None else Question(subject_of(each.caller), each.action, resource, each.event.id)
-            for each, resource in zip(asked, resources, strict=True)
-        ]
-        distinct = list(dict.fromkeys(question for question in questions if question is not None))
-        decisions = dict(zip(distinct, await self.decide(distinct), strict=True))
-        return [
-            question is not None and allows(decisions[question], each.caller)
-            for each, question in zip(asked, questions, strict=True)
-        ]
+    async def _permitted(self, askers: Iterable[tuple[Caller, str]], events: Sequence[EventLike]) -> list[bool]:
+        resources = await self._resources_of(events)
+        rows = [(caller, action, resource) for (caller, action), resource in zip(askers, resources, strict=True)]
+        questions: dict[tuple[Caller, str, Attributes | None], Question] = {}
+        for row, event in zip(rows, events, strict=True):
+            caller, action, resource = row
+            if resource is not None and row not in questions:
+                questions[row] = Question(subject_of(caller), action, resource, event.id)
+        decisions = await self._decisions.get(questions.values(), self._ask)
+        allowed = {row: allows(decisions[question], row[0]) for row, question in questions.items()}
+        return [allowed.get(row, False) for row in rows]
 
     async def may_subscribe(self, caller: Caller, resource: str, subject: str | None) -> bool:
-        """Whether the caller may subscribe to events of a resource, all of them or those about a subject.
-
-        Raises:
-            EventsError: UNAVAILABLE when the decision point or Register does not answer.
-        """
+        """Whether the caller may subscribe to the events of a resource, or to those about one subject."""
         person = _person_number(subject)
         if person is not None:
-            uuids = await self._register.party_uuids([person]) if _is_person_number(person) else {}
+            uuids = await self._uuids_of([person])
             if person not in uuids:
                 return False
             subject = PARTY_UUID_PREFIX + uuids[person]
@@ -111,34 +95,33 @@ class Authorization:
         return allows((await self.decide([question]))[0], caller)
 
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
-        """The decision on each question, also of many subjects, in their order; one decision request at most.
+        """The decision on each question, in the order of the questions, with at most one decision request.
 
-        Obligations are for the asker to hold against each subject's level.
-
-        Raises:
-            EventsError: UNAVAILABLE when the decision point does not answer.
+        The obligations of a decision are still to be compared with the caller's level (`allows`).
         """
         decisions = await self._decisions.get(questions, self._ask)
         return [decisions[question] for question in questions]
 
     async def unknown_persons(self, events: Sequence[EventLike]) -> list[int]:
-        """The indexes of the events about persons whom Register does not know.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
+        """The indexes of the events about persons whom Register does not know."""
         return [index for index, resource in enumerate(await self._resources_of(events)) if resource is None]
 
     async def _ask(self, questions: Sequence[Question]) -> Mapping[Question, Decision]:
         return dict(zip(questions, await self._decision_point.decide(questions), strict=True))
 
     async def _resources_of(self, events: Sequence[EventLike]) -> list[Attributes | None]:
-        """The resource attributes of each event; None when it is about an unknown person."""
-        persons = [_person_number(event.subject) for event in events]
-        if not any(person is not None for person in persons):
+        """The resource attributes of each event, None for an event about an unknown person."""
+        persons = {subject: _person_number(subject) for subject in dict.fromkeys(event.subject for event in events)}
+        numbers = [number for number in persons.values() if number is not None]
+        if not numbers:
             return [resource_of(event) for event in events]
-        uuids = await self._register.party_uuids([p for p in dict.fromkeys(persons) if p and _is_person_number(p)])
-        return [_resource_of(event, person, uuids) for event, person in zip(events, persons, strict=True)]
+        uuids = await self._uuids_of(numbers)
+        return [_resource_of(event, persons[event.subject], uuids) for event in events]
+
+    async def _uuids_of(self, persons: Sequence[str]) -> Mapping[str, str]:
+        """The party UUIDs of the persons whom Register knows. Malformed numbers are not sent to Register."""
+        numbers = [person for person in dict.fromkeys(persons) if is_person_number(person)]
+        return await self._register.party_uuids(numbers) if numbers else {}
 
 
 def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str]) -> Attributes | None:
@@ -150,7 +133,3 @@ def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str])
 
 def _person_number(subject: str | None) -> str | None:
     return None if subject is None else Subject.parse(subject).person_number
-
-
-def _is_person_number(text: str) -> bool:
-    return len(text) == 11 and text.isascii() and text.isdecimal()

@@ -1,4 +1,4 @@
-"""Who asks: a Caller, made from the claims of a verified token (docs/consumers.md). Pure."""
+"""The caller of a request, made from the claims of a verified token (docs/consumers.md, "Tokens")."""
 
 from __future__ import annotations
 
@@ -9,31 +9,38 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from events_core.access.names import PERSON_NUMBER, AppId
+from events_core.access.names import (
+    APP,
+    GUID,
+    ORG,
+    ORGANISATION_NUMBER,
+    PARTY_ID,
+    PERSON_NUMBER,
+    SYSTEM_USER,
+    SYSTEM_USER_ID,
+    USER_ID,
+    AppId,
+)
 
 _ALTINN = "urn:altinn:"
-_ORG = "urn:altinn:org"
-_APP = "urn:altinn:app"
-_ORGANISATION_NUMBER = "urn:altinn:orgNumber"
-_USER_ID = "urn:altinn:userid"
-_PARTY_ID = "urn:altinn:partyid"
+_CLAIMED_ORGANISATION_NUMBER = "urn:altinn:orgNumber"
 _LEVEL = "urn:altinn:authlevel"
-_SYSTEM_USER = "urn:altinn:systemuser"
 _PERSONAL = frozenset({PERSON_NUMBER, "urn:altinn:ssn"})
+"""Claims that hold a person number. They never become attributes."""
 
 _ORG_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _NINE_DIGITS = re.compile(r"[0-9]{9}")
 _ISO6523 = re.compile(r"0192:([0-9]{9})")
-_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_GUID = re.compile(GUID)
 _LEVELS = re.compile(r"[0-4]")
 
 _MACHINE_LEVEL = 3
-"""What a system user and an unexchanged Maskinporten token count as when no level is claimed."""
+"""The level of a system user and of an unexchanged Maskinporten token if no level is claimed."""
 
 
 class Kind(Enum):
-    """Which row of the token table named the consumer."""
+    """The row of the token table that applies to a caller."""
 
     SERVICE_OWNER = "service-owner"
     USER = "user"
@@ -43,15 +50,24 @@ class Kind(Enum):
     NONE = "none"
 
 
+_CONSUMERS = {
+    "org": (Kind.SERVICE_OWNER, ORG),
+    "user": (Kind.USER, USER_ID),
+    "systemuser": (Kind.SYSTEM_USER, SYSTEM_USER_ID),
+    "organisation": (Kind.ORGANISATION, ORGANISATION_NUMBER),
+}
+"""The kind and the XACML attribute of each form of consumer that may subscribe."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """An authenticated caller.
 
-    `consumer` is `/org/ttd`, `/user/20012345`, `/systemuser/UUID`, `/organisation/974760673`, `/app/ttd/apps-test`
-    for a PlatformAccessToken, or "" for a valid token that names nobody. `attributes` are the XACML subject
-    attributes, sorted. `level` is the authentication level 0 to 4, None when the claim cannot be read (denies),
-    and `level_applies` is False for a PlatformAccessToken, of which no level is asked.
-    `bearer` is the token itself, forwarded to Register and never logged.
+    `consumer` is `/org/ttd`, `/user/20012345`, `/systemuser/UUID` or `/organisation/974760673`. It is
+    `/app/ttd/apps-test` for a PlatformAccessToken, and "" for a valid token that identifies nobody.
+    `attributes` are the XACML subject attributes, sorted. `level` is the authentication level 0 to 4, None if the
+    claim is unreadable: such a caller meets no obligation. A PlatformAccessToken needs no level (`level_applies`).
+    `bearer` is the token itself. The service forwards it to Register and never logs it.
     """
 
     kind: Kind
@@ -62,68 +78,65 @@ class Caller:
     level_applies: bool = True
     bearer: str = field(default="", repr=False, compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.consumer)  # the generated hash covers every attribute, and would be taken for every row
+
     def has_scope(self, *any_of: str) -> bool:
         """Whether the token carries at least one of the scopes."""
         return not self.scopes.isdisjoint(any_of)
 
 
 def caller_from_claims(claims: Mapping[str, object], bearer: str) -> Caller:
-    """Make the caller that a verified bearer token's claims describe.
+    """The caller that the claims of a verified bearer token describe.
 
-    A claim that names somebody and cannot be read makes the token name nobody and grant nothing: falling
-    through to another claim would turn one caller into another.
+    If a claim that identifies somebody is unreadable, the caller is nobody and has no rights. Falling through to
+    another claim would turn one caller into another.
     """
     try:
-        names = _Names.read(claims)
+        identities = _Identities.read(claims)
     except _UnreadableError:
         return Caller(Kind.NONE, "", level=None, bearer=bearer)
-    kind, consumer = names.consumer()
+    kind, consumer = identities.consumer()
     return Caller(
         kind,
         consumer,
-        attributes=_attributes(claims, names),
+        attributes=_attributes(claims, identities),
         scopes=frozenset(_scopes(claims)),
-        level=_level(claims, kind, names),
+        level=_level(claims, kind, identities),
         bearer=bearer,
+    )
+
+
+def caller_from_platform_claims(claims: Mapping[str, object], token: str) -> Caller:
+    """The app `{iss}/{app}` that the claims of a verified PlatformAccessToken describe. It has no scopes."""
+    app = _app(claims.get("iss"), claims.get(APP))
+    if app is None:
+        return Caller(Kind.NONE, "", level=None, bearer=token)
+    return Caller(
+        Kind.APP, f"/app/{app}", attributes=((APP, app.app), (ORG, app.org)), level_applies=False, bearer=token
     )
 
 
 @lru_cache(maxsize=10_000)
 def caller_of_consumer(consumer: str, level: int | None) -> Caller:
-    """The caller that a consumer string names, with the authentication level of the token that it came from.
+    """The caller that a subscription's `consumer` names, at the authentication level of the subscriber's token.
 
-    What a token says besides is not known any more: a decision on such a caller holds without that token.
+    The other claims of that token are not kept, so a decision about this caller does not depend on them.
     """
-    kind, name = _CONSUMERS.get(consumer.split("/")[1] if "/" in consumer else "", (Kind.NONE, ""))
-    if kind is Kind.NONE:
+    word, _, name = consumer.removeprefix("/").partition("/")
+    if word not in _CONSUMERS or not name:
         return Caller(Kind.NONE, consumer, level=None)
-    return Caller(kind, consumer, attributes=((name, consumer.split("/", 2)[2]),), level=level)
-
-
-def caller_from_platform_claims(claims: Mapping[str, object], token: str) -> Caller:
-    """Make the app `{iss}/{app}` that a verified PlatformAccessToken's claims describe; it carries no scopes."""
-    app = _app(claims.get("iss"), claims.get(_APP))
-    if app is None:
-        return Caller(Kind.NONE, "", level=None, bearer=token)
-    attributes = ((_APP, app.app), (_ORG, app.org))
-    return Caller(Kind.APP, f"/app/{app}", attributes=attributes, level_applies=False, bearer=token)
-
-
-_CONSUMERS = {
-    "org": (Kind.SERVICE_OWNER, _ORG),
-    "user": (Kind.USER, _USER_ID),
-    "systemuser": (Kind.SYSTEM_USER, f"{_SYSTEM_USER}:uuid"),
-    "organisation": (Kind.ORGANISATION, "urn:altinn:organization:identifier-no"),
-}
+    kind, attribute = _CONSUMERS[word]
+    return Caller(kind, consumer, attributes=((attribute, name),), level=level)
 
 
 class _UnreadableError(Exception):
-    """A claim that names somebody is there and cannot be read."""
+    """A claim that identifies somebody is present but unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """Everybody whom the claims name; the first in the order of the token table is the consumer."""
+class _Identities:
+    """Everybody that the claims identify. The consumer is the first in the order of the token table."""
 
     org: str | None
     user: str | None
@@ -132,12 +145,12 @@ class _Names:
     exchanged: bool
 
     @classmethod
-    def read(cls, claims: Mapping[str, object]) -> _Names:
-        organisation = _text(claims, _ORGANISATION_NUMBER, _NINE_DIGITS)
-        _text(claims, _PARTY_ID, _NUMBER)
+    def read(cls, claims: Mapping[str, object]) -> _Identities:
+        organisation = _text(claims, _CLAIMED_ORGANISATION_NUMBER, _NINE_DIGITS)
+        _text(claims, PARTY_ID, _NUMBER)
         return cls(
-            org=_text(claims, _ORG, _ORG_NAME),
-            user=_text(claims, _USER_ID, _NUMBER),
+            org=_text(claims, ORG, _ORG_NAME),
+            user=_text(claims, USER_ID, _NUMBER),
             system_user=_system_user(claims.get("authorization_details")),
             organisation=organisation or _maskinporten_consumer(claims.get("consumer")),
             exchanged=organisation is not None,
@@ -155,19 +168,19 @@ class _Names:
         return Kind.NONE, ""
 
 
-def _text(claims: Mapping[str, object], name: str, shape: re.Pattern[str]) -> str | None:
-    """The claim as text of the given shape, None when it is absent, null or empty."""
+def _text(claims: Mapping[str, object], name: str, form: re.Pattern[str]) -> str | None:
+    """The claim as text of the given form, None if it is absent, null or empty."""
     value = claims.get(name)
     if value is None or value == "":
         return None
     text = _scalar(value)
-    if text is None or not shape.fullmatch(text):
+    if text is None or not form.fullmatch(text):
         raise _UnreadableError(name)
     return text
 
 
 def _scalar(value: object) -> str | None:
-    """A JSON string, number or boolean as text; None for anything else."""
+    """A JSON string, number or boolean as text, None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -176,13 +189,13 @@ def _scalar(value: object) -> str | None:
 
 
 def _system_user(details: object) -> str | None:
-    """The UUID in RFC 9396 `authorization_details`, an object or a list of one."""
+    """The system user's UUID in RFC 9396 `authorization_details`, which is an object or a list of one object."""
     entries: list[Any] = details if isinstance(details, list) else [details]
-    if not any(isinstance(entry, dict) and entry.get("type") == _SYSTEM_USER for entry in entries):
+    if not any(isinstance(entry, dict) and entry.get("type") == SYSTEM_USER for entry in entries):
         return None
     ids = entries[0].get("systemuser_id") if len(entries) == 1 else None
     match ids:
-        case [str() as uuid] | (str() as uuid) if _UUID.fullmatch(uuid):
+        case [str() as uuid] | (str() as uuid) if _GUID.fullmatch(uuid):
             return uuid.lower()
         case _:
             raise _UnreadableError("authorization_details")
@@ -201,24 +214,24 @@ def _maskinporten_consumer(consumer: object) -> str | None:
 
 
 def _app(iss: object, name: object) -> AppId | None:
-    """The app that issuer and name make; neither can hold a `/`, so no pair reads as another app."""
+    """The app with this issuer and name. Neither may contain `/`, so two different pairs never give the same app."""
     if not isinstance(iss, str) or not isinstance(name, str) or not name.strip("."):
         return None
     return AppId.parse(f"{iss}/{name}")
 
 
-def _attributes(claims: Mapping[str, object], names: _Names) -> tuple[tuple[str, str], ...]:
+def _attributes(claims: Mapping[str, object], identities: _Identities) -> tuple[tuple[str, str], ...]:
     claimed = [name for name in claims if name.startswith(_ALTINN) and name not in _PERSONAL]
-    pairs = {(name, value) for name in claimed for value in _values(claims[name])}
-    if names.system_user:
-        pairs.add((f"{_SYSTEM_USER}:uuid", names.system_user))
-    if names.organisation:
-        pairs.add(("urn:altinn:organization:identifier-no", names.organisation))
+    pairs = {(name, text) for name in claimed for text in _texts(claims[name])}
+    if identities.system_user:
+        pairs.add((SYSTEM_USER_ID, identities.system_user))
+    if identities.organisation:
+        pairs.add((ORGANISATION_NUMBER, identities.organisation))
     return tuple(sorted(pairs))
 
 
-def _values(value: object) -> Iterator[str]:
-    """The claim's values as text, one for each element of a list; objects and nulls have none."""
+def _texts(value: object) -> Iterator[str]:
+    """The texts of a claim, one for each element of a list. Objects, nulls and empty strings have none."""
     elements = value if isinstance(value, list) else [value]
     return filter(None, map(_scalar, elements))
 
@@ -231,10 +244,10 @@ def _scopes(claims: Mapping[str, object]) -> Iterator[str]:
                 yield from text.split()
 
 
-def _level(claims: Mapping[str, object], kind: Kind, names: _Names) -> int | None:
+def _level(claims: Mapping[str, object], kind: Kind, identities: _Identities) -> int | None:
     value = claims.get(_LEVEL)
     if value is None:
-        maskinporten = kind is Kind.ORGANISATION and not names.exchanged
-        return _MACHINE_LEVEL if maskinporten or kind is Kind.SYSTEM_USER else 0
+        is_maskinporten = kind is Kind.ORGANISATION and not identities.exchanged
+        return _MACHINE_LEVEL if is_maskinporten or kind is Kind.SYSTEM_USER else 0
     text = _scalar(value)
     return int(text) if text and _LEVELS.fullmatch(text) else None

@@ -6,35 +6,42 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from urllib.parse import urlsplit
 
-RESOURCE_PREFIX = "urn:altinn:resource:"
+RESOURCE = "urn:altinn:resource"
+RESOURCE_PREFIX = f"{RESOURCE}:"
 APP_PREFIX = f"{RESOURCE_PREFIX}app_"
+ORG = "urn:altinn:org"
+APP = "urn:altinn:app"
+PARTY_ID = "urn:altinn:partyid"
+USER_ID = "urn:altinn:userid"
+SYSTEM_USER = "urn:altinn:systemuser"
+SYSTEM_USER_ID = f"{SYSTEM_USER}:uuid"
 ORGANISATION_NUMBER = "urn:altinn:organization:identifier-no"
 PERSON_NUMBER = "urn:altinn:person:identifier-no"
-PARTY_ID = "urn:altinn:partyid"
-ORG = "urn:altinn:org"
+
+GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+"""The form of a GUID, as a regular expression."""
 
 _ORG = "[A-Za-z0-9-]+"
 _APP = "[A-Za-z0-9._-]+"
-_APP_ID = re.compile(rf"{APP_PREFIX}({_ORG})_({_APP})")
-_OLDER_APP_ID = re.compile(rf"{RESOURCE_PREFIX}altinnapp\.({_ORG})\.({_APP})")
-_INSTANCE = re.compile(
-    rf"https?://([^/?#@]+)/({_ORG})/({_APP})/instances/([0-9]{{1,10}})/"
-    "([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"
-)
-_NAMED = re.compile(rf"({_ORG})/({_APP})")
-_LABELS = re.compile(r"(?:[a-z0-9-]+\.)*")
-_PATH_SUBJECT = re.compile(r"/(party|user|org|organisation|systemuser|person)/([^/]+)", re.IGNORECASE)
-_ORGANISATION_SUBJECT = re.compile(rf"{ORGANISATION_NUMBER}:([0-9]{{9}})", re.IGNORECASE)
-_PERSON_SUBJECT = re.compile(rf"{PERSON_NUMBER}:(.*)", re.IGNORECASE | re.DOTALL)
-_URN = re.compile(r"urn:[a-z0-9][a-z0-9-]*:.+", re.IGNORECASE | re.ASCII | re.DOTALL)
-_PARTY_NUMBER = re.compile(r"[0-9]{1,10}")
-_UNIT_NUMBER = re.compile(r"[0-9]{9}")
+_APP_ID = re.compile(rf"({_ORG})/({_APP})")
+_APP_RESOURCE = re.compile(rf"{APP_PREFIX}({_ORG})_({_APP})")
+_OLDER_APP_RESOURCE = re.compile(rf"{RESOURCE_PREFIX}altinnapp\.({_ORG})\.({_APP})")
+_INSTANCE = re.compile(rf"https?://([^/?#@]+)/({_ORG})/({_APP})/instances/([0-9]{{1,10}})/({GUID})")
+# With re.ASCII: without it, re.IGNORECASE also takes U+017F for "s" and U+212A for "k".
+_ANY_CASE = re.IGNORECASE | re.ASCII
+_PATH_SUBJECT = re.compile("/(party|user|org|organisation|systemuser|person)/([^/]+)", _ANY_CASE)
+_ORGANISATION_SUBJECT = re.compile(f"{ORGANISATION_NUMBER}:([0-9]{{9}})", _ANY_CASE)
+_PERSON_SUBJECT = re.compile(f"{PERSON_NUMBER}:(.*)", _ANY_CASE | re.DOTALL)
+_URN = re.compile("urn:[a-z0-9][a-z0-9-]*:.+", _ANY_CASE | re.DOTALL)
+_PARTY_ID_DIGITS = re.compile("[0-9]{1,10}")
+_ORGANISATION_DIGITS = re.compile("[0-9]{9}")
+_PERSON_DIGITS = re.compile("[0-9]{11}")
 _ELEVEN_DIGITS_AT_THE_END = re.compile(r"[:/][0-9]{11}\Z")
-_MAY_NAME_A_PERSON = re.compile(r"(?i)^/person/|^urn:altinn:person:|(?<![0-9a-f-])[0-9]{11}(?![0-9a-f-])")
+_MAY_NAME_A_PERSON = re.compile("^/person/|^urn:altinn:person:|(?<![0-9a-f-])[0-9]{11}(?![0-9a-f-])", _ANY_CASE)
+_HTTPS_URL = re.compile(r"https://((?:[a-z0-9-]++\.)*+[a-z0-9-]++(?::[0-9]++)?)(?:[/?#].*)?", _ANY_CASE | re.DOTALL)
 _PARSED = 10_000
-"""Parsed names that a process remembers, of each kind."""
+"""How many parsed names of each kind a process remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class AppId:
     @classmethod
     def parse(cls, text: str) -> AppId | None:
         """The app that `org/app` names, None if no app can have that name."""
-        match = _NAMED.fullmatch(text)
+        match = _APP_ID.fullmatch(text)
         return cls(*match.groups()) if match else None
 
     @property
@@ -71,7 +78,7 @@ class Instance:
     @staticmethod
     @lru_cache(maxsize=_PARSED)
     def parse(source: str) -> Instance | None:
-        """The instance that an event source `https://…/{org}/{app}/instances/{party}/{guid}` names, or None."""
+        """The instance that the source `https://…/{org}/{app}/instances/{party}/{guid}` names, None for any other."""
         match = _INSTANCE.fullmatch(source)
         if not match:
             return None
@@ -86,7 +93,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The resource of an event, a URN. `app` is the app that it stands for, None for any other resource."""
+    """The resource of an event, a URN. `app` is None unless the resource is an app."""
 
     urn: str
     app: AppId | None
@@ -95,7 +102,7 @@ class Resource:
     @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Resource:
         """The resource that a text names. The older notation `altinnapp.{org}.{app}` becomes `app_{org}_{app}`."""
-        match = _APP_ID.fullmatch(text) or _OLDER_APP_ID.fullmatch(text)
+        match = _APP_RESOURCE.fullmatch(text) or _OLDER_APP_RESOURCE.fullmatch(text)
         if match is None:
             return Resource(text, None)
         app = AppId(*match.groups())
@@ -103,46 +110,45 @@ class Resource:
 
     @property
     def action(self) -> str:
-        """What a reader of its events does in the policy's words: `read` an app's, `subscribe` to any other's."""
+        """The action in a policy that lets a caller receive the resource's events."""
         return "subscribe" if self.app is None else "read"
 
     @property
     def attribute(self) -> tuple[str, str]:
-        """The XACML attribute of a resource other than an app's: the URN split at its last colon."""
+        """The XACML attribute of a resource that is not an app: the URN split at its last colon."""
         name, _, value = self.urn.rpartition(":")
-        return name or RESOURCE_PREFIX.removesuffix(":"), value
+        return name or RESOURCE, value
 
 
 class SubjectKind(Enum):
-    """What an event is about."""
+    """What an event is about. The value of a path's kind is the path's first word."""
 
     PARTY = "party"
     USER = "user"
     ORG = "org"
     ORGANISATION = "organisation"
     SYSTEM_USER = "systemuser"
-    PERSON = "person"
-    """A person by the URN of the person number."""
-    PERSON_PATH = "person path"
-    """A person as alternative subjects name one, `/person/{number}`."""
+    PERSON_PATH = "person"
+    """`/person/{number}`, a form that only alternative subjects have."""
+    PERSON = PERSON_NUMBER
     URN = "urn"
     OTHER = "other"
 
 
 _ATTRIBUTES = {
     SubjectKind.PARTY: PARTY_ID,
-    SubjectKind.USER: "urn:altinn:userid",
+    SubjectKind.USER: USER_ID,
     SubjectKind.ORG: ORG,
     SubjectKind.ORGANISATION: ORGANISATION_NUMBER,
-    SubjectKind.SYSTEM_USER: "urn:altinn:systemuser:uuid",
+    SubjectKind.SYSTEM_USER: SYSTEM_USER_ID,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an event is about. `value` is the number or name within `text`; for a URN or any other text, all of it.
+    """What an event is about. `value` is the number or name within `text`, or all of `text` if it has neither.
 
-    The word before the number is read without regard to case, as filters of subscriptions compare subjects.
+    The case of everything but `value` is ignored, since filters of subscriptions ignore it too.
     """
 
     text: str
@@ -152,11 +158,10 @@ class Subject:
     @staticmethod
     @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Subject:
-        """The subject that a text names; every text is one."""
+        """The subject that a text names. Every text is a subject."""
         if path := _PATH_SUBJECT.fullmatch(text):
-            word, value = path[1].lower(), path[2]
-            kind = SubjectKind.PERSON_PATH if word == "person" else SubjectKind(word)
-            if kind is not SubjectKind.PARTY or _PARTY_NUMBER.fullmatch(value):
+            kind, value = SubjectKind(path[1].lower()), path[2]
+            if kind is not SubjectKind.PARTY or _PARTY_ID_DIGITS.fullmatch(value):
                 return Subject(text, kind, value)
         elif organisation := _ORGANISATION_SUBJECT.fullmatch(text):
             return Subject(text, SubjectKind.ORGANISATION, organisation[1])
@@ -173,18 +178,18 @@ class Subject:
 
     @property
     def person_number(self) -> str | None:
-        """What stands after the URN of the person number; it need not be a number that exists."""
+        """The text after `urn:altinn:person:identifier-no:`. It may be malformed: see `is_person_number`."""
         return self.value if self.kind is SubjectKind.PERSON else None
 
     @property
     def organisation_number(self) -> str | None:
         """The nine digits of an organisation."""
-        is_number = self.kind is SubjectKind.ORGANISATION and _UNIT_NUMBER.fullmatch(self.value)
+        is_number = self.kind is SubjectKind.ORGANISATION and _ORGANISATION_DIGITS.fullmatch(self.value)
         return self.value if is_number else None
 
     @property
     def register_urn(self) -> str | None:
-        """The URN under which Register knows the organisation that this may be; None for any other subject."""
+        """The URN under which Register may know the subject as an organisation, None if it cannot be one."""
         if self.party is not None:
             return f"urn:altinn:party:id:{self.party}"
         number = self.organisation_number
@@ -192,7 +197,7 @@ class Subject:
 
     @property
     def attribute(self) -> tuple[str, str] | None:
-        """The XACML attribute that it is; None for a person's number and for a shape that is not in the contract."""
+        """The XACML attribute of the subject. None for a person number, and for a form that no policy knows."""
         if ends_in_person_number(self.text):
             return None
         if self.kind is SubjectKind.URN:
@@ -207,22 +212,25 @@ def subjects_of_organisation(party_id: int, number: str) -> list[str]:
     return [f"/party/{party_id}", f"/organisation/{number}", f"{ORGANISATION_NUMBER}:{number}"]
 
 
+def is_person_number(text: str) -> bool:
+    """Whether a text has the form of a person number: eleven digits."""
+    return _PERSON_DIGITS.fullmatch(text) is not None
+
+
 def ends_in_person_number(identifier: str) -> bool:
-    """Whether a URN or path ends in eleven digits; only person numbers have as many."""
+    """Whether a URN or path ends in eleven digits. No other number has as many."""
     return _ELEVEN_DIGITS_AT_THE_END.search(identifier) is not None
 
 
 def may_name_person(text: str) -> bool:
-    """Whether a text names a person by number, or holds eleven digits that stand alone: it must not be in a URL."""
+    """Whether a text is a person's subject or holds eleven digits that stand alone, so that no URL may hold it."""
     return _MAY_NAME_A_PERSON.search(text) is not None
 
 
 def is_under(url: str, domain: str) -> bool:
-    """Whether a URL is `https` and its host (with port) is a domain or a name below it."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
+    """Whether a URL is `https` and its host is a domain or a name below it. A port belongs to the host."""
+    match = _HTTPS_URL.fullmatch(url)
+    if match is None:
         return False
-    host, domain = parts.netloc.lower(), domain.lower()
-    below = host.removesuffix(domain)
-    return parts.scheme == "https" and host.endswith(domain) and _LABELS.fullmatch(below) is not None
+    host, domain = match[1].lower(), domain.lower()
+    return host == domain or host.endswith(f".{domain}")

@@ -1,4 +1,4 @@
-"""The ports of access: policy decision point, Register and token verifier."""
+"""The ports of access: the decision point, Register and the token verifier."""
 
 from __future__ import annotations
 
@@ -14,63 +14,47 @@ class DecisionPoint(Pingable, Protocol):
     """A XACML policy decision point."""
 
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
-        """Answer distinct questions, in their order, in one request.
+        """Decide distinct questions in one request. The decisions come in the order of the questions.
 
-        A question that the answer leaves out, or answers other than Permit, is denied.
+        A question is denied if the response leaves it out or does not permit it.
 
         Raises:
-            EventsError: UNAVAILABLE when it is unreachable, slow or answers nonsense.
+            EventsError: UNAVAILABLE if the decision point is unreachable or slow, or its response is unreadable.
         """
 
 
 class PartyRegister(Pingable, Protocol):
-    """Register: who is behind a number. No answer and no number is ever logged."""
+    """Register, which knows the parties behind numbers. Adapters log neither numbers nor responses.
+
+    Every method raises EventsError UNAVAILABLE if Register does not answer.
+    """
 
     async def party_of_unit(self, organisation_number: str, caller: Caller) -> int | None:
-        """The party id of an organisation, None when unknown.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
+        """The party id of an organisation, None if Register does not know it."""
 
     async def party_of_person(self, person_number: str, caller: Caller) -> int | None:
-        """The party id of a person, None when unknown.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
+        """The party id of a person, None if Register does not know the person."""
 
     async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
-        """The party uuid of each person number that Register knows; asked 100 at a time.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
-        """
+        """The party UUID of each person number that Register knows."""
 
     async def main_units(self, subject: str) -> Sequence[str]:
-        """The main units of the organisation that an event's subject names, under every name that subjects have.
+        """The main units of the organisation that an event's subject names, each in every form that a subject can have.
 
-        That is `/party/{id}`, `/organisation/{number}` and `urn:altinn:organization:identifier-no:{number}`; nothing
-        for a subject of any other shape, and for an organisation that is no sub-unit.
-
-        Raises:
-            EventsError: UNAVAILABLE when Register does not answer.
+        The forms are `/party/{id}`, `/organisation/{number}` and `urn:altinn:organization:identifier-no:{number}`.
+        The result is empty if the subject has another form or the organisation is not a sub-unit.
         """
 
 
 class TokenVerifier(Pingable, Protocol):
-    """Verifies signatures and times of tokens against the configured issuers (docs/consumers.md, "Tokens")."""
+    """Verifies the signatures and times of tokens of the configured issuers (docs/consumers.md, "Tokens").
+
+    Every method raises EventsError: UNAUTHORIZED if the token is not trusted, UNAVAILABLE if its issuer's keys cannot
+    be fetched.
+    """
 
     async def claims(self, token: str) -> Mapping[str, object]:
-        """The claims of a bearer token.
-
-        Raises:
-            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
-        """
+        """The claims of a bearer token."""
 
     async def platform_claims(self, token: str) -> Mapping[str, object]:
-        """The claims of a PlatformAccessToken, whose `iss` names its key set.
-
-        Raises:
-            EventsError: UNAUTHORIZED when it is not trusted, UNAVAILABLE when its issuer's keys cannot be had.
-        """
+        """The claims of a PlatformAccessToken. The `iss` of the token names its key set."""

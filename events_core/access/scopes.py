@@ -7,7 +7,7 @@ PUBLISH = "altinn:events.publish"
 PUBLISH_ADMIN = "altinn:events.publish.admin"
 ERASE = "altinn:events.erase"
 REPORTEES = "altinn:events.reportees/"
-"""Followed by the name of a resource: every event of that resource may be read."""
+"""The beginning of a scope. The name of a resource follows, and the holder may read every event of the resource."""
 
 
 def of_owner(org: str, app: str | None = None) -> tuple[str, ...]:

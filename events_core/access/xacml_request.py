@@ -1,6 +1,6 @@
-"""Events and callers as XACML 3.0 questions (JSON profile, Multiple Decision Profile), and their levels. Pure.
+"""Questions to the decision point as XACML 3.0 requests (JSON profile, Multiple Decision Profile), and its decisions.
 
-The answers are read in events_core.xacml_response.
+`xacml_response` reads the responses.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import Instance, Resource, Subject
+from events_core.access.names import APP, ORG, PARTY_ID, RESOURCE, Instance, Resource, Subject
 
 Attributes = tuple[tuple[str, str], ...]
 T = TypeVar("T")
 
 ACTION_ID = "urn:oasis:names:tc:xacml:1.0:action:action-id"
-ORG = "urn:altinn:org"
-APP = "urn:altinn:app"
-PARTY_ID = "urn:altinn:partyid"
 INSTANCE_ID = "urn:altinn:instance-id"
 APP_RESOURCE = "urn:altinn:appresource"
 EVENT_ID = "urn:altinn:event-id"
 EVENT_TYPE = "urn:altinn:event-type"
 EVENT_SOURCE = "urn:altinn:event-source"
-RESOURCE = "urn:altinn:resource"
 RESOURCE_INSTANCE = "urn:altinn:resourceinstance"
 PARTY_UUID_PREFIX = "urn:altinn:party:uuid:"
 
@@ -35,7 +31,7 @@ _MEMORY = 10_000
 
 
 class EventLike(Protocol):
-    """What a question needs of an event; a CloudEvent and a StoredEvent have it."""
+    """The attributes of an event that a question depends on. CloudEvent and StoredEvent have them."""
 
     @property
     def id(self) -> str:
@@ -64,10 +60,10 @@ class EventLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May this subject do this action on this resource?
+    """The question whether a subject may do an action on a resource.
 
-    Attributes are sorted (name, value) pairs, so equal questions are equal values. `event_id` is sent along
-    as `urn:altinn:event-id` and is no part of the question's identity.
+    Attributes are sorted (name, value) pairs, so equal questions are equal values. The request carries `event_id` as
+    `urn:altinn:event-id`. Two questions that differ in `event_id` alone are equal.
     """
 
     subject: Attributes
@@ -77,13 +73,13 @@ class Question:
 
     @property
     def digest(self) -> bytes:
-        """What stands for the question: as many bytes for any, and others for each."""
+        """A hash of the question, 32 bytes long."""
         return hashlib.blake2b(repr((self.subject, self.action, self.resource)).encode(), digest_size=32).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Permit or not, and the authentication levels that its obligations ask for (None: no such obligation)."""
+    """Permit or deny, and the minimum authentication levels in the obligations (None without such an obligation)."""
 
     permit: bool
     level: int | None = None
@@ -94,15 +90,15 @@ DENY = Decision(permit=False)
 
 
 def subject_of(caller: Caller) -> Attributes:
-    """The access subject that a caller is."""
+    """The XACML subject attributes of a caller."""
     return caller.attributes
 
 
 def resource_of(event: EventLike, subject_override: str | None = None) -> Attributes:
     """The resource attributes of an event, without its id.
 
-    `subject_override` stands in for the event's subject, as a person's must be: `urn:altinn:party:uuid:…`.
-    A person's number never becomes an attribute; a subject of an unknown shape gives none.
+    A person number and a subject of unknown form never become attributes. For a person, `subject_override` replaces
+    the event's subject by `urn:altinn:party:uuid:…`.
     """
     subject = event.subject if subject_override is None else subject_override
     if Resource.parse(event.resource).app is not None:
@@ -135,7 +131,7 @@ def _of_other_event(resource: str, source: str, kind: str, subject: str | None, 
 
 
 def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
-    """The resource attributes of a subscription to a resource's events, all of them or those about a subject."""
+    """The resource attributes of a subscription to the events of a resource, or to those about one subject."""
     if Resource.parse(resource).app is not None:
         return _of_app_event(resource, "", subject)
     own = Resource.parse(resource).attribute
@@ -143,19 +139,19 @@ def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
 
 
 def _about(subject: str | None, own: tuple[str, str]) -> list[tuple[str, str]]:
-    """The attribute of a subject, if it has one that cannot pass for a second resource.
+    """The attribute of a subject, unless its name is a resource attribute's.
 
-    A policy would match a bag of two values if it matched either.
+    A second value of such an attribute would be dangerous: a policy matches a bag of two values if it matches either.
     """
     about = Subject.parse(subject or "").attribute
     return [] if about is None or about[0].lower() in _NEVER_FROM_SUBJECT | {own[0].lower()} else [about]
 
 
 def to_request(questions: Sequence[Question]) -> dict[str, object]:
-    """The XACML JSON request that asks distinct questions at once, referenced in their order.
+    """The XACML JSON request for distinct questions, with one reference per question in the given order.
 
-    What tells the questions apart is asked back (`IncludeInResult`), so that results are matched by it. With one
-    subject or action in the whole request there is nothing to tell apart.
+    `IncludeInResult` asks the decision point to return the attributes that differ between the questions, so that
+    `xacml_response` can match results by them. A request with a single subject does not ask for its attributes.
     """
     subjects = _numbered("s", [question.subject for question in questions])
     actions = _numbered("a", [question.action for question in questions])
@@ -164,19 +160,23 @@ def to_request(questions: Sequence[Question]) -> dict[str, object]:
         {"ReferenceId": [subjects[question.subject], actions[question.action], resources[question.resource]]}
         for question in questions
     ]
+    chosen = event_ids(questions)
     return {
         "Request": {
             "ReturnPolicyIdList": False,
-            "AccessSubject": [_category(i, attributes, back=len(subjects) > 1) for attributes, i in subjects.items()],
-            "Action": [_category(i, ((ACTION_ID, action),), back=True) for action, i in actions.items()],
-            "Resource": _resources(resources, event_ids(questions)),
+            "AccessSubject": [_category(key, subject, back=len(subjects) > 1) for subject, key in subjects.items()],
+            "Action": [_category(key, ((ACTION_ID, action),), back=True) for action, key in actions.items()],
+            "Resource": [
+                _category(key, resource, back=True, event_id=chosen.get(resource))
+                for resource, key in resources.items()
+            ],
             "MultiRequests": {"RequestReference": references},
         }
     }
 
 
 def event_ids(questions: Sequence[Question]) -> dict[Attributes, str]:
-    """The event id that is sent along with each distinct resource: of the first question that has one."""
+    """The event id to send with each distinct resource: that of the first question that has one."""
     chosen: dict[Attributes, str] = {}
     for question in questions:
         if question.event_id is not None:
@@ -188,33 +188,19 @@ def _numbered(prefix: str, values: Sequence[T]) -> dict[T, str]:
     return {value: f"{prefix}{number}" for number, value in enumerate(dict.fromkeys(values), start=1)}
 
 
-def _category(category_id: str, attributes: Attributes, *, back: bool) -> dict[str, object]:
-    return {"Id": category_id, "Attribute": [_attribute(name, value, back=back) for name, value in attributes]}
-
-
-def _attribute(name: str, value: str, *, back: bool) -> dict[str, object]:
-    attribute: dict[str, object] = {"AttributeId": name, "Value": value}
-    if back:
-        attribute["IncludeInResult"] = True
-    return attribute
-
-
-def _resources(resources: dict[Attributes, str], chosen: dict[Attributes, str]) -> list[dict[str, object]]:
-    categories = []
-    for attributes, category_id in resources.items():
-        category = _category(category_id, attributes, back=True)
-        if attributes in chosen:
-            listed = category["Attribute"]
-            assert isinstance(listed, list)
-            listed.append(_attribute(EVENT_ID, chosen[attributes], back=False))
-        categories.append(category)
-    return categories
+def _category(key: str, attributes: Attributes, *, back: bool, event_id: str | None = None) -> dict[str, object]:
+    """A category of the request. With `back`, the decision point returns its attributes, all but the event id."""
+    included = {"IncludeInResult": True} if back else {}
+    listed: list[dict[str, object]] = [{"AttributeId": name, "Value": value, **included} for name, value in attributes]
+    if event_id is not None:
+        listed.append({"AttributeId": EVENT_ID, "Value": event_id})
+    return {"Id": key, "Attribute": listed}
 
 
 def allows(decision: Decision, caller: Caller) -> bool:
-    """Whether a decision lets this caller through, its authentication level held against the obligations.
+    """Whether a decision permits this caller, whose authentication level must meet the obligations.
 
-    A level that could not be read meets no obligation. Of a PlatformAccessToken no level is asked.
+    An unreadable level meets no obligation. A PlatformAccessToken needs no level.
     """
     if not decision.permit:
         return False

@@ -1,4 +1,4 @@
-"""XACML 3.0 JSON responses as decisions, matched by what they return and never trusted to be in order. Pure."""
+"""XACML 3.0 JSON responses as decisions. Results are matched by the attributes they return, not by their order."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 
 
 class _Returned(NamedTuple):
+    """An attribute that a result returns."""
+
     category: str
     name: str
     value: str
 
 
 def decisions_from(response: object, questions: Sequence[Question]) -> list[Decision]:
-    """The decision on each of the distinct `questions`, in their order; names are read in either case.
+    """The decision on each of the distinct `questions`, in their order. Member names are read in any case.
 
-    A result belongs to the one question whose attributes it returns; only when no result returns any, and there
-    are as many as questions, they are taken by position. No result, one that is not Permit, two that disagree,
-    and a level that cannot be read: denied.
+    A result belongs to the only question whose attributes it returns. If no result returns attributes and there are
+    as many results as questions, they are matched by position. A question is denied without a result, if its result
+    is not Permit, if two results disagree, and if a level is unreadable.
 
     Raises:
-        ValueError: this is no XACML response at all.
+        ValueError: The response is not a XACML response.
     """
     results = _results_of(response)
     returned = [_returned_by(result) for result in results]
@@ -41,49 +43,54 @@ def decisions_from(response: object, questions: Sequence[Question]) -> list[Deci
         by_position = len(results) == len(questions)
         return [_decision_of(result) for result in results] if by_position else [DENY] * len(questions)
     matcher = _Matcher(questions)
-    answers: list[set[Decision]] = [set() for _ in questions]
+    found: list[set[Decision]] = [set() for _ in questions]
     for result, attributes in zip(results, returned, strict=True):
-        place = matcher.place_of(attributes)
-        if place is not None:
-            answers[place].add(_decision_of(result))
-    return [answer.pop() if len(answer) == 1 else DENY for answer in answers]
+        index = matcher.question_of(attributes)
+        if index is not None:
+            found[index].add(_decision_of(result))
+    return [decisions.pop() if len(decisions) == 1 else DENY for decisions in found]
 
 
 class _Matcher:
-    """Finds the question that a result answers by the attributes that came back with it."""
+    """Finds the question that a result belongs to, by the attributes that the result returns.
+
+    Questions are identified by their index.
+    """
 
     def __init__(self, questions: Sequence[Question]) -> None:
         self._count = len(questions)
-        self._holders: dict[_Returned, set[int]] = {}
-        self._whole: dict[frozenset[_Returned], set[int]] = {}
+        self._with_attribute: dict[_Returned, set[int]] = {}
+        self._with_category: dict[frozenset[_Returned], set[int]] = {}
         chosen = event_ids(questions)
-        for place, question in enumerate(questions):
+        for index, question in enumerate(questions):
             sent = _sent_with(question)
             for attributes in sent:
-                self._whole.setdefault(attributes, set()).add(place)
+                self._with_category.setdefault(attributes, set()).add(index)
             for attribute in frozenset().union(*sent):
-                self._holders.setdefault(attribute, set()).add(place)
+                self._with_attribute.setdefault(attribute, set()).add(index)
             if question.resource in chosen:
                 event_id = _Returned(_RESOURCE, EVENT_ID, chosen[question.resource])
-                self._holders.setdefault(event_id, set()).add(place)
-        self._names = {(category, name) for category, name, _ in self._holders}
+                self._with_attribute.setdefault(event_id, set()).add(index)
+        self._names = {(category, name) for category, name, _ in self._with_attribute}
 
-    def place_of(self, returned: frozenset[_Returned]) -> int | None:
-        """The place of the only question that was asked with all of these attributes; others' names are ignored."""
+    def question_of(self, returned: frozenset[_Returned]) -> int | None:
+        """The only question that was sent with all of these attributes. Attributes that no question has are ignored."""
         known = [attribute for attribute in returned if attribute[:2] in self._names]
-        holders = sorted((self._holders.get(attribute, set()) for attribute in known), key=len)
-        places = set.intersection(*holders) if holders else set(range(self._count))
-        if len(places) > 1:
-            places = self._with_nothing_more(places, known)
-        return next(iter(places)) if len(places) == 1 else None
+        holders = sorted((self._with_attribute.get(attribute, set()) for attribute in known), key=len)
+        found = set.intersection(*holders) if holders else set(range(self._count))
+        if len(found) > 1:
+            found = self._exact(found, known)
+        return next(iter(found)) if len(found) == 1 else None
 
-    def _with_nothing_more(self, places: set[int], known: Sequence[_Returned]) -> set[int]:
-        """Of the questions that hold what came back, those that hold nothing else in the same categories."""
+    def _exact(self, indexes: set[int], known: Sequence[_Returned]) -> set[int]:
+        """The questions that hold nothing but the known attributes in the categories that were returned."""
         for category in (_SUBJECT, _ACTION, _RESOURCE):
-            part = frozenset(each for each in known if each.category == category and each.name != EVENT_ID)
+            part = frozenset(
+                attribute for attribute in known if attribute.category == category and attribute.name != EVENT_ID
+            )
             if part:
-                places = places & self._whole.get(part, places)
-        return places
+                indexes = indexes & self._with_category.get(part, indexes)
+        return indexes
 
 
 def _sent_with(question: Question) -> tuple[frozenset[_Returned], ...]:
@@ -95,7 +102,7 @@ def _sent_with(question: Question) -> tuple[frozenset[_Returned], ...]:
 
 
 def _member(node: object, name: str) -> object:
-    """A member by its name in any case of letters; None when there is none or `node` is no object."""
+    """The member with a name, in any case. None if it is absent or `node` is not an object."""
     if not isinstance(node, dict):
         return None
     if name in node:
@@ -112,13 +119,13 @@ def _listed(node: object) -> list[object]:
 
 def _objects(node: object) -> list[object]:
     listed = _listed(node)
-    if not all(isinstance(each, dict) for each in listed):
+    if not all(isinstance(element, dict) for element in listed):
         raise ValueError("an object is expected")
     return listed
 
 
 def _results_of(response: object) -> list[object]:
-    """The results in `Response`, be it a list, one result, or either of them wrapped in `Result`."""
+    """The results in `Response`, which is a list or a single result, either of them perhaps wrapped in `Result`."""
     body = _member(response, "Response")
     if body is None:
         raise ValueError("no Response")
@@ -154,7 +161,7 @@ def _decision_of(result: object) -> Decision:
 
 
 def _levels_of(result: object) -> dict[str, int]:
-    """The highest level of each kind that the obligations assign; ValueError when one cannot be read."""
+    """The highest level of each kind that the obligations assign. Raises ValueError for an unreadable level."""
     levels: dict[str, int] = {}
     for assignment in _assignments_of(result):
         category = str(_member(assignment, "Category"))

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0, strictly: structured, batch and binary mode; an event keeps its own JSON text. Pure."""
+"""CloudEvents 1.0 in structured, batch and binary mode, parsed strictly. An event keeps its own JSON text."""
 
 from events_core.cloudevent.binary import read_binary
 from events_core.cloudevent.event import CloudEvent, RawEvent

@@ -1,4 +1,4 @@
-"""Binary mode: from `ce-` headers and a body to a raw event (CloudEvents 1.0.2, HTTP binding, section 3.1)."""
+"""Binary mode: `ce-` headers and a body as a raw event (CloudEvents 1.0.2, HTTP binding, section 3.1)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _UTF8_CHARSETS = (None, "utf-8", "utf8", "us-ascii")
 
 
 def read_binary(headers: Mapping[str, str], body: bytes) -> RawEvent:
-    """The event of a binary-mode request; header names are in lower case.
+    """The event of a binary-mode request, whose header names are in lower case.
 
-    A JSON body becomes `data` with its own text, text and XML in UTF-8 a string, anything else `data_base64`;
-    no body and no Content-Type make an event without data.
+    A JSON body becomes `data` and keeps its text. Text and XML in UTF-8 become a string, any other body becomes
+    `data_base64`. Without a body and a Content-Type the event has no data.
 
     Raises:
-        EventsError: 413 beyond 256 KiB; 415 for a body without Content-Type; 400 for a Content-Type without a body,
-            and for headers that are no attributes.
+        EventsError: 413 for an event beyond 256 KiB, 415 for a body without Content-Type, 400 for a Content-Type
+            without a body and for invalid headers.
     """
     check_event_size(len(body))
     attributes = _attributes(headers)
@@ -43,7 +43,7 @@ def read_binary(headers: Mapping[str, str], body: bytes) -> RawEvent:
 
 
 def _event(attributes: Mapping[str, str], data: Mapping[str, str]) -> RawEvent:
-    """An event made of its attributes and of at most one data member, given as JSON text."""
+    """The event with these attributes and at most one data member, which is given as JSON text."""
     text = json_text.add_members(json_text.as_json(attributes), data).encode()
     check_event_size(len(text))
     members: dict[str, object] = {**attributes}
@@ -70,7 +70,7 @@ def _attribute(header: str, value: str) -> str:
 
 
 def _decode(name: str, value: str) -> str:
-    """The string that a header's value stands for (section 3.1.3.2)."""
+    """The string that a header's value encodes (section 3.1.3.2)."""
     if not _HEADER_VALUE.fullmatch(value):
         raise _bad_header(name, "must be printable ASCII with quotes in pairs; percent-encode the rest")
     plain = _QUOTED_STRING.sub(lambda quoted: _QUOTED_PAIR.sub(r"\1", quoted[1]), value)
@@ -88,22 +88,16 @@ def _bad_header(name: str, detail: str) -> EventsError:
 
 
 def _data(content_type: str, body: bytes) -> dict[str, str]:
+    """The data member that a body becomes, as JSON text."""
     essence = syntax.media_type_essence(content_type)
     if essence.endswith(("/json", "+json")):
-        return {"data": _json_text(body)}
-    if _is_text(essence) and syntax.media_type_charset(content_type) in _UTF8_CHARSETS:
+        text = json_text.decode_utf8(body)
+        _, start, end = json_text.parse_whole(text)
+        return {"data": text[start:end]}
+    is_text = essence.startswith("text/") or essence.endswith(("/xml", "+xml"))
+    if is_text and syntax.media_type_charset(content_type) in _UTF8_CHARSETS:
         try:
             return {"data": json_text.as_json(body.decode())}
         except UnicodeDecodeError:
             pass
     return {"data_base64": f'"{base64.b64encode(body).decode()}"'}
-
-
-def _json_text(body: bytes) -> str:
-    text = json_text.decode_utf8(body)
-    _, start, end = json_text.parse_whole(text)
-    return text[start:end]
-
-
-def _is_text(essence: str) -> bool:
-    return essence.startswith("text/") or essence.endswith(("/xml", "+xml"))

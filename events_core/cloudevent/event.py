@@ -1,4 +1,4 @@
-"""An event as a value: validated, and raw."""
+"""Events as values: raw and validated."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import MappingProxyType
 from events_core.cloudevent import json_text
 
 ATTRIBUTE_NAME = re.compile(r"[a-z0-9]+")
-"""What a context attribute may be called, `data` excepted (CloudEvents 1.0.2, Naming Conventions)."""
+"""The names of context attributes (CloudEvents 1.0.2, Naming Conventions), and of `data`, which is not one."""
 _DATA_MEMBERS = ("data", "data_base64")
 
 
 @dataclass(frozen=True, slots=True)
 class CloudEvent:
-    """A validated event. `json` is its own text, byte for byte as published but for what publishing adds."""
+    """A validated event. `json` is its published text, byte for byte, with the attributes that publishing sets."""
 
     id: str
     source: str
@@ -32,8 +32,8 @@ class CloudEvent:
 class RawEvent:
     """A JSON object that may be an event.
 
-    `members` are its parsed members, `data` and nulls included; `text` is its JSON text in UTF-8, as published until
-    members are set; `size` is the length of the published text in bytes.
+    `members` are its parsed members, `data` and nulls included. `text` is its JSON text in UTF-8. `size` is the length
+    of the published text in bytes, which differs from the length of `text` after `set`.
     """
 
     members: Mapping[str, object]
@@ -42,12 +42,12 @@ class RawEvent:
 
     @classmethod
     def of(cls, members: dict[str, object], text: bytes) -> RawEvent:
-        """The event as published."""
+        """The event with this published text."""
         return cls(MappingProxyType(members), text, len(text))
 
     @property
     def attributes(self) -> Mapping[str, str | int | bool]:
-        """The context attributes that are set to a string, an integer or a boolean, by name."""
+        """The context attributes by name, without nulls and values of other types than string, integer and boolean."""
         return {
             name: value
             for name, value in self.members.items()
@@ -55,17 +55,14 @@ class RawEvent:
         }
 
     def set(self, **attributes: str) -> RawEvent:
-        """The event with attributes replaced in place, nulls too, or added at its end; all else keeps its text."""
-        texts = {name: json_text.as_json(value) for name, value in attributes.items()}
-        present, absent = _split(texts, self.members)
+        """The event with these attributes. The rest of its text stays as it is.
+
+        An attribute that is a member already, null included, is replaced in place. Others are added at the end.
+        """
         text = self.text.decode()
+        present = {name: json_text.as_json(value) for name, value in attributes.items() if name in self.members}
         if present:
             text = json_text.replace_members(text, present)
+        absent = {name: json_text.as_json(value) for name, value in attributes.items() if name not in self.members}
         text = json_text.add_members(text, absent)
         return RawEvent(MappingProxyType({**self.members, **attributes}), text.encode(), self.size)
-
-
-def _split(texts: Mapping[str, str], members: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
-    """What is a member already, and what is not yet."""
-    present = {name: text for name, text in texts.items() if name in members}
-    return present, {name: text for name, text in texts.items() if name not in members}

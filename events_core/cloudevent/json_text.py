@@ -1,4 +1,4 @@
-"""JSON text, strictly (RFC 8259, I-JSON of RFC 7493 where it protects readers), and where its values stand in it."""
+"""JSON text, parsed strictly: RFC 8259, and the rules of I-JSON (RFC 7493) that protect readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from events_core.common.errors import EventsError, FieldError, bad_request
 
 MAX_DEPTH = 62
-"""Levels of nesting in one event, itself included; with a page around it, readers that stop at 64 still cope."""
+"""Levels of nesting in one event, itself included. A page around it keeps below 64, where some readers stop."""
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -19,9 +19,9 @@ _UNSPEAKABLE = re.compile(r"[0-9]{5,}|[^!-~]+")
 
 
 def _integer(text: str) -> int | float:
-    """An integer within 32 bits signed as it is (CloudEvents 1.0.2, Type System), any other as a float.
+    """An integer of 32 bits as an integer (CloudEvents 1.0.2, Type System), any other as a float.
 
-    A float is never out of range, and costs no more than its text; only the text is ever served.
+    A float takes an integer of any length at little cost. Its loss of precision does no harm: only the text is served.
     """
     if len(text) <= 11 and -(2**31) <= (value := int(text)) < 2**31:
         return value
@@ -48,7 +48,7 @@ def _duplicate_name(pairs: list[tuple[str, object]]) -> EventsError:
 
 
 def shown(name: str) -> str:
-    """A name that a caller chose, fit for an error: short, printable ASCII, and no number of a person in it."""
+    """A name that a caller chose, for an error: short, printable ASCII, and without person numbers."""
     return _UNSPEAKABLE.sub("*", name[:64])
 
 
@@ -56,7 +56,7 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse
 
 
 def decode_utf8(body: bytes) -> str:
-    """The body as text; 400 when it is empty or not UTF-8 without a byte order mark."""
+    """The body as text. Raises 400 if it is empty, is not UTF-8 or begins with a byte order mark."""
     if not body:
         raise bad_request("The body is empty.")
     try:
@@ -69,17 +69,17 @@ def decode_utf8(body: bytes) -> str:
 
 
 def skip_blanks(text: str, at: int) -> int:
-    """The place of the next character that is no JSON white space."""
+    """The index of the next character that is not JSON white space."""
     found = _BLANK.match(text, at)
     assert found is not None
     return found.end()
 
 
 def parse_at(text: str, at: int) -> tuple[object, int]:
-    """The JSON value that begins at a place, and the place after it.
+    """The JSON value that begins at an index, and the index after it.
 
-    Numbers other than 32-bit integers come as floats, approximately. 400 when it is no JSON, repeats a member name
-    in an object, is nested deeper than `MAX_DEPTH` levels, or escapes half of a surrogate pair.
+    Numbers other than 32-bit integers become floats, approximately. Raises 400 if the text is not JSON, repeats a
+    member name in an object, is nested deeper than `MAX_DEPTH` levels, or escapes half of a surrogate pair.
     """
     try:
         value, end = _decoder.raw_decode(text, at)
@@ -93,7 +93,7 @@ def parse_at(text: str, at: int) -> tuple[object, int]:
 
 
 def parse_whole(text: str) -> tuple[object, int, int]:
-    """The only JSON value of a text, and where it begins and ends; 400 as for `parse_at`, or when more follows."""
+    """The only JSON value of a text, and where it begins and ends. Raises 400 as `parse_at`, and if more follows."""
     start = skip_blanks(text, 0)
     value, end = parse_at(text, start)
     refuse_more(text, end)
@@ -101,7 +101,7 @@ def parse_whole(text: str) -> tuple[object, int, int]:
 
 
 def refuse_more(text: str, at: int) -> None:
-    """400 when anything but white space follows."""
+    """Raise 400 if anything but white space follows."""
     if skip_blanks(text, at) != len(text):
         raise bad_request(f"The body is not valid JSON: extra data (char {at}).")
 
@@ -136,13 +136,13 @@ def _check_surrogates(value: object, text: str, start: int, end: int) -> None:
 
 
 def as_json(value: object) -> str:
-    """A value as compact JSON text that UTF-8 can carry."""
+    """A value as compact JSON text that can be encoded as UTF-8."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return json.dumps(value, separators=(",", ":")) if _SURROGATE.search(text) else text
 
 
 def replace_members(text: str, members: Mapping[str, str]) -> str:
-    """The text of an object, known to be valid, with the values of some of its members replaced by JSON texts."""
+    """The text of a valid object with the values of these members, given as JSON texts, in place of its own."""
     pieces, copied = [], 0
     for name, start, end in _member_spans(text):
         if name in members:
@@ -152,14 +152,14 @@ def replace_members(text: str, members: Mapping[str, str]) -> str:
 
 
 def add_members(text: str, members: Mapping[str, str]) -> str:
-    """The text of an object with members, given as JSON texts, added before its closing brace."""
+    """The text of a valid object with these members, given as JSON texts, added before its closing brace."""
     added = ",".join(f"{as_json(name)}:{value}" for name, value in members.items())
     comma = "," if added and skip_blanks(text, 1) != len(text) - 1 else ""
     return f"{text[:-1]}{comma}{added}}}"
 
 
 def _member_spans(text: str) -> Iterator[tuple[str, int, int]]:
-    """The name of each member of an object, and where its value begins and ends."""
+    """The name of each member of a valid object, and where its value begins and ends."""
     at = skip_blanks(text, 1)
     while text[at] != "}":
         name, at = _decoder.raw_decode(text, at)

@@ -1,4 +1,4 @@
-"""Structured and batch mode: from a body to raw events (CloudEvents 1.0.2, JSON format)."""
+"""Structured and batch mode: a body as raw events (CloudEvents 1.0.2, JSON format)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MAX_BATCH_EVENTS = 100
 
 
 def read_structured(body: bytes) -> RawEvent:
-    """The event that is the body of a structured-mode request.
+    """The event in the body of a structured-mode request.
 
     Raises:
-        EventsError: 413 beyond 256 KiB; 400 when it is not one JSON object.
+        EventsError: 413 beyond 256 KiB, 400 if the body is not one JSON object.
     """
     check_event_size(len(body))
     text = json_text.decode_utf8(body)
@@ -29,8 +29,8 @@ def read_batch(body: bytes) -> list[RawEvent]:
     """The events of a batch, each with its own text.
 
     Raises:
-        EventsError: 413 beyond 1 MiB, 100 events, or 256 KiB for one of them; 400 when it is not a JSON array of
-            at least one object.
+        EventsError: 413 beyond 1 MiB, beyond 100 events, or for an event beyond 256 KiB; 400 if the body is not a JSON
+            array of at least one object.
     """
     if len(body) > MAX_BATCH_BYTES:
         raise too_large("The batch is larger than 1 MiB.")
@@ -38,27 +38,27 @@ def read_batch(body: bytes) -> list[RawEvent]:
     at = json_text.skip_blanks(text, 0)
     if not text.startswith("[", at):
         raise bad_request("The body must be a batch of events: a JSON array.")
-    events = _elements(text, json_text.skip_blanks(text, at + 1))
-    if not events:
+    at = json_text.skip_blanks(text, at + 1)
+    if text.startswith("]", at):
         raise bad_request("The batch holds no event.")
-    return events
+    return _elements(text, at)
 
 
 def _elements(text: str, at: int) -> list[RawEvent]:
-    """The elements of an array up to its end, from its first; nothing but white space may follow it."""
+    """The events of an array whose first element begins at `at`. Only white space may follow the array."""
     events: list[RawEvent] = []
-    end_of_array = text.startswith("]", at)
-    while not end_of_array:
+    while True:
         if len(events) == MAX_BATCH_EVENTS:
             raise too_large(f"The batch holds more than {MAX_BATCH_EVENTS} events.")
         event, at = _element(text, at, len(events))
         events.append(event)
         at = json_text.skip_blanks(text, at)
-        end_of_array = text.startswith("]", at)
-        if not end_of_array:
-            at = _after_comma(text, at)
-    json_text.refuse_more(text, at + 1)
-    return events
+        if text.startswith("]", at):
+            json_text.refuse_more(text, at + 1)
+            return events
+        if not text.startswith(",", at):
+            raise bad_request(f"The body is not valid JSON: expecting ',' or ']' (char {at}).")
+        at = json_text.skip_blanks(text, at + 1)
 
 
 def _element(text: str, start: int, index: int) -> tuple[RawEvent, int]:
@@ -69,24 +69,13 @@ def _element(text: str, start: int, index: int) -> tuple[RawEvent, int]:
         raw = text[start:end].encode()
         check_event_size(len(raw))
     except EventsError as error:
-        error.errors = _of_element(index, error)
+        faults = [FieldError(f"[{index}].{fault.field}", fault.detail) for fault in error.errors]
+        error.errors = faults or [FieldError(f"[{index}]", error.detail)]
         raise
     return RawEvent.of(value, raw), end
 
 
-def _of_element(index: int, error: EventsError) -> list[FieldError]:
-    if not error.errors:
-        return [FieldError(f"[{index}]", error.detail)]
-    return [FieldError(f"[{index}].{fault.field}", fault.detail) for fault in error.errors]
-
-
-def _after_comma(text: str, at: int) -> int:
-    if not text.startswith(",", at):
-        raise bad_request(f"The body is not valid JSON: expecting ',' or ']' (char {at}).")
-    return json_text.skip_blanks(text, at + 1)
-
-
 def check_event_size(size: int) -> None:
-    """413 when the text of one event, in bytes, is beyond the limit."""
+    """Raise 413 if the text of one event, whose size is given in bytes, is too large."""
     if size > MAX_EVENT_BYTES:
         raise too_large("The event is larger than 256 KiB.")

@@ -1,4 +1,4 @@
-"""The rules of CloudEvents 1.0.2 on attributes, and the limits of this service."""
+"""The rules of CloudEvents 1.0.2 for attributes, and the limits of this service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _is_timestamp(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a string attribute must be: `valid`, or `fault` is wrong with it; at most `longest` characters."""
+    """The rule for a string attribute: at most `longest` characters, and `valid`. `fault` names what is wrong."""
 
     longest: int | None = None
     valid: Callable[[str], bool] | None = None
@@ -56,10 +56,10 @@ _RULES: Mapping[str, _Rule] = {
 
 
 def validate(raw: RawEvent, *, field_prefix: str = "") -> CloudEvent:
-    """The event that `raw` is, by every rule of CloudEvents 1.0.2 and the limits of this service.
+    """The raw event as an event that keeps every rule of CloudEvents 1.0.2 and every limit of this service.
 
     Raises:
-        EventsError: 400 naming each attribute that breaks a rule, its name after `field_prefix`.
+        EventsError: 400 naming each attribute that breaks a rule, with `field_prefix` before its name.
     """
     faults = tuple(islice(_faults(raw.members, field_prefix), _MAX_FAULTS))
     if faults:

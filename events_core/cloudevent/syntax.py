@@ -1,4 +1,4 @@
-"""Syntax that the RFCs define, checked by compiled expressions: URIs, URNs, timestamps, media types, base64. Pure.
+"""Syntax that RFCs define, as regular expressions: URIs, URNs, media types and base64.
 
 No expression backtracks: every run of characters is matched possessively, so a check takes linear time.
 """
@@ -52,7 +52,7 @@ def is_uri_reference(text: str) -> bool:
 
 
 def is_absolute_uri(text: str) -> bool:
-    """Whether `text` is an absolute URI: with a scheme, without a fragment (RFC 3986, section 4.3)."""
+    """Whether `text` is an absolute URI, which has a scheme and no fragment (RFC 3986, section 4.3)."""
     found = _ABSOLUTE_URI.fullmatch(text)
     return found is not None and _is_host(found)
 
@@ -69,22 +69,22 @@ def _is_host(found: re.Match[str]) -> bool:
 
 
 def is_urn(text: str) -> bool:
-    """Whether `text` is a URN, with or without its optional components (RFC 8141, section 2)."""
+    """Whether `text` is a URN (RFC 8141, section 2)."""
     return _URN.fullmatch(text) is not None
 
 
 def is_media_type(text: str) -> bool:
-    """Whether `text` is a media type with or without parameters (RFC 2046, in the grammar of RFC 2045, section 5.1)."""
+    """Whether `text` is a media type (RFC 2046) in the grammar of RFC 2045, section 5.1."""
     return _MEDIA_TYPE.fullmatch(text) is not None
 
 
 def media_type_essence(text: str) -> str:
-    """The `type/subtype` of a media type, in lower case, without its parameters."""
+    """The `type/subtype` of a media type in lower case, without parameters."""
     return text.partition(";")[0].strip(" \t").lower()
 
 
 def media_type_charset(text: str) -> str | None:
-    """The `charset` parameter of a media type, in lower case and without quotes; None when there is none."""
+    """The `charset` parameter of a media type in lower case and without quotes, None without such a parameter."""
     for name, value in _PARAMETERS.findall(text):
         if name.lower() == "charset":
             return str(value).strip('"').lower()
@@ -92,5 +92,5 @@ def media_type_charset(text: str) -> str | None:
 
 
 def is_base64(text: str) -> bool:
-    """Whether `text` is padded base64 in the standard alphabet, without white space (RFC 4648, section 4)."""
+    """Whether `text` is padded base64 (RFC 4648, section 4)."""
     return _BASE64.fullmatch(text) is not None

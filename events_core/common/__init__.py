@@ -1,1 +1,1 @@
-"""What every area uses: errors, the clock, traces, and work that many requests share."""
+"""Code that every area uses: errors, the clock, traces, and work that requests share."""

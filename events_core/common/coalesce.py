@@ -1,4 +1,4 @@
-"""Work that many ask for and that is done once for all who asked before it began."""
+"""Work that runs once for all callers that asked before it began."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Awaitable, Callable
 
 
 class CoalescedRuns:
-    """Rounds of one piece of work, one at a time; all who ask during a round share the next."""
+    """Runs a piece of work one run at a time. All callers that ask during a run share the next run."""
 
     def __init__(self) -> None:
         self.wanted = 0
-        """How many wait for a round, or are in one."""
+        """How many calls of `run` have not returned yet."""
         self._lock = asyncio.Lock()
         self._begun = 0
         self._done = 0
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Return when a round that began after this call is done.
+        """Return when a run that began after this call is done.
 
         Raises:
-            Exception: what `work` raised.
+            Exception: The exception that `work` raised.
         """
-        asked = self._begun
+        begun_before = self._begun
         self.wanted += 1
         try:
             async with self._lock:
-                if self._done <= asked:
+                if self._done <= begun_before:
                     self._begun += 1
                     await work()
                     self._done = self._begun

@@ -1,4 +1,4 @@
-"""Every error of the API in one table, and the one exception that carries a row of it (RFC 9457)."""
+"""Every error of the API in one table (RFC 9457), and the exception that carries a row of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Problem(Enum):
-    """A kind of problem: anchor of its documentation, title, HTTP status."""
+    """A kind of problem: the anchor of its documentation, its title and its HTTP status."""
 
     BAD_REQUEST = ("bad-request", "Bad request", 400)
     UNAUTHORIZED = ("unauthorized", "Unauthorized", 401)
@@ -16,7 +16,6 @@ class Problem(Enum):
     NOT_FOUND = ("not-found", "Not found", 404)
     METHOD_NOT_ALLOWED = ("method-not-allowed", "Method not allowed", 405)
     NOT_ACCEPTABLE = ("not-acceptable", "Not acceptable", 406)
-    CONFLICT = ("conflict", "Conflict", 409)
     CONTENT_TOO_LARGE = ("content-too-large", "Content too large", 413)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "Unsupported media type", 415)
     TOO_MANY_REQUESTS = ("too-many-requests", "Too many requests", 429)
@@ -25,12 +24,12 @@ class Problem(Enum):
 
     @property
     def slug(self) -> str:
-        """The anchor of this problem in the documentation page."""
+        """The anchor of the problem on the documentation page."""
         return self.value[0]
 
     @property
     def title(self) -> str:
-        """The short summary, the same for every occurrence."""
+        """A short summary, the same for every occurrence."""
         return self.value[1]
 
     @property
@@ -41,7 +40,7 @@ class Problem(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One of several faults: the field (a parameter, header or attribute name) and what is wrong with it."""
+    """A fault in one field, which is a parameter, a header or an attribute."""
 
     field: str
     detail: str
@@ -51,7 +50,7 @@ class FieldError:
 class EventsError(Exception):
     """A failure that the API answers with a problem document.
 
-    `detail` is shown to the caller: it names no other caller's data and repeats no person number.
+    The caller sees `detail`, so it must not contain another caller's data or a person number.
     """
 
     problem: Problem
@@ -64,65 +63,65 @@ class EventsError(Exception):
 
 
 def bad_request(detail: str, *errors: FieldError) -> EventsError:
-    """400: the request is malformed; nothing was changed."""
+    """400: the request is malformed, and nothing was changed."""
     return EventsError(Problem.BAD_REQUEST, detail, errors)
 
 
 def unauthorized(detail: str = "A valid token is required.") -> EventsError:
-    """401: no token, or one that is not trusted; says nothing beyond the class of failure."""
+    """401: there is no token, or the token is not trusted. `detail` must not say more than that."""
     return EventsError(Problem.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def forbidden(detail: str) -> EventsError:
-    """403: the caller is known and may not do this."""
+    """403: the caller is known but may not do this."""
     return EventsError(Problem.FORBIDDEN, detail)
 
 
 def not_found(detail: str = "There is nothing here.") -> EventsError:
-    """404: no such thing."""
+    """404: the thing does not exist."""
     return EventsError(Problem.NOT_FOUND, detail)
 
 
 def method_not_allowed(allow: Sequence[str]) -> EventsError:
-    """405: the route exists for the methods in `allow` only."""
+    """405: the route takes only the methods in `allow`."""
     methods = ", ".join(allow)
     return EventsError(Problem.METHOD_NOT_ALLOWED, f"This route answers {methods}.", headers={"Allow": methods})
 
 
 def not_acceptable(detail: str) -> EventsError:
-    """406: none of the media types in Accept can be produced."""
+    """406: the service can produce none of the media types in Accept."""
     return EventsError(Problem.NOT_ACCEPTABLE, detail)
 
 
 def too_large(detail: str) -> EventsError:
-    """413: the content is beyond a limit."""
+    """413: the content exceeds a limit."""
     return EventsError(Problem.CONTENT_TOO_LARGE, detail)
 
 
 def unsupported_media_type(detail: str) -> EventsError:
-    """415: the request's Content-Type is not one that the route takes."""
+    """415: the route does not take the request's Content-Type."""
     return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def too_many_requests(detail: str, retry_after: int) -> EventsError:
-    """429: ask again in `retry_after` seconds."""
+    """429: the caller should ask again in `retry_after` seconds."""
     return EventsError(Problem.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after)})
 
 
 class StreamHoleError(EventsError):
-    """503: a row of a stream is missing though rows after it stand; readers stop before it."""
+    """503: a row of a stream is missing although later rows exist. Readers stop before the hole."""
 
     def __init__(self) -> None:
         super().__init__(Problem.UNAVAILABLE, "A part of the stream is missing.", (), {"Retry-After": "60"})
 
 
 def unavailable(detail: str, retry_after: int = 5) -> EventsError:
-    """503: a dependency is down or slow, nothing was lost; ask again in `retry_after` seconds."""
+    """503: a dependency is down or slow. Nothing was lost; the caller should ask again in `retry_after` seconds."""
     return EventsError(Problem.UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})
 
 
 class MisconfiguredError(EventsError):
-    """503: a setting is missing or bad. `line` names the setting; only /health shows it."""
+    """503: a setting is missing or invalid. `line` names the setting; only /health shows it."""
 
     def __init__(self, line: str) -> None:
         headers = {"Retry-After": "60"}

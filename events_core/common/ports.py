@@ -1,4 +1,4 @@
-"""What every port of the service has in common."""
+"""The part that all ports share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Pingable(Protocol):
-    """A port that can say whether its technology answers."""
+    """A port that can check its connection."""
 
     async def ping(self) -> None:
-        """Return when the technology behind the port answers.
+        """Return if the technology behind the port answers.
 
         Raises:
-            EventsError: UNAVAILABLE when it does not.
+            EventsError: UNAVAILABLE if it does not answer.
         """

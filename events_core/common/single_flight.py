@@ -1,4 +1,4 @@
-"""A bounded cache of answers that others give, each question asked once at a time."""
+"""A bounded cache of answers that asks each question only once at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ Ask = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
 
 
 class SingleFlightCache(Generic[K, V]):
-    """Keeps answers for `ttl_seconds`, the most recently used `size` of them; failures are never kept.
+    """Keeps the `size` most recently used answers, each for `ttl_seconds`. It keeps no failures.
 
-    A question that is being asked is not asked again: whoever comes meanwhile shares the answer, or the failure.
-    An asker who gives up takes nothing from the others. `key` makes what an answer is kept under, where questions are
-    large.
+    While a question is being asked it is not asked again: callers that come meanwhile share the answer or the failure.
+    The cancellation of one caller does not affect the others. `key` gives a short key for a large question.
     """
 
     def __init__(
@@ -30,10 +29,12 @@ class SingleFlightCache(Generic[K, V]):
         self._asked: dict[K, asyncio.Task[Mapping[K, V]]] = {}
 
     async def get(self, questions: Iterable[K], ask: Ask[K, V]) -> dict[K, V]:
-        """The answer to each question; `ask` is called once, with those that are neither kept nor being asked.
+        """The answer to each question.
+
+        Calls `ask` at most once, with the questions that are neither kept nor being asked.
 
         Raises:
-            Exception: what `ask` raised.
+            Exception: The exception that `ask` raised.
         """
         found: dict[K, V] = {}
         open_questions: list[K] = []
@@ -43,17 +44,17 @@ class SingleFlightCache(Generic[K, V]):
             except KeyError:
                 open_questions.append(question)
         if open_questions:
-            found |= await self._asked_once(open_questions, ask)
+            found |= await self._ask_once(open_questions, ask)
         return found
 
-    async def _asked_once(self, questions: Sequence[K], ask: Ask[K, V]) -> dict[K, V]:
+    async def _ask_once(self, questions: Sequence[K], ask: Ask[K, V]) -> dict[K, V]:
         new = [question for question in dict.fromkeys(questions) if question not in self._asked]
         if new:
             task = asyncio.ensure_future(_call(ask, new))
             self._asked.update(dict.fromkeys(new, task))
             task.add_done_callback(lambda done: self._keep(new, done))
         tasks = {question: self._asked[question] for question in questions}
-        await asyncio.wait(set(tasks.values()))  # unlike await and gather, it leaves the tasks alone when cancelled
+        await asyncio.wait(set(tasks.values()))  # unlike gather, its cancellation leaves the tasks alone
         return {question: task.result()[question] for question, task in tasks.items()}
 
     def _keep(self, questions: Sequence[K], done: asyncio.Task[Mapping[K, V]]) -> None:

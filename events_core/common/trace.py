@@ -1,4 +1,4 @@
-"""The W3C trace context of the request at hand: read, kept while it is served, passed on (Trace Context, section 3)."""
+"""The W3C trace context of the current request (Trace Context, section 3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place in a trace: `trace_id` 32 and `span_id` 16 hexadecimal digits, flags 2."""
+    """A span of a trace. `trace_id` has 32 hexadecimal digits, `span_id` 16 and `flags` 2."""
 
     trace_id: str
     span_id: str
@@ -20,16 +20,16 @@ class Trace:
 
     @property
     def traceparent(self) -> str:
-        """The header that a callee continues the trace from."""
+        """The header that hands the trace to a service that this one calls."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
-_random = random.Random().getrandbits  # noqa: S311 - ids that are unlike others, no secrets
+_random = random.Random().getrandbits  # noqa: S311 - ids must be unique, not secret
 _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 def begin(traceparent: str | None) -> Trace:
-    """Continue the trace that the header names, or begin a new one; it is the current one from now on."""
+    """Continue the trace that the header names, or begin a new one, and make it the current trace."""
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     trace_id, flags = match.groups() if match else (f"{_random(128):032x}", "00")
     trace = Trace(trace_id, f"{_random(64):016x}", flags)
@@ -38,5 +38,5 @@ def begin(traceparent: str | None) -> Trace:
 
 
 def current() -> Trace | None:
-    """The trace of the request at hand, None outside of one."""
+    """The trace of the current request, None outside a request."""
     return _current.get()

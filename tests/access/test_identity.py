@@ -1,3 +1,5 @@
+"""Callers, from the claims of tokens and from consumers of subscriptions."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events_core.access.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
+from events_core.access.identity import (
+    Caller,
+    Kind,
+    caller_from_claims,
+    caller_from_platform_claims,
+    caller_of_consumer,
+)
 
 UUID = "6b3c2f7e-9a41-4d0b-8a57-0d1f6f1c2a10"
 SYSTEM_USER = {"type": "urn:altinn:systemuser", "systemuser_id": [UUID]}
@@ -14,7 +22,7 @@ MASKINPORTEN = {"authority": "iso6523-actorid-upis", "ID": "0192:974760673"}
 
 
 def caller(**claims: Any) -> Caller:
-    """The caller of these claims; `altinn_x` stands for urn:altinn:x."""
+    """The caller with these claims. `altinn_x` means urn:altinn:x."""
     return caller_from_claims(
         {name.replace("altinn_", "urn:altinn:"): value for name, value in claims.items()}, "token"
     )
@@ -35,7 +43,7 @@ def caller(**claims: Any) -> Caller:
     ],
 )
 def test_each_row_of_the_token_table_names_its_consumer(claims: dict[str, Any], kind: Kind, consumer: str) -> None:
-    """A token is a service owner, a user, a system user or an organisation by the claims of its row."""
+    """The claims of a row make a token a service owner, a user, a system user or an organisation."""
     made = caller(**claims)
     assert (made.kind, made.consumer) == (kind, consumer)
 
@@ -50,7 +58,7 @@ def test_each_row_of_the_token_table_names_its_consumer(claims: dict[str, Any], 
     ],
 )
 def test_the_first_row_that_applies_names_the_consumer(left_out: tuple[str, ...], consumer: str) -> None:
-    """The rows are tried in the order service owner, user, system user, organisation."""
+    """The order is service owner, user, system user, organisation."""
     claims = {
         "altinn_org": "ttd",
         "altinn_userid": 20012345,
@@ -63,7 +71,7 @@ def test_the_first_row_that_applies_names_the_consumer(left_out: tuple[str, ...]
 
 @pytest.mark.parametrize("absent", [None, ""])
 def test_a_null_or_empty_claim_counts_as_absent(absent: str | None) -> None:
-    """A row whose claim is null or empty does not apply, and the next one may."""
+    """The row of such a claim does not apply, and a later row may."""
     assert caller(altinn_org=absent, altinn_userid=20012345).consumer == "/user/20012345"
 
 
@@ -95,24 +103,24 @@ def test_a_null_or_empty_claim_counts_as_absent(absent: str | None) -> None:
     ],
 )
 def test_a_claim_that_names_somebody_and_cannot_be_read_grants_nothing(malformed: dict[str, Any]) -> None:
-    """A malformed identity never falls through to another one, and the token's scopes count no more."""
+    """It never falls through to another identity, and the token's scopes do not count."""
     made = caller(**{"altinn_userid": 20012345, "scope": "altinn:events.publish.admin", **malformed})
     assert made == Caller(Kind.NONE, "", level=None, bearer="token")
 
 
-def test_authorization_details_of_another_type_are_no_system_user() -> None:
-    """Only the type urn:altinn:systemuser makes a system user; other details (RFC 9396) are ignored."""
+def test_authorization_details_of_another_type_are_ignored() -> None:
+    """Only the type urn:altinn:systemuser makes a system user (RFC 9396)."""
     details = [{"type": "payment", "systemuser_id": [UUID]}, "text", None]
     assert caller(authorization_details=details, altinn_orgNumber="974760673").kind is Kind.ORGANISATION
 
 
-def test_a_consumer_of_another_authority_names_nobody() -> None:
+def test_a_consumer_of_another_authority_is_nobody() -> None:
     """Only ISO 6523 numbers of Maskinporten are organisation numbers."""
     assert caller(consumer={**MASKINPORTEN, "authority": "other"}).kind is Kind.NONE
 
 
-def test_a_system_user_id_has_one_spelling() -> None:
-    """Upper and lower case of a UUID are one consumer."""
+def test_the_case_of_a_system_user_id_is_ignored() -> None:
+    """A UUID in upper case and in lower case is one consumer."""
     details = {**SYSTEM_USER, "systemuser_id": [UUID.upper()]}
     assert caller(authorization_details=details) == caller(authorization_details=SYSTEM_USER)
 
@@ -129,20 +137,20 @@ def test_a_system_user_id_has_one_spelling() -> None:
         ({}, set()),
     ],
 )
-def test_scopes_are_those_of_both_claims(scopes: dict[str, Any], expected: set[str]) -> None:
-    """`scope` and `urn:altinn:scope` are one claim, space-separated or a list."""
+def test_the_scopes_of_both_claims_count(scopes: dict[str, Any], expected: set[str]) -> None:
+    """`scope` and `urn:altinn:scope` hold a list, or a text that is split at white space."""
     assert caller(altinn_org="ttd", **scopes).scopes == expected
 
 
-def test_has_scope_asks_for_any_of_several() -> None:
-    """One of the scopes suffices, and a part of one does not."""
+def test_one_of_several_scopes_is_enough() -> None:
+    """A part of a scope is not."""
     made = caller(scope="altinn:events/ttd")
     assert made.has_scope("altinn:events/ttd/apps-test", "altinn:events/ttd")
     assert not made.has_scope("altinn:events", "altinn:events/tt")
 
 
-def test_attributes_are_all_altinn_claims_as_text() -> None:
-    """Strings, numbers and booleans become text, a list one attribute for each element, sorted by name."""
+def test_all_altinn_claims_become_attributes() -> None:
+    """Strings, numbers and booleans become text, each element of a list becomes an attribute."""
     made = caller(
         altinn_userid=20012345, altinn_partyid="50002108", altinn_selfidentified=True, altinn_role=["b", "a", "b"], x=1
     )
@@ -155,13 +163,13 @@ def test_attributes_are_all_altinn_claims_as_text() -> None:
     )
 
 
-def test_objects_and_nulls_are_no_attributes() -> None:
-    """A XACML attribute is a text; what is none, at any depth, is left out."""
+def test_objects_and_nulls_do_not_become_attributes() -> None:
+    """An XACML attribute is a text."""
     assert caller(altinn_x={"a": "b"}, altinn_y=None, altinn_z=[{"a": 1}, None, ["n"], ""]).attributes == ()
 
 
 def test_the_system_user_is_an_attribute() -> None:
-    """The system user id is sent as urn:altinn:systemuser:uuid, beside its organisation's number."""
+    """The system user's id stands beside its organisation's number."""
     assert caller(authorization_details=SYSTEM_USER, consumer=MASKINPORTEN).attributes == (
         ("urn:altinn:organization:identifier-no", "974760673"),
         ("urn:altinn:systemuser:uuid", UUID),
@@ -169,14 +177,14 @@ def test_the_system_user_is_an_attribute() -> None:
 
 
 def test_the_organisation_number_is_an_attribute_of_every_kind() -> None:
-    """The number is sent as urn:altinn:organization:identifier-no, also of a service owner."""
+    """A service owner has it too."""
     made = caller(altinn_org="ttd", altinn_orgNumber="405003309")
     assert ("urn:altinn:organization:identifier-no", "405003309") in made.attributes
 
 
 @pytest.mark.parametrize("name", ["altinn_ssn", "altinn_person:identifier-no"])
-def test_a_persons_number_is_no_attribute(name: str) -> None:
-    """A person's number never goes to the decision point."""
+def test_a_person_number_does_not_become_an_attribute(name: str) -> None:
+    """It never goes to the decision point."""
     assert caller(**{name: "01899699552"}).attributes == ()
 
 
@@ -198,18 +206,18 @@ def test_a_persons_number_is_no_attribute(name: str) -> None:
     ],
 )
 def test_the_level_is_claimed_or_follows_from_the_kind(claims: dict[str, Any], level: int) -> None:
-    """Without the claim a system user and an unexchanged Maskinporten token count as 3, anybody else as 0."""
+    """Without the claim a system user and an unexchanged Maskinporten token have level 3, any other has 0."""
     assert caller(**claims).level == level
 
 
 @pytest.mark.parametrize("unreadable", ["high", "", -1, 5, 3.5, True, ["3"], {}, " 3", "\uff13", "03"])
-def test_a_level_that_cannot_be_read_is_none(unreadable: Any) -> None:
-    """A level that is no number from 0 to 4 denies, of a system user too."""
+def test_an_unreadable_level_is_none(unreadable: Any) -> None:
+    """Such a caller meets no obligation, not even a system user."""
     assert caller(authorization_details=SYSTEM_USER, altinn_authlevel=unreadable).level is None
 
 
 def test_a_platform_token_is_an_app() -> None:
-    """`iss` and urn:altinn:app name the app; no scope and no other claim of it counts, and no level is asked."""
+    """`iss` and urn:altinn:app name the app. Its scopes and other claims do not count, and it needs no level."""
     claims = {"iss": "ttd", "urn:altinn:app": "apps-test", "urn:altinn:org": "skd", "scope": "altinn:events.erase"}
     assert caller_from_platform_claims(claims, "token") == Caller(
         Kind.APP,
@@ -242,13 +250,33 @@ def test_a_platform_token_is_an_app() -> None:
     ],
 )
 def test_a_platform_token_cannot_spell_another_app(iss: Any, app: Any) -> None:
-    """An issuer with `/` or `_` and an app with `/` are nobody, so that no pair reads as another pair."""
+    """An issuer with `/` or `_` and an app with `/` are nobody, so that two pairs never give one app."""
     made = caller_from_platform_claims({"iss": iss, "urn:altinn:app": app}, "token")
     assert (made.kind, made.consumer, made.attributes, made.level) == (Kind.NONE, "", (), None)
 
 
-def test_the_token_is_not_shown() -> None:
-    """A caller's text, as a log might hold it, is without the token."""
+@pytest.mark.parametrize(
+    ("consumer", "kind", "attribute"),
+    [
+        ("/org/ttd", Kind.SERVICE_OWNER, ("urn:altinn:org", "ttd")),
+        ("/user/20012345", Kind.USER, ("urn:altinn:userid", "20012345")),
+        (f"/systemuser/{UUID}", Kind.SYSTEM_USER, ("urn:altinn:systemuser:uuid", UUID)),
+        ("/organisation/974760673", Kind.ORGANISATION, ("urn:altinn:organization:identifier-no", "974760673")),
+    ],
+)
+def test_a_subscriptions_consumer_is_a_caller(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
+    """The decision point gets the attribute that the consumer names, and the level comes from the subscription."""
+    assert caller_of_consumer(consumer, 3) == Caller(kind, consumer, attributes=(attribute,), level=3)
+
+
+@pytest.mark.parametrize("consumer", ["", "/", "/org", "/org/", "/app/ttd/apps-test", "/party/1"])
+def test_another_consumer_has_no_rights(consumer: str) -> None:
+    """An app cannot subscribe, and a consumer without a name is nobody."""
+    assert caller_of_consumer(consumer, 3) == Caller(Kind.NONE, consumer, level=None)
+
+
+def test_the_token_is_not_in_the_callers_text() -> None:
+    """A caller may be logged."""
     assert "secret" not in repr(caller_from_claims({"urn:altinn:org": "ttd"}, "secret"))
 
 
@@ -263,7 +291,7 @@ _NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(_NAMES | st.text(max_size=8), _JSON | st.just(SYSTEM_USER) | st.just(MASKINPORTEN)))
-def test_no_claims_are_too_odd(claims: dict[str, Any]) -> None:
-    """Whatever a trusted issuer signs becomes a caller, never an error."""
+def test_all_claims_make_a_caller(claims: dict[str, Any]) -> None:
+    """Claims that a trusted issuer signs never raise an error."""
     assert caller_from_claims(claims, "t").level in {0, 1, 2, 3, 4, None}
     assert caller_from_platform_claims(claims, "t").scopes == frozenset()

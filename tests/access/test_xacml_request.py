@@ -35,8 +35,8 @@ from tests.support.askers import (
 )
 
 
-def test_app_event_is_asked_by_org_app_party_and_instance() -> None:
-    """An app's event is asked by org and app of its resource, its party, and the instance of its source."""
+def test_an_app_event_has_org_app_party_and_instance() -> None:
+    """Org and app come from the resource, the party from the subject, the instance from the source."""
     assert dict(resource_of(app_event())) == {
         "urn:altinn:org": "ttd",
         "urn:altinn:app": "apps-test",
@@ -46,8 +46,8 @@ def test_app_event_is_asked_by_org_app_party_and_instance() -> None:
     }
 
 
-def test_org_ends_at_the_first_underscore() -> None:
-    """The org of an app resource ends at the first underscore; the app may hold more."""
+def test_the_org_ends_at_the_first_underscore() -> None:
+    """The app may have more underscores."""
     attributes = dict(resource_of(app_event(resource="urn:altinn:resource:app_ttd_apps_test")))
     assert (attributes["urn:altinn:org"], attributes["urn:altinn:app"]) == ("ttd", "apps_test")
 
@@ -65,33 +65,33 @@ def test_org_ends_at_the_first_underscore() -> None:
         "",
     ],
 )
-def test_source_that_is_no_instance_of_the_app_names_no_instance(source: str) -> None:
-    """Org and app never come from the source, and an instance only when it is one of that very app."""
+def test_a_source_of_another_app_gives_no_instance(source: str) -> None:
+    """Org and app never come from the source, and the instance only if it belongs to that app."""
     attributes = dict(resource_of(app_event(source=source)))
     assert "urn:altinn:instance-id" not in attributes
     assert (attributes["urn:altinn:app"], attributes["urn:altinn:partyid"]) == ("apps-test", "50002108")
 
 
-def test_subjects_party_and_sources_instance_are_asked_together() -> None:
-    """When the subject is another party than the instance's owner, the party is the subject's."""
+def test_the_party_is_the_subjects_and_the_instance_the_sources() -> None:
+    """The subject may be another party than the owner of the instance."""
     attributes = dict(resource_of(app_event(subject="/party/1")))
     assert attributes["urn:altinn:partyid"] == "1"
     assert attributes["urn:altinn:instance-id"] == f"50002108/{GUID}"
 
 
 @pytest.mark.parametrize("subject", [None, "/person/1", "/party/abc", "/party/٣", "/user/1", PERSON_SUBJECT])
-def test_app_event_without_party_subject_is_asked_by_the_instances_party(subject: str | None) -> None:
-    """Without a subject `/party/{digits}` the party is the instance's."""
+def test_without_a_party_subject_the_party_is_the_instances(subject: str | None) -> None:
+    """Only a subject `/party/{digits}` names a party."""
     assert dict(resource_of(app_event(subject=subject)))["urn:altinn:partyid"] == "50002108"
 
 
-def test_app_event_about_nobody_has_no_party() -> None:
-    """With neither a party subject nor an instance there is no party."""
+def test_without_party_and_instance_there_is_no_party() -> None:
+    """The source is no instance, and the subject no party."""
     assert "urn:altinn:partyid" not in dict(resource_of(app_event(source="urn:x:y", subject=None)))
 
 
-def test_other_event_is_asked_by_type_source_resource_and_instance() -> None:
-    """Any other event is asked by its type, source, resource split at the last colon, and resource instance."""
+def test_another_event_has_type_source_resource_and_instance() -> None:
+    """The resource is split at its last colon."""
     assert dict(resource_of(other_event(instance="letter/7"))) == {
         "urn:altinn:event-type": "letter.sent",
         "urn:altinn:event-source": "https://letters.example/1",
@@ -112,8 +112,8 @@ def test_other_event_is_asked_by_type_source_resource_and_instance() -> None:
         ("urn:isbn:0451450523", ("urn:isbn", "0451450523")),
     ],
 )
-def test_subject_of_other_event_becomes_an_attribute(subject: str, attribute: tuple[str, str]) -> None:
-    """Each shape of subject that the contract names becomes its attribute, a URN split at its last colon."""
+def test_the_subject_of_another_event_becomes_an_attribute(subject: str, attribute: tuple[str, str]) -> None:
+    """Each form of subject in the contract has its attribute, and a URN is split at its last colon."""
     assert set(resource_of(other_event(subject=subject))) - set(resource_of(other_event())) == {attribute}
 
 
@@ -134,8 +134,8 @@ def test_subject_of_other_event_becomes_an_attribute(subject: str, attribute: tu
         "/user/",
     ],
 )
-def test_subject_of_unknown_shape_gives_no_attribute(subject: str) -> None:
-    """A subject of a shape that the contract does not name is left out."""
+def test_a_subject_of_unknown_form_gives_no_attribute(subject: str) -> None:
+    """The question has the attributes of an event without a subject."""
     assert resource_of(other_event(subject=subject)) == resource_of(other_event())
 
 
@@ -150,12 +150,12 @@ def test_subject_of_unknown_shape_gives_no_attribute(subject: str) -> None:
     ],
 )
 def test_subject_never_passes_for_the_resource(subject: str) -> None:
-    """A subject that would be a second value of what describes the resource or the event is left out."""
+    """A policy for either value would match."""
     assert resource_of(other_event(subject=subject)) == resource_of(other_event())
 
 
 def test_subject_never_adds_a_value_to_a_resource_of_another_namespace() -> None:
-    """The name that a resource of any other namespace is split into is the resource's alone."""
+    """The attribute's name comes from the resource, and belongs to the resource alone."""
     event = other_event(resource="urn:example:shelf:1", subject="urn:example:shelf:2")
     assert dict(resource_of(event))["urn:example:shelf"] == "1"
 
@@ -164,12 +164,12 @@ def test_subject_never_adds_a_value_to_a_resource_of_another_namespace() -> None
     "subject", [PERSON_SUBJECT, PERSON_SUBJECT.upper(), PERSON_SUBJECT + ":1", PERSON_SUBJECT + "?"]
 )
 def test_persons_number_never_becomes_an_attribute(subject: str) -> None:
-    """A person's number is in no question, however its URN is spelt."""
+    """The spelling of the URN does not matter."""
     assert PERSON not in str(resource_of(other_event(subject=subject)))
 
 
-def test_override_stands_in_for_the_subject() -> None:
-    """The party uuid that Register gave stands in for a person's number."""
+def test_the_override_replaces_the_subject() -> None:
+    """Register's party UUID replaces a person number."""
     attributes = dict(resource_of(other_event(subject=PERSON_SUBJECT), "urn:altinn:party:uuid:a-b"))
     assert attributes["urn:altinn:party:uuid"] == "a-b"
 
@@ -178,26 +178,26 @@ def test_override_stands_in_for_the_subject() -> None:
     ("subject", "number"),
     [(PERSON_SUBJECT, PERSON), (PERSON_SUBJECT.upper(), PERSON), ("/party/1", None), (None, None), ("", None)],
 )
-def test_person_number_is_what_follows_the_urn(subject: str | None, number: str | None) -> None:
-    """Only a person's URN has a person number, in any case of letters."""
+def test_a_person_urn_has_a_person_number(subject: str | None, number: str | None) -> None:
+    """The case of the URN does not matter."""
     assert Subject.parse(subject or "").person_number == number
 
 
 @given(st.text(), st.text(), st.none() | st.text() | st.from_regex(r"urn:[a-z:]*|/[a-z]*/.*"), st.none() | st.text())
-def test_absurd_events_are_questions_too(resource: str, source: str, subject: str | None, instance: str | None) -> None:
-    """No event makes the mapping fail, and attributes are sorted pairs."""
+def test_every_event_becomes_a_question(resource: str, source: str, subject: str | None, instance: str | None) -> None:
+    """No event makes the mapping fail, and attributes are sorted."""
     for name in (resource, f"urn:altinn:resource:app_{resource}"):
         attributes = resource_of(other_event(resource=name, subject=subject, instance=instance, kind=source))
         assert list(attributes) == sorted(attributes)
 
 
-def test_subject_is_the_callers_attributes() -> None:
-    """The access subject is what the token says of the caller."""
+def test_the_access_subject_has_the_callers_attributes() -> None:
+    """The attributes come from the token."""
     assert subject_of(USER) == (("urn:altinn:partyid", "50002108"), ("urn:altinn:userid", "20012345"))
 
 
-def test_event_id_is_no_part_of_a_questions_identity() -> None:
-    """Questions that differ in the event id alone are one question."""
+def test_questions_that_differ_in_the_event_id_are_equal() -> None:
+    """The event id does not influence the decision."""
     first, second = (Question((), "read", resource_of(app_event()), event_id) for event_id in ("1", "2"))
     assert len({first, second}) == 1
 
@@ -208,10 +208,10 @@ def _request(*questions: Question) -> dict[str, Any]:
     return request
 
 
-def test_request_references_each_question_in_order() -> None:
-    """Distinct subjects, actions and resources stand once, and each question refers to its three."""
+def test_the_request_references_each_question_in_order() -> None:
+    """Each distinct subject, action and resource is sent once, and a question refers to one of each."""
     request = _request(question(resource="a"), question(resource="b"), question("9", resource="a"))
-    assert [each["ReferenceId"] for each in request["MultiRequests"]["RequestReference"]] == [
+    assert [reference["ReferenceId"] for reference in request["MultiRequests"]["RequestReference"]] == [
         ["s1", "a1", "r1"],
         ["s1", "a1", "r2"],
         ["s2", "a1", "r1"],
@@ -219,8 +219,8 @@ def test_request_references_each_question_in_order() -> None:
     assert [len(request[name]) for name in ("AccessSubject", "Action", "Resource")] == [2, 1, 2]
 
 
-def test_request_is_the_json_profiles() -> None:
-    """A request is written as the JSON profile has it, the event id sent along and not asked back."""
+def test_the_request_has_the_form_of_the_json_profile() -> None:
+    """The event id is sent, and is not returned."""
     assert _request(question()) == {
         "ReturnPolicyIdList": False,
         "AccessSubject": [{"Id": "s1", "Attribute": [{"AttributeId": "urn:altinn:userid", "Value": "20012345"}]}],
@@ -240,10 +240,10 @@ def test_request_is_the_json_profiles() -> None:
     }
 
 
-def test_subjects_are_asked_back_when_there_are_several() -> None:
-    """With several subjects in a request their attributes tell the results apart."""
+def test_several_subjects_are_returned() -> None:
+    """Their attributes tell the results apart."""
     request = _request(question("1"), question("2"))
-    assert all(each["Attribute"][0]["IncludeInResult"] for each in request["AccessSubject"])
+    assert all(category["Attribute"][0]["IncludeInResult"] for category in request["AccessSubject"])
 
 
 def _at(caller: Caller, level: int | None) -> Caller:
@@ -268,38 +268,38 @@ def _at(caller: Caller, level: int | None) -> Caller:
         (Decision(permit=True, level=4), APP, True),
     ],
 )
-def test_level_meets_the_obligation(decision: Decision, caller: Caller, *, allowed: bool) -> None:
-    """A level below the obligation denies, but for a service owner that meets the one for orgs."""
+def test_a_level_meets_the_obligation(decision: Decision, caller: Caller, *, allowed: bool) -> None:
+    """A level below the obligation is denied, unless a service owner meets the obligation for orgs."""
     assert allows(decision, caller) is allowed
 
 
-def test_level_for_orgs_serves_service_owners_alone() -> None:
-    """An organisation is no service owner: the level for orgs does not help it."""
+def test_the_level_for_orgs_is_for_service_owners() -> None:
+    """An organisation is not a service owner."""
     caller = Caller(Kind.ORGANISATION, "/organisation/974760673", level=3)
     assert not allows(Decision(permit=True, level=4, level_org=3), caller)
 
 
 def test_instances_of_one_app_are_different_questions() -> None:
-    """Events of two instances are never decided by one answer."""
+    """A decision about one instance never holds for another."""
     assert resource_of(app_event()) != resource_of(app_event(source=instance_url(OTHER_GUID)))
 
 
 @pytest.mark.parametrize("subject", ["urn:altinn:ssn:01899699552", "/user/01899699552", "urn:x:person:01899699552"])
-def test_a_number_like_a_persons_is_no_attribute_under_any_name(subject: str) -> None:
-    """Eleven digits never go to the decision point, whatever they are called."""
+def test_eleven_digits_never_become_an_attribute(subject: str) -> None:
+    """The name before the digits does not matter."""
     assert "01899699552" not in str(resource_of(other_event(subject=subject)))
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=3), st.text(max_size=5))
 def test_questions_that_differ_are_kept_apart(attributes: list[tuple[str, str]], action: str) -> None:
-    """By a digest of the same size for any; the event's id is no part of it."""
-    some = tuple(attributes)
-    question = Question(some, action, some, "a")
+    """The digest does not depend on the event id."""
+    pairs = tuple(attributes)
+    question = Question(pairs, action, pairs, "a")
     assert len(question.digest) == 32
-    assert question.digest == Question(some, action, some, "b").digest
+    assert question.digest == Question(pairs, action, pairs, "b").digest
     others = [
-        Question((*some, ("x", "y")), action, some),
-        Question(some, f"{action}x", some),
-        Question(some, action, (*some, ("x", "y"))),
+        Question((*pairs, ("x", "y")), action, pairs),
+        Question(pairs, f"{action}x", pairs),
+        Question(pairs, action, (*pairs, ("x", "y"))),
     ]
-    assert len({each.digest for each in (question, *others)}) == 4
+    assert len({one.digest for one in (question, *others)}) == 4

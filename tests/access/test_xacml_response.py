@@ -30,7 +30,7 @@ def _section(category: str, *attributes: tuple[str, object]) -> Json:
 
 
 def result(asked: Question | None, decision: str = "Permit", **members: object) -> Json:
-    """A result, matched to `asked` by its resource when there is one."""
+    """A result that returns the resource of `asked`, or nothing without it."""
     category = [] if asked is None else [_section(_RESOURCE, *asked.resource)]
     return {"Decision": decision, "Category": category, **members}
 
@@ -40,23 +40,23 @@ def _obligation(category: str, value: object) -> Json:
 
 
 def test_results_are_matched_by_attributes_not_by_position() -> None:
-    """Reordered results find their questions."""
+    """Results in another order belong to the right questions."""
     response = {"Response": [result(C, "Deny"), result(A), result(B, "Deny")]}
     assert decisions_from(response, [A, B, C]) == [PERMIT, DENY, DENY]
 
 
-def test_question_left_out_is_denied() -> None:
-    """A partial answer denies what it leaves out."""
+def test_a_question_without_a_result_is_denied() -> None:
+    """A partial response permits nothing that it leaves out."""
     assert decisions_from({"Response": [result(B)]}, [A, B]) == [DENY, PERMIT]
 
 
-def test_result_for_nobodys_question_is_ignored() -> None:
-    """A result for something that was not asked permits nothing, at whatever place it stands."""
+def test_a_result_without_a_question_is_ignored() -> None:
+    """It permits nothing, in whatever position."""
     assert decisions_from({"Response": [result(C), result(B, "Deny")]}, [A, B]) == [DENY, DENY]
 
 
-def test_repeated_result_that_agrees_counts_once() -> None:
-    """The same answer twice is the answer."""
+def test_a_repeated_result_counts_once() -> None:
+    """The two results agree."""
     assert decisions_from({"Response": [result(A), result(A)]}, [A]) == [PERMIT]
 
 
@@ -65,7 +65,7 @@ def test_repeated_result_that_agrees_counts_once() -> None:
     [result(A, "Deny"), result(A, "Indeterminate"), result(A, Obligations=[_obligation(LEVEL, 4)])],
 )
 def test_results_that_disagree_deny(second: Json) -> None:
-    """Two different answers to one question deny, in either order."""
+    """The order of the two results does not matter."""
     for results in ([result(A), second], [second, result(A)]):
         assert decisions_from({"Response": results}, [A]) == [DENY]
 
@@ -82,11 +82,11 @@ def test_anything_but_permit_denies(decision: Any) -> None:
 def _lowered(node: Any) -> Any:
     if isinstance(node, dict):
         return {key[0].lower() + key[1:]: _lowered(value) for key, value in node.items()}
-    return [_lowered(each) for each in node] if isinstance(node, list) else node
+    return [_lowered(element) for element in node] if isinstance(node, list) else node
 
 
-def test_names_are_read_in_either_case() -> None:
-    """Names in camelCase say the same as the profile's, at every level."""
+def test_member_names_are_read_in_any_case() -> None:
+    """Names in camelCase are read at every level."""
     response = {"Response": [result(B), result(A, Obligations=[_obligation(LEVEL, "3")])]}
     expected = [Decision(permit=True, level=3), PERMIT]
     assert decisions_from(response, [A, B]) == decisions_from(_lowered(response), [A, B]) == expected
@@ -103,97 +103,97 @@ def test_names_are_read_in_either_case() -> None:
     ],
 )
 def test_wrapped_results_are_read(response: Json) -> None:
-    """A result is found in a list, alone, or within `Result`."""
+    """A result stands in a list, alone, or within `Result`."""
     assert decisions_from(response, [A]) == [PERMIT]
 
 
 @pytest.mark.parametrize(
     "response", [None, [], "Permit", 1, {}, {"Response": None}, {"Response": ["Permit"]}, {"Response": {"Result": [1]}}]
 )
-def test_what_is_no_response_is_an_error(response: object) -> None:
-    """Something else than a XACML response is no decision."""
+def test_another_document_is_an_error(response: object) -> None:
+    """It contains no decision."""
     with pytest.raises(ValueError, match=r".+"):
         decisions_from(response, [A])
 
 
-def test_results_without_attributes_are_taken_by_position() -> None:
-    """When nothing is returned to match by, and there are as many results as questions, the position counts."""
+def test_results_without_attributes_are_matched_by_position() -> None:
+    """There must be as many results as questions."""
     assert decisions_from({"Response": [result(None), result(None, "Deny")]}, [A, B]) == [PERMIT, DENY]
 
 
-def test_position_counts_only_when_the_counts_are_equal() -> None:
-    """Fewer or more results without attributes permit nothing."""
+def test_fewer_or_more_results_without_attributes_permit_nothing() -> None:
+    """Their positions say nothing."""
     for count in (1, 3):
         assert decisions_from({"Response": [result(None)] * count}, [A, B]) == [DENY, DENY]
 
 
-def test_result_without_attributes_among_others_answers_nothing() -> None:
-    """A result that returns nothing, where others do, belongs to no question."""
+def test_a_result_without_attributes_among_others_is_ignored() -> None:
+    """It belongs to no question if other results return attributes."""
     assert decisions_from({"Response": [result(None), result(B)]}, [A, B]) == [DENY, PERMIT]
 
 
-def test_empty_response_denies_everything() -> None:
-    """No results, no permits."""
+def test_an_empty_response_denies_everything() -> None:
+    """There is no result that permits."""
     assert decisions_from({"Response": []}, [A, B]) == [DENY, DENY]
 
 
-def test_result_that_fits_several_questions_answers_none() -> None:
-    """A result that returns what two questions have in common is nobody's."""
+def test_a_result_that_fits_several_questions_is_ignored() -> None:
+    """It returns only what the questions have in common."""
     ours, theirs = question("1", "a"), question("2", "a")
     assert decisions_from({"Response": [result(ours)]}, [ours, theirs]) == [DENY, DENY]
 
 
-def test_subject_tells_results_apart() -> None:
-    """Questions that differ in their subject are matched by it."""
+def test_the_subject_tells_results_apart() -> None:
+    """Questions may differ in the subject alone."""
     ours, theirs = question("1", "a"), question("2", "a")
     answer = result(theirs)
     answer["Category"].append(_section(_SUBJECT, *theirs.subject))
     assert decisions_from({"Response": [answer]}, [ours, theirs]) == [DENY, PERMIT]
 
 
-def test_question_with_fewer_attributes_is_not_taken_for_one_with_more() -> None:
-    """A result belongs to the question that has exactly what came back."""
+def test_a_result_belongs_to_the_question_with_exactly_its_attributes() -> None:
+    """Another question may have all of them and more."""
     more = Question(A.subject, A.action, (*A.resource, ("urn:altinn:resourceinstance", "1")))
     assert decisions_from({"Response": [result(A)]}, [more, A]) == [DENY, PERMIT]
     assert decisions_from({"Response": [result(more)]}, [more, A]) == [PERMIT, DENY]
 
 
-def test_event_id_helps_to_match() -> None:
-    """A result that returns the event id alone belongs to the question that it was sent with."""
+def test_a_result_is_matched_by_the_event_id() -> None:
+    """The decision point may return the event id alone."""
     answer = {"Decision": "Permit", "Category": [_section(_RESOURCE, ("urn:altinn:event-id", B.event_id))]}
     assert decisions_from({"Response": [answer, answer]}, [A, B]) == [DENY, PERMIT]
 
 
 def test_attributes_that_were_not_sent_are_ignored() -> None:
-    """What the decision point adds of its own does not disturb the match."""
+    """The decision point may add attributes of its own."""
     answer = result(A)
     answer["Category"][0]["Attribute"].append({"AttributeId": "urn:example:added", "Value": "x"})
     assert decisions_from({"Response": [answer]}, [A, B]) == [PERMIT, DENY]
 
 
-def test_numbers_match_their_text() -> None:
-    """A value that comes back as a number is the text that was sent."""
+def test_a_number_matches_the_text_that_was_sent() -> None:
+    """The decision point may return a number."""
     asked = Question((), "read", (("urn:altinn:partyid", "50002108"),))
     answer = {"Decision": "Permit", "Category": [_section(_RESOURCE, ("urn:altinn:partyid", 50002108))]}
     assert decisions_from({"Response": [answer]}, [asked, A]) == [PERMIT, DENY]
 
 
 @pytest.mark.parametrize("value", ["3", 3, 3.0, " 3 "])
-def test_level_is_read_as_text_or_number(value: object) -> None:
-    """A level counts however it is written."""
+def test_a_level_is_read_as_text_or_number(value: object) -> None:
+    """Policies write it either way."""
     response = {"Response": [result(A, Obligations=[_obligation(LEVEL, value)])]}
     assert decisions_from(response, [A]) == [Decision(permit=True, level=3)]
 
 
 @pytest.mark.parametrize("value", ["high", "", None, -1, "-1", 2.5, True, [], {}, "٣", "1e9", "9" * 5000])
-def test_level_that_cannot_be_read_denies(value: object) -> None:
-    """An obligation that cannot be understood cannot be met."""
+def test_an_unreadable_level_denies(value: object) -> None:
+    """Nobody can meet an obligation that the service does not understand."""
     assert decisions_from({"Response": [result(A, Obligations=[_obligation(LEVEL, value)])]}, [A]) == [DENY]
 
 
 @pytest.mark.parametrize("obligations", ["level 4", [4], {"AttributeAssignment": "4"}, {"Obligation": [1]}])
-def test_obligation_of_no_known_shape_denies(obligations: object) -> None:
-    """An obligation that is no object denies."""
+def test_an_obligation_of_unknown_form_denies(obligations: object) -> None:
+    """An obligation is an object."""
     assert decisions_from({"Response": [result(A, Obligations=obligations)]}, [A]) == [DENY]
 
 
@@ -201,22 +201,22 @@ def test_obligation_of_no_known_shape_denies(obligations: object) -> None:
     "shape", [lambda o: [o], lambda o: o, lambda o: {"Obligation": o}, lambda o: {"Obligation": [o]}]
 )
 def test_obligations_stand_in_a_list_or_alone(shape: Any) -> None:
-    """One obligation, or one assignment, need not be in a list."""
+    """So do their assignments."""
     alone = _obligation(LEVEL + "-org", 2)
     alone["AttributeAssignment"] = alone["AttributeAssignment"][0]
     decisions = decisions_from({"Response": [result(A, Obligations=shape(alone))]}, [A])
     assert decisions == [Decision(permit=True, level_org=2)]
 
 
-def test_highest_level_counts() -> None:
-    """Of several assignments of a level the highest is to be met."""
+def test_the_highest_level_counts() -> None:
+    """Several obligations may assign a level."""
     obligations = [_obligation(LEVEL, 2), _obligation(LEVEL, 4), _obligation(LEVEL + "-org", 3)]
     decisions = decisions_from({"Response": [result(A, Obligations=obligations)]}, [A])
     assert decisions == [Decision(permit=True, level=4, level_org=3)]
 
 
-def test_assignments_of_other_categories_ask_for_no_level() -> None:
-    """Only the two categories of the contract name levels."""
+def test_assignments_of_other_categories_require_no_level() -> None:
+    """Only the two categories of the contract hold levels."""
     response = {"Response": [result(A, Obligations=[_obligation("urn:example:other", "4")])]}
     assert decisions_from(response, [A]) == [PERMIT]
 
@@ -233,7 +233,7 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_absurd_results_never_permit_or_fail(node: Any) -> None:
-    """Whatever stands where results are expected is denied, or refused as no response."""
+    """A document of any form is denied, or refused as another document than a response."""
     assume("Permit" not in json.dumps(node))
     with suppress(ValueError):
         assert decisions_from({"Response": node}, [A, B]) == [DENY, DENY]

@@ -1,4 +1,4 @@
-"""Events to test with, single and generated."""
+"""Sample events, and strategies that generate events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KNOWN = frozenset({*EVENT, "alternativesubject", "resourceinstance", "dataschema
 
 
 def event(**members: Any) -> dict[str, Any]:
-    """The sample event with members replaced or added."""
+    """The sample event with these members replaced or added."""
     return {**EVENT, **members}
 
 
@@ -46,7 +46,7 @@ def problem_of(call: Callable[[], object]) -> EventsError:
 
 
 def is_bad_request(call: Callable[[], object]) -> bool:
-    """Whether a call is answered by 400 and not by success."""
+    """Whether a call raises 400. Fails if the call raises nothing."""
     return problem_of(call).problem is Problem.BAD_REQUEST
 
 
@@ -66,14 +66,14 @@ json_values = st.recursive(
 blanks = st.text(" \t\r\n", max_size=3)
 instants = st.builds(
     "{}{}".format,
-    st.datetimes().map(lambda moment: moment.isoformat()),
+    st.datetimes().map(lambda time: time.isoformat()),
     st.sampled_from(["Z", "z", "+00:00", "-00:00", "+05:30", "-11:59", "+23:59"]),
 )
 
 
 @st.composite
 def uri_references(draw: st.DrawFn) -> str:
-    """URI-references, absolute and relative, of up to some 80 characters."""
+    """URI-references, absolute and relative, of at most about 80 characters."""
     part = st.text("abcXYZ019-._~!$&'()*+,;=", max_size=8)
     scheme = draw(st.sampled_from(["", "https:", "urn:", "x-a.b+c:"]))
     authority = draw(st.sampled_from(["", "//", "//user:pw@example.com:8443", "//[2001:db8::1]:80", "//10.0.0.1"]))
@@ -85,7 +85,7 @@ def uri_references(draw: st.DrawFn) -> str:
 
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
-    """Valid events with any of the optional attributes, extensions and JSON data."""
+    """Valid events, with any optional attributes, extensions and JSON data."""
     short = strings.filter(bool)
     members = {
         "specversion": "1.0",

@@ -1,4 +1,4 @@
-"""Structured and batch mode: what is JSON enough to be read, and that its text survives."""
+"""Structured and batch mode: which bodies are accepted, and that events keep their text."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ HALF_PAIRS = r"\ud83d \uDE00 \ude00\ud83d \ud83d\\ude00 \ud83d_\ude00 x\uDBFF"
 
 
 def with_data(text: str) -> bytes:
-    """The sample event with a piece of JSON text as its data."""
+    """The sample event with this JSON text as its data."""
     return b'{%b,"data":%b}' % (MEMBERS, text.encode())
 
 
 def nested(depth: int) -> str:
-    """Arrays in arrays, this deep."""
+    """Arrays within arrays, `depth` levels in all."""
     return "[" * depth + "]" * depth
 
 
@@ -54,7 +54,7 @@ def nested(depth: int) -> str:
 def test_a_structured_event_keeps_its_text(
     members: dict[str, object], indent: int | None, ascii_only: object, before: str, after: str
 ) -> None:
-    """An event's text is what stood in the body, byte for byte, however it was written."""
+    """The text of an event is the body byte for byte, without white space around it."""
     text = json.dumps(members, indent=indent, ensure_ascii=bool(ascii_only))
     raw = read_structured(f"{before}{text}{after}".encode())
     assert raw.text == validate(raw).json == text.encode()
@@ -63,7 +63,7 @@ def test_a_structured_event_keeps_its_text(
 
 @given(st.lists(events(), min_size=1, max_size=5), blanks, blanks)
 def test_a_batch_keeps_the_text_of_each_event(batch: list[dict[str, object]], before: str, after: str) -> None:
-    """Each element of a batch has its own slice of the body as its text."""
+    """The text of an event is its part of the body."""
     texts = [json.dumps(members, ensure_ascii=False, indent=1) for members in batch]
     joined = f"{after},{before}".join(texts)
     raws = read_batch(f"{before}[{after}{joined}{after}]{before}".encode())
@@ -71,117 +71,117 @@ def test_a_batch_keeps_the_text_of_each_event(batch: list[dict[str, object]], be
 
 
 @given(json_values)
-def test_any_json_value_is_data(value: object) -> None:
-    """Whatever JSON can say may be an event's data."""
+def test_every_json_value_may_be_data(value: object) -> None:
+    """The data of an event is any JSON."""
     raw = read_structured(body(event(data=value)))
     assert json.loads(validate(raw).json)["data"] == value
 
 
 @pytest.mark.parametrize("data", [*DATA.split(), "9" * 6000, '{ "a" :\t1 }', '"\x7f\u2028\ufffe"'], ids=len)
-def test_forms_of_numbers_and_strings_survive(data: str) -> None:
-    """Number forms, escapes and white space inside an event are served as they came."""
+def test_numbers_and_strings_keep_their_form(data: str) -> None:
+    """Escapes and white space inside an event stay too."""
     assert validate(read_structured(with_data(data))).json == with_data(data)
 
 
 @given(events())
-def test_an_event_becomes_its_fields(members: dict[str, str]) -> None:
-    """The fields of a validated event are its attributes; those that are not set are None."""
+def test_the_attributes_of_an_event_become_fields(members: dict[str, str]) -> None:
+    """Absent attributes become None."""
     found = validate(read_structured(body(members)))
     assert (found.id, found.source, found.type) == (members["id"], members["source"], members["type"])
     assert (found.subject, found.alternative_subject) == (members.get("subject"), members.get("alternativesubject"))
     assert (found.resource, found.resource_instance) == (members["resource"], members.get("resourceinstance"))
 
 
-def test_attributes_are_what_is_set_beside_the_data() -> None:
-    """Raw attributes are the strings, integers and booleans of an event, without nulls and data."""
+def test_attributes_exclude_nulls_and_data() -> None:
+    """Strings, integers and booleans are attributes of a raw event."""
     raw = read_structured(body(event(subject=None, data=1, data_base64="", odd=[], half=0.5, count=3, open=True)))
     assert raw.attributes == without("subject") | {"count": 3, "open": True}
 
 
 @pytest.mark.parametrize("text", [*NO_EVENT.split(), *SPACED, *DEEP], ids=len)
-def test_other_text_is_no_event(text: str) -> None:
-    """What is not exactly one JSON object is 400."""
+def test_another_text_is_not_an_event(text: str) -> None:
+    """The body must be exactly one JSON object."""
     assert is_bad_request(lambda: read_structured(text.encode()))
 
 
 @pytest.mark.parametrize(
     "raw", [b"\xff", b'{"a":"\xc3"}', b'{"a":"\xc0\xa0"}', b'{"a":"\xed\xa0\x80"}', "{}".encode("utf-16")]
 )
-def test_other_encodings_are_refused(raw: bytes) -> None:
-    """A body that is not UTF-8 is 400."""
+def test_another_encoding_is_refused(raw: bytes) -> None:
+    """The body must be UTF-8."""
     assert is_bad_request(lambda: read_structured(raw))
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_constants_that_are_no_json_are_refused_inside_data(constant: str) -> None:
-    """NaN and the infinities are no JSON, at any depth."""
+def test_constants_outside_json_are_refused(constant: str) -> None:
+    """NaN and the infinities are not JSON, at any depth."""
     assert is_bad_request(lambda: read_structured(with_data(f'{{"a":[{constant}]}}')))
 
 
 @pytest.mark.parametrize("text", ['{"a":1,"a":1}', '[{"b":{"a":1,"\\u0061":2}}]', '{"":1,"":2}', '{"a":null,"a":null}'])
 def test_a_member_name_occurs_once_in_an_object(text: str) -> None:
-    """A name that is repeated in one object is 400, at any depth and however it is escaped."""
+    """Parsers disagree about repeated names, at any depth and with any escapes."""
     assert is_bad_request(lambda: read_structured(with_data(text)))
 
 
 @given(names)
 def test_a_repeated_attribute_is_refused(name: str) -> None:
-    """An attribute that occurs twice is 400, also when both values are the same."""
+    """Equal values do not help."""
     assert is_bad_request(lambda: read_structured(b'{"%b":1,%b,"%b":1}' % (name.encode(), MEMBERS, name.encode())))
 
 
-def test_the_repeated_attribute_is_named() -> None:
-    """The error for an attribute that occurs twice names it."""
+def test_the_error_names_the_repeated_attribute() -> None:
+    """The publisher must find it."""
     assert problem_of(lambda: read_structured(b'{"id":"1","id":"2"}')).errors[0].field == "id"
 
 
 @pytest.mark.parametrize("text", HALF_PAIRS.split())
 def test_half_a_surrogate_pair_is_refused(text: str) -> None:
-    """An escape of half a pair is no character: 400 in names and values, at any depth."""
+    """It is not a character, neither in names nor in values."""
     for data in (f'"{text}"', f'[{{"a":["{text}"]}}]', f'{{"{text}":1}}'):
         assert is_bad_request(lambda data=data: read_structured(with_data(data)))  # type: ignore[misc]
 
 
-def test_nesting_is_limited() -> None:
-    """An event may be nested 62 levels deep, itself included, and no deeper."""
+def test_an_event_has_at_most_62_levels() -> None:
+    """The event itself is one level."""
     assert read_structured(with_data(nested(61))).size
     assert is_bad_request(lambda: read_structured(with_data(nested(62))))
 
 
 def test_many_shallow_values_are_not_deep() -> None:
-    """Depth is what is limited, not the number of values."""
+    """The limit is on depth, not on the number of values."""
     assert read_structured(with_data(f"[{','.join([nested(60)] * 100)}]")).size
 
 
 def test_an_event_of_256_kib_is_the_largest() -> None:
-    """One byte more than 256 KiB is 413, before anything is parsed."""
+    """One more byte is refused with 413 before anything is parsed."""
     room = 256 * 1024 - len(with_data('""'))
     assert read_structured(with_data(f'"{"a" * room}"')).size == 256 * 1024
     assert problem_of(lambda: read_structured(with_data(f'"{"a" * room}a"'))).problem is Problem.CONTENT_TOO_LARGE
 
 
-def test_a_batch_of_100_is_the_largest() -> None:
-    """101 events are 413."""
+def test_a_batch_has_at_most_100_events() -> None:
+    """One more event is refused with 413."""
     assert len(read_batch(body([EVENT] * 100))) == 100
     assert problem_of(lambda: read_batch(body([EVENT] * 101))).problem is Problem.CONTENT_TOO_LARGE
 
 
 def test_a_batch_of_1_mib_is_the_largest() -> None:
-    """One byte more than 1 MiB is 413."""
+    """One more byte is refused with 413."""
     batch = body([EVENT])
     assert read_batch(batch.ljust(1024 * 1024))
     assert problem_of(lambda: read_batch(batch.ljust(1024 * 1024 + 1))).problem is Problem.CONTENT_TOO_LARGE
 
 
-def test_each_event_of_a_batch_is_limited_too() -> None:
-    """An event beyond 256 KiB in a batch below 1 MiB is 413 and named by its place."""
+def test_each_event_of_a_batch_has_at_most_256_kib() -> None:
+    """The error names the index of the event."""
     error = problem_of(lambda: read_batch(body([EVENT, event(data="a" * 256 * 1024)])))
     assert (error.problem, error.errors[0].field) == (Problem.CONTENT_TOO_LARGE, "[1]")
 
 
 @pytest.mark.parametrize("text", [*NO_BATCH.split(), "", "[ ]", "[{} {}]", "[" * 200_000], ids=len)
-def test_other_text_is_no_batch(text: str) -> None:
-    """What is not a JSON array of one object or more is 400."""
+def test_another_text_is_not_a_batch(text: str) -> None:
+    """The body must be a JSON array of at least one object."""
     assert is_bad_request(lambda: read_batch(text.encode()))
 
 
@@ -189,20 +189,20 @@ def test_other_text_is_no_batch(text: str) -> None:
     ("second", "field"),
     [("1", "[1]"), ('{"a":1,"a":2}', "[1].a"), (f'{{"a":{nested(62)}}}', "[1]"), ('["\\ud800"]', "[1]")],
 )
-def test_the_bad_element_of_a_batch_is_named(second: str, field: str) -> None:
-    """The error for an element that is no event names its place in the batch."""
+def test_the_error_names_the_bad_element_of_a_batch(second: str, field: str) -> None:
+    """Its name is its index."""
     assert problem_of(lambda: read_batch(b"[{},%b]" % second.encode())).errors[0].field == field
 
 
 def test_an_error_repeats_no_number_of_a_person() -> None:
-    """A person's number that was used as a name is not repeated in the error."""
+    """A person number may stand in the place of a name."""
     error = problem_of(lambda: read_structured(b'{"01899699552":1,"01899699552":2}'))
     assert "018996" not in repr(error)
 
 
 @given(st.binary(max_size=40))
-def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
-    """No body makes reading fail in any other way than by an error of the API."""
+def test_every_body_is_read_or_refused(raw: bytes) -> None:
+    """No body raises anything but an error of the API."""
     for read in (read_structured, read_batch, lambda raw: read_binary({"content-type": "text/json"}, raw)):
         with contextlib.suppress(EventsError):
             read(raw)
@@ -213,8 +213,8 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     st.integers(0, 3),
     st.text('{}[]",:\\ud8c0e1.-+EtN \n\t\0\x7f\ufeff\u2028', max_size=4),
 )
-def test_what_is_accepted_is_json_for_a_strict_reader(at: int, cut: int, inserted: str) -> None:
-    """A text that was damaged anywhere is refused, or else it is still JSON for a second, strict implementation."""
+def test_an_accepted_text_is_json_for_a_strict_reader(at: int, cut: int, inserted: str) -> None:
+    """A damaged text is refused, or is still JSON for another strict implementation."""
     whole = with_data('{"a":[1.5,-2,"\\u00e6",null,true]}').decode()
     damaged = f"{whole[:at]}{inserted}{whole[at + cut :]}".encode()
     with contextlib.suppress(EventsError):

@@ -1,4 +1,4 @@
-"""The SDK `cloudevents` as a second opinion, where it follows the specification."""
+"""Comparison with the SDK `cloudevents`, where it follows the specification."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def read_by_sdk(text: bytes) -> BaseCloudEvent:
 
 
 def attributes_of(raw: RawEvent) -> dict[str, Any]:
-    """Our attributes in the types of the SDK, which makes a datetime of a timestamp."""
+    """The attributes in the types of the SDK, whose time is a datetime."""
     time = dt.datetime.fromisoformat(str(raw.attributes["time"]).upper())
     return {**raw.attributes, "time": time}
 
 
 @given(events(), instants)
 def test_the_sdk_reads_the_same_attributes(members: dict[str, Any], time: str) -> None:
-    """What we accept, the SDK accepts, and finds the same attributes and data in it."""
+    """The SDK accepts every event that the service accepts, and finds the same attributes and data."""
     raw = read_structured(body({**members, "time": time}))
     found = read_by_sdk(validate(raw).json)
     assert found.get_attributes() == attributes_of(raw)
@@ -39,8 +39,8 @@ def test_the_sdk_reads_the_same_attributes(members: dict[str, Any], time: str) -
 
 
 @given(events(), instants)
-def test_what_the_sdk_writes_in_binary_mode_is_understood(members: dict[str, Any], time: str) -> None:
-    """An event that the SDK sends in binary mode is the event that it was."""
+def test_an_event_that_the_sdk_writes_in_binary_mode_is_read(members: dict[str, Any], time: str) -> None:
+    """Attributes and data stay the same."""
     plain = {name: str(value) for name, value in members.items() if name != "data"}
     text = body({**plain, "time": time, "datacontenttype": "application/json", "data": {"a": members.get("data")}})
     message = http.to_binary_event(read_by_sdk(text))
@@ -60,8 +60,8 @@ def test_what_the_sdk_writes_in_binary_mode_is_understood(members: dict[str, Any
     ],
     ids=repr,
 )
-def test_what_the_sdk_refuses_we_refuse(changes: dict[str, object]) -> None:
-    """Empty and mistyped attributes, bad names and times without a zone are refused by both."""
+def test_an_event_that_the_sdk_refuses_is_refused(changes: dict[str, object]) -> None:
+    """Both refuse empty and mistyped attributes, invalid names and times without a zone."""
     text = body(event(**changes))
     with pytest.raises(CloudEventValidationError):
         read_by_sdk(text)

@@ -1,4 +1,4 @@
-"""Syntax of the RFCs; where a second implementation exists (Rust, in jsonschema_rs), it is asked too."""
+"""Syntax of the RFCs, partly compared with a second implementation (Rust, in jsonschema_rs)."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ NO_BASE64 = "Q QQ QQ= QQ=== QUJD= QUJD==== = -_-_ QQ==QQ== QÆ=="
 
 
 def second_opinion(name: str, text: str) -> bool:
-    """Whether the JSON Schema format `name` holds for `text`."""
+    """Whether `text` has the JSON Schema format `name`."""
     return jsonschema_rs.is_valid({"format": name}, text, validate_formats=True)
 
 
 @given(uri_references())
-def test_what_the_grammar_makes_is_a_uri_reference(text: str) -> None:
-    """Every URI-reference that is put together of valid parts is one."""
+def test_valid_parts_make_a_uri_reference(text: str) -> None:
+    """The parts are those of the grammar."""
     assert syntax.is_uri_reference(text)
 
 
 @given(st.text('abz019:/?#[]@!%.-_~ +é\\"<>^`{|}AF', max_size=14))
-def test_uri_references_are_judged_as_by_another_implementation(text: str) -> None:
-    """Any string is a URI-reference for us exactly when it is for a second implementation of RFC 3986."""
+def test_another_implementation_accepts_the_same_uri_references(text: str) -> None:
+    """Both implement RFC 3986."""
     assert syntax.is_uri_reference(text) == second_opinion("uri-reference", text)
 
 
 @pytest.mark.parametrize("text", [*NO_URI_REFERENCE.split(), "a b", "a\n", " a"])
-def test_other_strings_are_no_uri_reference(text: str) -> None:
-    """What breaks the grammar of RFC 3986 is refused."""
+def test_other_strings_are_not_uri_references(text: str) -> None:
+    """They break the grammar of RFC 3986."""
     assert not syntax.is_uri_reference(text)
 
 
 @pytest.mark.parametrize("text", ["", *RARE_URI_REFERENCES.split()])
 def test_rare_forms_are_uri_references(text: str) -> None:
-    """Empty, relative and unusual forms that RFC 3986 allows are accepted."""
+    """RFC 3986 allows empty, relative and unusual forms."""
     assert syntax.is_uri_reference(text)
 
 
 @given(uri_references())
 def test_an_absolute_uri_has_a_scheme_and_no_fragment(text: str) -> None:
-    """A URI-reference is an absolute URI exactly when it names its scheme and no fragment."""
+    """Other URI-references are not absolute URIs."""
     assert syntax.is_absolute_uri(text) == (re.match("[a-z][^/?#]*:", text) is not None and "#" not in text)
 
 
 @pytest.mark.parametrize("text", URNS.split())
 def test_urns_are_recognised(text: str) -> None:
-    """Names in every form of RFC 8141 are URNs."""
+    """They have all forms of RFC 8141."""
     assert syntax.is_urn(text)
 
 
 @pytest.mark.parametrize("text", [*NO_URNS.split(), "", "urn:ab:c d", "urn:ab:c\n", " urn:ab:c"])
-def test_other_strings_are_no_urns(text: str) -> None:
-    """What breaks the grammar of RFC 8141 is refused."""
+def test_other_strings_are_not_urns(text: str) -> None:
+    """They break the grammar of RFC 8141."""
     assert not syntax.is_urn(text)
 
 
@@ -81,15 +81,15 @@ def test_other_strings_are_no_urns(text: str) -> None:
     "text", ["a/b", "application/vnd.x+json", "text/plain;charset=utf-8", 'a/b ; c="d;\\"e" ;\tf=g', "*/*"]
 )
 def test_media_types_are_recognised(text: str) -> None:
-    """A type, a subtype and any number of parameters make a media type."""
+    """A media type has a type, a subtype and any number of parameters."""
     assert syntax.is_media_type(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "a", "a/", "/b", "a/b;", "a/b;c", "a/b;c=", "a/b, c/d", "a /b", "a/b/c", 'a/b;c="', "a/b\n", "é/b"]
 )
-def test_other_strings_are_no_media_types(text: str) -> None:
-    """What breaks the grammar of RFC 2045 is refused."""
+def test_other_strings_are_not_media_types(text: str) -> None:
+    """They break the grammar of RFC 2045."""
     assert not syntax.is_media_type(text)
 
 
@@ -97,20 +97,20 @@ def test_other_strings_are_no_media_types(text: str) -> None:
     ("text", "charset"),
     [("text/plain", None), ("a/b; Charset=UTF-8", "utf-8"), ('a/b; x="; charset=no"; charset="Latin1"', "latin1")],
 )
-def test_the_charset_is_the_parameter_of_that_name(text: str, charset: str | None) -> None:
-    """The charset is read from its parameter, whatever its case or quotes, and from nowhere else."""
+def test_the_charset_comes_from_its_parameter(text: str, charset: str | None) -> None:
+    """The parameter may have any case, and quotes."""
     assert syntax.media_type_charset(text) == charset
 
 
 @pytest.mark.parametrize("text", ["", "QQ==", "QUI=", "QUJD", "+/+/"])
 def test_padded_base64_is_recognised(text: str) -> None:
-    """Groups of four characters of the standard alphabet, the last one padded, are base64."""
+    """The last group of four characters is padded."""
     assert syntax.is_base64(text)
 
 
 @pytest.mark.parametrize("text", [*NO_BASE64.split(), "Q Q=", "QQ==\n", " "])
-def test_other_strings_are_no_base64(text: str) -> None:
-    """Missing or excess padding, white space and other alphabets are refused (RFC 4648)."""
+def test_other_strings_are_not_base64(text: str) -> None:
+    """RFC 4648 allows no missing or excess padding, no white space and no other alphabet."""
     assert not syntax.is_base64(text)
 
 
@@ -119,7 +119,7 @@ def test_other_strings_are_no_base64(text: str) -> None:
 )
 @pytest.mark.parametrize("piece", ["a", "%41", "a@", "//", ";a=b", "?=", "urn:", "[", "é"])
 def test_a_long_hostile_string_is_judged_in_linear_time(check: Callable[[str], bool], piece: str) -> None:
-    """No string of 100,000 hostile pieces takes a check more than a second."""
+    """A check of 100,000 hostile pieces takes less than a second."""
     started = time.perf_counter()
     assert not check(f"urn:ab:{piece * 100_000}\0")
     assert time.perf_counter() - started < 1

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from events_core.common import errors
-from events_core.common.coalesce import CoalescedRuns
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Lane
@@ -100,25 +99,6 @@ async def test_a_store_that_is_down_is_an_error_and_no_old_news(place: Directori
         await place.cache.recent()
     place.store.down = False
     assert (await place.cache.recent()).any_of(APP)
-
-
-async def test_who_asks_during_a_round_waits_for_the_next() -> None:
-    """So it has seen whatever was there when it asked; rounds never overlap."""
-    turns, gate, seen, there = CoalescedRuns(), asyncio.Event(), [], 1
-
-    async def work() -> None:
-        seen.append(there)
-        await gate.wait()
-
-    first = asyncio.create_task(turns.run(work))
-    await asyncio.sleep(0)
-    there = 2
-    others = [asyncio.create_task(turns.run(work)) for _ in range(3)]
-    await asyncio.sleep(0)
-    assert (seen, turns.wanted) == ([1], 4)
-    gate.set()
-    await asyncio.gather(first, *others)
-    assert (seen, turns.wanted) == ([1, 2], 0)
 
 
 def test_a_bell_tells_of_each_lane_once() -> None:

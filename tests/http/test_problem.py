@@ -101,7 +101,7 @@ ROWS = {
     Problem.TOO_MANY_REQUESTS: too_many_requests,
     Problem.UNAVAILABLE: unavailable,
 }
-UNASKED = {Problem.CONFLICT, Problem.INTERNAL}
+UNASKED = {Problem.INTERNAL}
 """What no request of this edition can bring about."""
 
 

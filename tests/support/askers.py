@@ -1,4 +1,4 @@
-"""Events, callers and questions to authorize in tests."""
+"""Events, callers and questions for tests of authorization."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def other_event(
     kind: str = "letter.sent",
     instance: str | None = None,
 ) -> CloudEvent:
-    """An event of a resource that is no app."""
+    """An event of a resource that is not an app."""
     return CloudEvent(event_id, "https://letters.example/1", kind, subject, resource, instance, None, b"{}")
 
 
 def question(subject: str = "20012345", resource: str = "ttd-letters", action: str = "subscribe") -> Question:
-    """May a user do this on a resource?"""
+    """The question whether a user may do an action on a resource."""
     return Question((("urn:altinn:userid", subject),), action, (("urn:altinn:resource", resource),), f"e-{resource}")

@@ -1,4 +1,4 @@
-"""The embedded edition: one SQLite file."""
+"""The embedded edition: events, deliveries and subscriptions in one SQLite file."""
 
 from events_core.adapters.sqlite.store import SqliteEventStore
 

@@ -1,25 +1,22 @@
-"""How far the resource streams of the embedded store were followed, in its file."""
+"""Checkpoints of resource streams in the SQLite file."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from events_core.adapters.sqlite.store import SqliteEventStore
-from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
+from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, StoredEvent
 from events_core.feeds.stream import Stream
 
-_SEEN = "SELECT position, version, catch_up_pending, quarantined FROM followed WHERE stream = ?"
+_CHECKPOINT = "SELECT position, version, catch_up_pending, quarantined FROM followed WHERE stream = ?"
 _FIRST = """INSERT OR IGNORE INTO followed (stream, position, version, catch_up_pending, quarantined)
 VALUES (?1, ?2, 1, ?3, ?4)"""
 _NEXT = """UPDATE followed SET position = ?2, catch_up_pending = ?3, quarantined = ?4, version = version + 1
 WHERE stream = ?1 AND version = ?5"""
-_NEWEST = "SELECT max(position) FROM events"
-# One seek for each resource, and one for its newest event, however many events there are.
+# For each resource one seek finds it and one finds its newest event, however many events there are.
 _BEHIND = """WITH RECURSIVE resources (resource) AS (
   SELECT min(resource) FROM events
   UNION ALL
@@ -28,29 +25,28 @@ _BEHIND = """WITH RECURSIVE resources (resource) AS (
 SELECT 'resource:' || text AS stream FROM resources JOIN names ON id = resource
 WHERE (SELECT max(position) FROM events INDEXED BY by_resource WHERE events.resource = resources.resource)
   > coalesce((SELECT position FROM followed WHERE stream = 'resource:' || text), 0)"""
-_LOWERED = """UPDATE followed SET position = newest, catch_up_pending = 1, version = version + 1 FROM
+_LOWER = """UPDATE followed SET position = newest, catch_up_pending = 1, version = version + 1 FROM
   (SELECT coalesce(max(position), 0) AS newest FROM events) WHERE position > newest"""
 
 
-@dataclass(slots=True)
-class _Shortcut:
-    """Where the file ended when nothing in it was behind; None when that is not known."""
+class SqliteCheckpoints(CheckpointStore):
+    """Checkpoints in the file of an event store. A checkpoint's etag is its version, which counts its changes."""
 
-    end: int | None = None
+    def __init__(self, file: SqliteEventStore) -> None:
+        self._file = file
+        self._caught_up_at: int | None = None
+        """The newest position in the file when no stream was behind. It saves the search until an event is added."""
 
-
-@dataclass(frozen=True, slots=True)
-class SqliteCheckpoints:
-    """A StreamLedger in the file of an event store; an etag is the number of a checkpoint's change."""
-
-    file: SqliteEventStore
-    _nothing_behind: _Shortcut = field(default_factory=_Shortcut)
-
+    @override
     async def checkpoint(self, stream: Stream) -> Checkpoint:
-        """How far a resource stream has been followed; see `StreamLedger.checkpoint`."""
-        row = await self.file.query(lambda connection: connection.execute(_SEEN, (stream.name,)).fetchone())
-        return Checkpoint() if row is None else Checkpoint(row[0], str(row[1]), bool(row[2]), _quarantined(row[3]))
+        rows = await self._file.fetch(_CHECKPOINT, stream.name)
+        if not rows:
+            return Checkpoint()
+        [(position, version, catch_up_pending, quarantined)] = rows
+        entries = [Quarantined(**entry) for entry in orjson.loads(quarantined)]
+        return Checkpoint(position, str(version), bool(catch_up_pending), entries)
 
+    @override
     async def advance(
         self,
         stream: Stream,
@@ -60,58 +56,49 @@ class SqliteCheckpoints:
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
     ) -> bool:
-        """Replace the checkpoint that was read; see `StreamLedger.advance`."""
         if position < checkpoint.position:
-            self._nothing_behind.end = None
-        text = orjson.dumps(list(quarantined)).decode()
-        values: tuple[Any, ...] = (stream.name, position, catch_up_pending, text)
-        sql = _FIRST if checkpoint.etag is None else _NEXT
-        if checkpoint.etag is not None:
-            values = (*values, int(checkpoint.etag))
-        return await self.file.write(lambda connection: connection.execute(sql, values).rowcount) > 0
+            self._caught_up_at = None
+        values = (stream.name, position, catch_up_pending, orjson.dumps(list(quarantined)).decode())
+        if checkpoint.etag is None:
+            return await self._file.execute(_FIRST, *values) > 0
+        return await self._file.execute(_NEXT, *values, int(checkpoint.etag)) > 0
 
+    @override
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The next rows of a stream; see `StreamLedger.read_after`."""
-        return await self.file.after(stream, position, limit)
+        return await self._file.read_after(stream, position, limit)
 
+    @override
     async def end(self, stream: Stream) -> int:
-        """The newest position of a stream, 0 when it holds nothing."""
-        return await self.file.head(stream)
+        return await self._file.head(stream)
 
+    @override
     async def catch_up_pending(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint is marked so."""
         return await self._streams("SELECT stream FROM followed WHERE catch_up_pending")
 
+    @override
     async def behind(self) -> Sequence[Stream]:
-        """The resource streams that hold more than their checkpoint says; at once when nothing was appended since."""
-        (end,) = await self.file.query(lambda connection: connection.execute(_NEWEST).fetchone())
-        if end is None or end == self._nothing_behind.end:
+        [(newest,)] = await self._file.fetch("SELECT max(position) FROM events")
+        if newest is None or newest == self._caught_up_at:
             return []
         streams = await self._streams(_BEHIND)
         if not streams:
-            self._nothing_behind.end = end
+            self._caught_up_at = newest
         return streams
 
+    @override
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """The resource streams that are behind; see `StreamLedger.suspects`."""
         found = [(stream, await self.checkpoint(stream)) for stream in await self.behind()]
-        return sorted(found, key=lambda each: not each[1].catch_up_pending)[:most]
+        return sorted(found, key=lambda suspect: not suspect[1].catch_up_pending)[:most]
 
+    @override
     async def quarantined(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint holds deliveries back."""
         return await self._streams("SELECT stream FROM followed WHERE quarantined <> '[]'")
 
+    @override
     async def restored(self) -> int:
-        """Let no checkpoint be beyond the file's end; cursors prove themselves by their rows."""
-        self._nothing_behind.end = None
-        return await self.file.write(lambda connection: connection.execute(_LOWERED).rowcount)
+        # Cursors need no change: each is verified by the row that it names.
+        self._caught_up_at = None
+        return await self._file.execute(_LOWER)
 
     async def _streams(self, sql: str) -> Sequence[Stream]:
-        def ask(connection: sqlite3.Connection) -> list[Stream]:
-            return [Stream(row[0]) for row in connection.execute(sql).fetchall()]
-
-        return await self.file.query(ask)
-
-
-def _quarantined(text: str) -> list[Quarantined]:
-    return [Quarantined(**each) for each in orjson.loads(text)]
+        return [Stream(name) for (name,) in await self._file.fetch(sql)]

@@ -1,4 +1,4 @@
-"""Streams and filters as conditions of SQL, and the index that leads to their rows soonest."""
+"""Streams and filters as SQL conditions, and the index that finds their rows fastest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events_core.adapters.sqlite.rows import text_sql
 from events_core.feeds.stream import Filters, Stream, matches
 
 NAMED = "(SELECT id FROM names WHERE text = ?)"
-"""The id of an interned text, NULL when nothing has it."""
+"""The id of an interned text, NULL if the file does not have the text."""
 
 _NOT_PLAIN = "*[^ -~]*"
 _INDEXES = {"resource": "by_resource", "subject": "by_subject", "org": "by_org"}
@@ -23,63 +23,67 @@ _MOST_LIKES = 50
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition of SQL and its values."""
+    """An SQL condition and its values."""
 
     sql: str
     values: tuple[int | str, ...] = ()
 
 
 def all_of(conditions: Iterable[Condition]) -> Condition:
-    """The condition that every one of them holds."""
-    every = list(conditions)
-    sql = " AND ".join(each.sql for each in every) or "TRUE"
-    return Condition(sql, tuple(value for each in every for value in each.values))
+    """The condition that all these conditions hold."""
+    parts = list(conditions)
+    sql = " AND ".join(part.sql for part in parts) or "TRUE"
+    return Condition(sql, tuple(value for part in parts for value in part.values))
 
 
 @lru_cache(maxsize=1_000)
 def rows_of(stream: Stream, hashes: Hashes) -> Condition:
-    """The condition that a row stands in the stream; `index_of` it answers that in order."""
+    """The condition that a row is in the stream. The index `index_of` finds such rows in order."""
     if stream.kind == "subject":
-        return all_of([Condition("org IS NOT NULL"), _person("subject", stream.key, hashes)])
+        return all_of([Condition("org IS NOT NULL"), _subject("subject", stream.key, hashes)])
     return _named("org" if stream.kind == "org" else "resource", stream.key)
 
 
 def index_of(stream: Stream) -> str:
-    """The index that holds the rows of the stream."""
+    """The index of the rows of the stream."""
     return _INDEXES[stream.kind]
 
 
 def passing(filters: Filters, hashes: Hashes) -> Condition:
-    """The condition that a row passes the filters."""
+    """The condition that a row matches the filters."""
     return all_of(_conditions(filters, hashes))
 
 
 def index_for(stream: Stream, filters: Filters) -> tuple[str, Filters]:
-    """The index with the fewest rows besides, and the filters that it answers by itself."""
-    resource = stream.kind == "resource" or filters.resource is not None
-    if resource and (filters.subject is not None or stream.kind == "subject"):
+    """The index that finds the fewest other rows, and the filters that the index covers."""
+    has_resource = stream.kind == "resource" or filters.resource is not None
+    if has_resource and (filters.subject is not None or stream.kind == "subject"):
         return "by_subject_and_resource", Filters(subject=filters.subject, resource=filters.resource)
-    if resource and filters.alternative_subject is not None:
-        answered = Filters(alternative_subject=filters.alternative_subject, resource=filters.resource)
-        return "by_alternative_and_resource", answered
+    if has_resource and filters.alternative_subject is not None:
+        covered = Filters(alternative_subject=filters.alternative_subject, resource=filters.resource)
+        return "by_alternative_and_resource", covered
     if stream.kind == "org" and filters.subject is not None:
         return "by_subject", Filters(subject=filters.subject)
-    if stream.kind == "org" and resource:
+    if stream.kind == "org" and has_resource:
         return "by_resource", Filters(resource=filters.resource)
     return index_of(stream), Filters()
 
 
 def narrowing(filters: Filters, hashes: Hashes) -> Condition:
-    """The condition on the columns of an index alone; what it lets through is compared as text elsewhere."""
+    """The condition on the columns of an index alone. Its rows still have to be compared as text."""
     hashed = {"subject": filters.subject, "alternative": filters.alternative_subject}
-    conditions = [Condition(f"{k} = ?", (hashes.subject(storable(v)),)) for k, v in hashed.items() if v is not None]
+    conditions = [
+        Condition(f"{column} = ?", (hashes.subject(storable(text)),))
+        for column, text in hashed.items()
+        if text is not None
+    ]
     if filters.resource is not None:
         conditions.append(_named("resource", filters.resource))
     return all_of(conditions)
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
-    """Give the connection the function of SQL that the conditions of patterns use."""
+    """Give the connection the SQL function for patterns that LIKE cannot match."""
     connection.create_function("matches_any", 2, _matches_any, deterministic=True)
 
 
@@ -89,9 +93,9 @@ def _conditions(filters: Filters, hashes: Hashes) -> Iterable[Condition]:
     if filters.sources:
         yield _patterns(text_sql("source_text"), filters.sources)
     if filters.subject is not None:
-        yield _person("subject", filters.subject, hashes)
+        yield _subject("subject", filters.subject, hashes)
     if filters.alternative_subject is not None:
-        yield _person("alternative", filters.alternative_subject, hashes)
+        yield _subject("alternative", filters.alternative_subject, hashes)
     if filters.org is not None:
         yield _named("org", filters.org)
     if filters.resource is not None:
@@ -102,13 +106,13 @@ def _named(column: str, text: str) -> Condition:
     return Condition(f"{column} = {NAMED}", (storable(text),))
 
 
-def _person(column: str, text: str, hashes: Hashes) -> Condition:
+def _subject(column: str, text: str, hashes: Hashes) -> Condition:
     text = storable(text)
     return Condition(f"{column} = ? AND {text_sql(f'{column}_text')} = ?", (hashes.subject(text), text))
 
 
 def _patterns(text: str, patterns: Sequence[str]) -> Condition:
-    """LIKE where both sides are plain ASCII, on which SQLite and `feed.matches` agree; else `feed.matches` itself."""
+    """LIKE for printable ASCII, where SQLite agrees with `stream.matches`; otherwise `stream.matches` itself."""
     slow = Condition(f"matches_any(?, {text})", (dumps(patterns),))
     if len(patterns) > _MOST_LIKES or not all(_is_plain(pattern) for pattern in patterns):
         return slow

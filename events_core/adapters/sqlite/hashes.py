@@ -1,4 +1,4 @@
-"""Keyed hashes: short integers that stand for wide texts in the file's indexes."""
+"""Keyed hashes: short integers in place of long texts in the file's indexes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 Digest = Callable[[bytes, bytes, int], bytes]
-"""A keyed hash: key, data, and how many bytes are wanted."""
+"""A keyed hash function of key, data and the number of bytes to return."""
 
 _HALF = 32
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -19,14 +19,14 @@ def keyed_digest(key: bytes, data: bytes, size: int) -> bytes:
 
 
 def storable(text: str) -> str:
-    """`text` as SQLite can bind it; lone surrogates become a noncharacter, which no CloudEvents string holds."""
+    """The text as SQLite can bind it: lone surrogates become a noncharacter, which no CloudEvents string contains."""
     return _SURROGATES.sub("\uffff", text)
 
 
 class Hashes:
-    """The hashes of one file, under its own random key.
+    """The hashes of one file, under the file's own random key.
 
-    Nobody can craft a collision without the key, and what a hash finds is compared as text nevertheless.
+    Nobody can find a collision without the key. Still, whatever a hash finds is compared as text.
     """
 
     def __init__(self, key: bytes, digest: Digest = keyed_digest) -> None:
@@ -34,7 +34,7 @@ class Hashes:
         self._digest = digest
 
     def identity(self, resource: str, source: str, event_id: str) -> int:
-        """64 bits, signed: the upper half stands for the id, the lower half for (resource, source, id)."""
+        """64 bits, signed: the upper half hashes the id, the lower half hashes (resource, source, id)."""
         whole = f"{resource}\0{source}\0{event_id}".encode()
         return int.from_bytes(
             self._digest(self._key, event_id.encode(), 4) + self._digest(self._key, whole, 4), signed=True

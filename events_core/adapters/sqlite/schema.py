@@ -1,4 +1,4 @@
-"""The file: its tables, and connections to it."""
+"""The file: its tables and the connections to it."""
 # ruff: noqa: S608  statements are put together from constants; every value is bound
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from events_core.common import errors
 _log = getLogger(__name__)
 
 LARGEST = 2**63 - 1
-"""The largest integer that SQLite holds; no row stands there."""
+"""The largest integer of SQLite. No row has this position."""
 
 SAMPLED = 16
-"""Every so many positions one row is in the index by registration."""
+"""Of this many rows one is in the index by registration."""
 
 KEY = "SELECT value FROM store WHERE name = 'key'"
 """The random key of the file's hashes."""
@@ -29,9 +29,9 @@ KEY = "SELECT value FROM store WHERE name = 'key'"
 _KEY_BYTES = 16
 _RETRY_SECONDS = 0.001
 
-# Whatever an index can do without is not in the row twice: resources, orgs and types are interned in `names`,
-# subjects are keyed hashes, and the columns of texts say where the text stands in the event's own JSON. A row's
-# position is its rowid, which ends every index entry anyway.
+# No text is stored twice: resources, orgs and types are interned in `names`, subjects are indexed by keyed hashes, and
+# the `_text` columns say where a text is in the event's JSON. The position is the rowid, which every index entry
+# contains anyway.
 _TABLES = f"""
 CREATE TABLE store (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE names (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -61,7 +61,7 @@ CREATE INDEX by_identity ON events (identity);
 CREATE INDEX by_registered ON events (registered) WHERE position % {SAMPLED} = 0;
 INSERT INTO store VALUES ('newest_removed', 0)
 """
-# What follows from events. A document is a value as JSON; what is looked for stands beside it in columns.
+# A document is a value as JSON. The columns beside it are the ones that statements search by.
 _DELIVERY_TABLES = """
 CREATE TABLE subscriptions (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -124,21 +124,21 @@ CREATE INDEX followed_pending ON followed (stream) WHERE catch_up_pending;
 CREATE INDEX followed_quarantined ON followed (stream) WHERE quarantined <> '[]'
 """
 _VERSION = 5
-"""A file of another version is refused: the layout changes together with the code that reads it."""
+"""The version of the layout. A file of another version is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection to the file, and the hashes under the file's key."""
+    """A connection to the file, and the file's hashes."""
 
     connection: sqlite3.Connection
     hashes: Hashes
 
 
 def retry_while_busy(action: Callable[[], object], seconds: float) -> None:
-    """Do `action`; while another connection holds the file, try again for so long.
+    """Do `action`, and repeat it for `seconds` while another connection holds the file.
 
-    SQLite's own busy handler waits longer after each try, so that of two busy processes one would starve.
+    SQLite's own busy handler waits longer after each try, so one of two busy processes would starve.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -154,22 +154,23 @@ def retry_while_busy(action: Callable[[], object], seconds: float) -> None:
 
 @contextmanager
 def failures_as_unavailable() -> Iterator[None]:
-    """Turn a failure of SQLite or of the disk within the block into UNAVAILABLE; their messages hold no data."""
+    """Turn a failure of SQLite or of the disk within the block into UNAVAILABLE. Their messages contain no data."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        _log.warning("the event store failed: %s %s", getattr(error, "sqlite_errorname", ""), error)
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        _log.warning("event store failed: error=%s detail=%s", name, error)
         raise errors.unavailable("The event store does not answer.") from error
 
 
 def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
-    """Open the file, made when it is not there; waits `busy_timeout` seconds for other processes that make it.
+    """Open the file, and make it if it does not exist.
 
-    The connection itself waits for nobody.
+    Waits `busy_timeout` seconds for another process that is making the file. The connection itself does not wait.
 
     Raises:
-        sqlite3.Error: when it cannot be opened.
-        EventsError: UNAVAILABLE when it is another version's file.
+        sqlite3.Error: The file cannot be opened.
+        EventsError: UNAVAILABLE if the file has another version.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -202,7 +203,7 @@ def _version(connection: sqlite3.Connection) -> int:
 def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _version(connection) == 0:  # else another process was faster
+        if _version(connection) == 0:  # otherwise another process was faster
             for statement in f"{_TABLES};{_DELIVERY_TABLES};{_FOLLOWED_TABLES}".split(";"):
                 connection.execute(statement)
             connection.execute("INSERT INTO store VALUES ('key', ?)", (secrets.token_bytes(_KEY_BYTES),))

@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from typing_extensions import override
 
 from events_core.adapters.sqlite import read
 from events_core.adapters.sqlite.filters import add_functions
@@ -21,7 +23,7 @@ from events_core.adapters.sqlite.write import Transaction
 from events_core.adapters.sqlite.writer import Writer
 from events_core.cloudevent import CloudEvent
 from events_core.common import clock, errors
-from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Stream
 
 T = TypeVar("T")
@@ -29,16 +31,16 @@ P = ParamSpec("P")
 
 SCAN_ROWS = 10_000
 _LOG_PAGES = 4_000
-"""A log of 16 MB: while publishers never pause, a page that many events touch is moved into the file once."""
+"""The log grows to 16 MB before it is moved into the file, so a page that many events touch is moved once."""
 
 
-class SqliteEventStore:
-    """An EventStore in a file that several processes may share.
+class SqliteEventStore(EventStore):
+    """Events in a file that several processes may share.
 
-    Positions rise in the order of commits across all streams. `clock` gives microseconds since the epoch,
-    `busy_timeout` says how many seconds to wait for another process's transaction, `idle` after how many seconds
-    without writes the write-ahead log is moved into the file proper, and `digest` hashes for the indexes.
-    The file is opened when first used.
+    Positions rise in the order of commits across all streams. `clock` gives microseconds since the epoch.
+    `busy_timeout` is how many seconds to wait for another process's transaction. After `idle` seconds without writes
+    the write-ahead log is moved into the file. `digest` hashes texts for the indexes. The file is opened at its first
+    use.
     """
 
     def __init__(
@@ -67,95 +69,118 @@ class SqliteEventStore:
         """The file."""
         return self._path
 
-    @property
-    def scan_rows(self) -> int:
-        """As many rows as are compared in some milliseconds."""
-        return SCAN_ROWS
-
     def key(self) -> bytes:
-        """The file's own secret, 16 bytes, made with the file, which this opens.
+        """The file's own secret of 16 bytes, which is made with the file. Opens the file.
 
         Raises:
-            EventsError: UNAVAILABLE when it cannot be opened.
+            EventsError: UNAVAILABLE if the file cannot be opened.
         """
         with failures_as_unavailable(), closing(self._connect().connection) as connection:
             (key,) = connection.execute(KEY).fetchone()
         return bytes(key)
 
+    # -- The port -----------------------------------------------------------------------------------------------------
+
+    @property
+    @override
+    def scan_rows(self) -> int:
+        return SCAN_ROWS  # SQLite compares them in some milliseconds
+
+    @override
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
-        """Store events durably in the given order; see `EventStore.append`."""
         if not events:
             return []
         return await self._writer.submit(
             lambda transaction: transaction.append(events), weight=sum(len(event.json) for event in events)
         )
 
+    @override
     async def read(self, request: ReadRequest) -> Chunk:
-        """Read a chunk of a stream; see `EventStore.read`."""
         return await self._in_reader(read.read, self._names, request)
 
+    @override
     async def head(self, stream: Stream) -> int:
-        """The newest position of a stream, 0 when it holds nothing."""
         return await self._in_reader(read.head, stream)
 
+    @override
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
-        """The rows at positions of a stream; see `EventStore.at`."""
         return await self._in_reader(read.at, self._names, stream, positions)
 
-    async def after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The next rows of a stream, tombstones among them; see `StreamLedger.read_after`."""
-        return await self._in_reader(read.after, self._names, stream, position, limit)
-
+    @override
     async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
-        """The rows of events with this source and id; see `EventStore.find`."""
         return await self._in_reader(read.find, self._names, source, event_id)
 
+    @override
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
-        """Replace an event by a tombstone, also one that is a tombstone already; False when there is none."""
         return await self._writer.submit(lambda transaction: transaction.erase(resource, source, event_id))
 
+    @override
     async def expire(self, registered_before: int) -> int:
-        """Remove the oldest events in small transactions, between which publishers have their turn."""
         removed = 0
-        while at_once := await self._writer.submit(lambda transaction: transaction.expire(registered_before)):
-            removed += at_once
+        # Small transactions, so that publishers need not wait for all of it.
+        while count := await self._writer.submit(lambda transaction: transaction.expire(registered_before)):
+            removed += count
         return removed
 
+    @override
     async def ping(self) -> None:
-        """Return when the file can be read, and written to.
-
-        Raises:
-            EventsError: UNAVAILABLE when it cannot.
-        """
         await self._in_reader(_ping, self._path)
         await self._writer.submit(lambda _: None)
 
+    @override
     async def close(self) -> None:
-        """Finish what was submitted and close the file; whatever is called later is UNAVAILABLE."""
         self._closed = True
         await asyncio.to_thread(self._readers.shutdown)
         while self._sessions:
             self._sessions.pop().connection.close()
         await self._writer.close()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a transaction of the file's one writer; return its result when that is durable.
+    # -- What the other stores in the file need -----------------------------------------------------------------------
+
+    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+        """The next rows of a stream, tombstones among them.
 
         Raises:
-            EventsError: UNAVAILABLE when it failed, or nobody knows whether it did.
+            EventsError: UNAVAILABLE if the file cannot be read.
         """
-        return await self._writer.submit(lambda transaction: work(transaction.connection))
+        return await self._in_reader(read.read_after, self._names, stream, position, limit)
+
+    async def fetch(self, sql: str, *values: int | str) -> list[Any]:
+        """The rows of a statement that only reads.
+
+        Raises:
+            EventsError: UNAVAILABLE if the file cannot be read.
+        """
+        return await self.query(lambda connection: connection.execute(sql, values).fetchall())
 
     async def query(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work`, which only reads, on a connection of a reader.
+        """Do `work`, which only reads, on a reader's connection.
 
         Raises:
-            EventsError: UNAVAILABLE when the file cannot be read.
+            EventsError: UNAVAILABLE if the file cannot be read.
         """
         return await self._in_reader(lambda session: work(session.connection))
 
+    async def execute(self, sql: str, *values: int | str | None) -> int:
+        """Run a statement in a transaction; return how many rows it changed when that is durable.
+
+        Raises:
+            EventsError: UNAVAILABLE if the transaction failed or its outcome is unknown.
+        """
+        return await self.write(lambda connection: connection.execute(sql, values).rowcount)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a transaction; return its result when that is durable.
+
+        Raises:
+            EventsError: UNAVAILABLE if the transaction failed or its outcome is unknown.
+        """
+        return await self._writer.submit(lambda transaction: work(transaction.connection))
+
+    # -- Connections --------------------------------------------------------------------------------------------------
+
     def _commit(self, connection: sqlite3.Connection) -> None:
-        """Make a transaction durable; a benchmark puts its delay here."""
+        """Make a transaction durable. Tests and a benchmark override this to let it fail or wait."""
         connection.execute("COMMIT")
 
     def _open_transaction(self) -> Transaction:
@@ -175,7 +200,9 @@ class SqliteEventStore:
             try:
                 return work(session, *args, **kwargs)
             except sqlite3.Error:
-                self._discard(session)
+                self._local.session = None  # the thread opens another connection when it next needs one
+                self._sessions.remove(session)
+                session.connection.close()
                 raise
 
     def _session(self) -> Session:
@@ -190,16 +217,10 @@ class SqliteEventStore:
             self._local.session = session
         return session
 
-    def _discard(self, session: Session) -> None:
-        """Close a connection that failed; the thread opens another when it next needs one."""
-        self._local.session = None
-        self._sessions.remove(session)
-        session.connection.close()
-
 
 def _ping(session: Session, path: Path) -> None:
-    """Read the file anew: connections that are open do not see that it was removed or overwritten."""
+    """Open the file again, since an open connection does not notice that the file was removed or overwritten."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         if connection.execute(KEY).fetchone() != session.connection.execute(KEY).fetchone():
-            raise sqlite3.DatabaseError("another file stands in its place")
+            raise sqlite3.DatabaseError("another file has taken its place")

@@ -1,89 +1,85 @@
-"""Subscriptions in the embedded store's file."""
+"""Subscriptions in the SQLite file."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
+from typing_extensions import override
 
 from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.adapters.sqlite.store import SqliteEventStore
-from events_core.delivery.ports import Changes
+from events_core.delivery.ports import Changes, SubscriptionStore
 from events_core.delivery.subscription import Subscription
 
-_VERSION = "(SELECT coalesce(max(version), 0) + 1 FROM subscriptions)"
-_COLUMNS = "id, version, document"
+_GET = "SELECT version, document FROM subscriptions WHERE id = ? AND NOT deleted"
+_OF_CONSUMER = """SELECT version, document FROM subscriptions
+WHERE consumer = ? AND NOT deleted AND id > ? ORDER BY id LIMIT ?"""
+_CHANGES = "SELECT version, document FROM subscriptions WHERE version > ? AND (? OR NOT deleted)"
+_WITH_KEY = "SELECT version, document FROM subscriptions WHERE key = ?"
+_CREATE = """INSERT INTO subscriptions (key, consumer, version, deleted, document)
+VALUES (?, ?, (SELECT coalesce(max(version), 0) + 1 FROM subscriptions), 0, '') RETURNING id, version"""
+_CHANGE = """UPDATE subscriptions SET key = ?, deleted = ?, document = ?,
+  version = (SELECT coalesce(max(version), 0) + 1 FROM subscriptions)
+WHERE id = ? AND version = ? RETURNING version"""
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteSubscriptions:
-    """A SubscriptionStore; a version is the number of a change, and rises over all subscriptions."""
+class SqliteSubscriptions(SubscriptionStore):
+    """Subscriptions in the file of an event store.
+
+    A version counts the changes of all subscriptions, so the newest version is also the token of `changes`.
+    """
 
     file: SqliteEventStore
 
+    @override
     async def create(self, draft: Subscription) -> tuple[Subscription, bool]:
-        """Store a subscription; see `SubscriptionStore.create`."""
         return await self.file.write(lambda connection: _create(connection, draft))
 
+    @override
     async def get(self, subscription_id: int) -> Subscription | None:
-        """A subscription, None when it is unknown or deleted."""
-        sql = f"SELECT {_COLUMNS} FROM subscriptions WHERE id = ? AND NOT deleted"  # noqa: S608 - constants
-        found = await self.file.query(lambda connection: connection.execute(sql, (subscription_id,)).fetchone())
-        return None if found is None else _subscription(found)
+        rows = await self.file.fetch(_GET, subscription_id)
+        return _subscription(*rows[0]) if rows else None
 
+    @override
     async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        """A consumer's subscriptions; see `SubscriptionStore.of_consumer`."""
-        sql = f"""SELECT {_COLUMNS} FROM subscriptions
-            WHERE consumer = ? AND NOT deleted AND id > ? ORDER BY id LIMIT ?"""  # noqa: S608 - constants
-        values = (consumer, after, limit)
-        found = await self.file.query(lambda connection: connection.execute(sql, values).fetchall())
-        return list(map(_subscription, found))
+        return [_subscription(*row) for row in await self.file.fetch(_OF_CONSUMER, consumer, after, limit)]
 
+    @override
     async def change(self, subscription: Subscription) -> Subscription | None:
-        """Replace a subscription; see `SubscriptionStore.change`."""
         return await self.file.write(lambda connection: _change(connection, subscription))
 
+    @override
     async def changes(self, token: str | None = None) -> Changes:
-        """What changed since; see `SubscriptionStore.changes`."""
         since = int(token or 0)
-        sql = f"SELECT {_COLUMNS} FROM subscriptions WHERE version > ? AND (? OR NOT deleted)"  # noqa: S608 - constants
-        found = await self.file.query(lambda connection: connection.execute(sql, (since, token is not None)).fetchall())
-        newest = max([since, *(row[1] for row in found)])
-        return Changes(list(map(_subscription, found)), str(newest))
+        rows = await self.file.fetch(_CHANGES, since, token is not None)
+        newest = max([since, *(version for version, _ in rows)])
+        return Changes([_subscription(*row) for row in rows], str(newest))
 
 
 def _create(connection: sqlite3.Connection, draft: Subscription) -> tuple[Subscription, bool]:
-    standing = connection.execute(
-        f"SELECT {_COLUMNS} FROM subscriptions WHERE key = ?",  # noqa: S608 - constants
-        (draft.key,),
-    ).fetchone()
-    if standing is not None:
-        return _subscription(standing), False
-    sql = f"INSERT INTO subscriptions (key, consumer, version, deleted, document) VALUES (?, ?, {_VERSION}, 0, '')"  # noqa: S608
-    subscription_id = connection.execute(sql, (draft.key, draft.consumer)).lastrowid
-    assert subscription_id is not None
-    created = replace(draft, id=subscription_id)
-    connection.execute("UPDATE subscriptions SET document = ? WHERE id = ?", (_text(created), subscription_id))
-    (version,) = connection.execute("SELECT version FROM subscriptions WHERE id = ?", (subscription_id,)).fetchone()
-    return replace(created, version=str(version)), True
+    existing = connection.execute(_WITH_KEY, (draft.key,)).fetchone()
+    if existing is not None:
+        return _subscription(*existing), False
+    subscription_id, version = connection.execute(_CREATE, (draft.key, draft.consumer)).fetchone()
+    created = replace(draft, id=subscription_id, version=str(version))
+    connection.execute("UPDATE subscriptions SET document = ? WHERE id = ?", (_document(created), subscription_id))
+    return created, True
 
 
 def _change(connection: sqlite3.Connection, subscription: Subscription) -> Subscription | None:
     key = None if subscription.deleted else subscription.key
-    sql = f"""UPDATE subscriptions SET key = ?, version = {_VERSION}, deleted = ?, document = ?
-        WHERE id = ? AND version = ? RETURNING version"""  # noqa: S608 - constants
-    values = (key, subscription.deleted, _text(subscription), subscription.id, int(subscription.version or 0))
-    changed = connection.execute(sql, values).fetchone()
+    values = (key, subscription.deleted, _document(subscription), subscription.id, int(subscription.version or 0))
+    changed = connection.execute(_CHANGE, values).fetchone()
     return None if changed is None else replace(subscription, version=str(changed[0]))
 
 
-def _text(subscription: Subscription) -> str:
+def _document(subscription: Subscription) -> str:
     return orjson.dumps(document_of_subscription(subscription)).decode()
 
 
-def _subscription(row: tuple[Any, ...]) -> Subscription:
-    _, version, document = row
+def _subscription(version: int, document: str) -> Subscription:
     return subscription_of(orjson.loads(document), str(version))

@@ -1,4 +1,4 @@
-"""What the writer does inside its transaction: append, erase, expire."""
+"""Writes of events inside a transaction: append, erase and expire."""
 # ruff: noqa: S608  statements are put together from constants; every value is bound
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from events_core.access.names import Resource, Subject
 from events_core.adapters.sqlite.filters import NAMED
 from events_core.adapters.sqlite.hashes import storable
 from events_core.adapters.sqlite.read import first_registered
-from events_core.adapters.sqlite.rows import proof, span, text_sql, where
+from events_core.adapters.sqlite.rows import Location, locate, proof, slice_at, text_sql
 from events_core.adapters.sqlite.schema import Session
 from events_core.cloudevent import CloudEvent
 from events_core.feeds.ports import Appended
@@ -21,7 +21,7 @@ _NAMES_KEPT = 20_000
 _EXPIRED_AT_ONCE = 1_000
 _EXPIRED_BYTES = 4 * 1024 * 1024
 
-_STANDING = f"""
+_EXISTING = f"""
 SELECT position, json, id_text, source_text, subject_text FROM events INDEXED BY by_identity
 WHERE identity = ? AND resource = {NAMED} AND {text_sql("id_text")} = ? AND {text_sql("source_text")} = ? LIMIT 1
 """
@@ -43,7 +43,7 @@ _FORGET_SUBJECT = "UPDATE events SET subject = NULL, subject_text = NULL WHERE p
 
 
 class Transaction:
-    """The writing side of the file, for one connection; every method is called inside a transaction."""
+    """Writes on one connection. The writer begins and ends the transactions; every method runs inside one."""
 
     def __init__(self, session: Session, clock: Callable[[], int]) -> None:
         self.connection = session.connection
@@ -53,30 +53,30 @@ class Transaction:
         self._now = 0
 
     def begin(self) -> None:
-        """Take the moment at which everything in this transaction is registered: never before what stands."""
+        """Take the time at which this transaction registers events. It is never before the newest row's."""
         (newest,) = self.connection.execute(_NEWEST).fetchone()
         self._now = max(self._clock(), newest)
 
     def forget(self) -> None:
-        """Forget what a transaction that is rolled back has made known."""
+        """Forget the ids of names, since a rollback may have removed some of them."""
         self._names.clear()
 
     def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
-        """Answer `EventStore.append`."""
+        """Store the events that do not exist yet; return the outcome for each event."""
         return [self._append(event) for event in events]
 
     def erase(self, resource: str, source: str, event_id: str) -> bool:
-        """Answer `EventStore.erase`.
+        """Replace an event by a tombstone; return False if there is no such event.
 
-        The row keeps its size and place, so that SQLite overwrites it where it stands and no copy of it is made.
+        The row keeps its size and position, so SQLite overwrites it in place and no copy of the event remains.
         """
         resource, source, event_id = storable(resource), storable(source), storable(event_id)
         identity = self._hashes.identity(resource, source, event_id)
-        row = self._standing(identity, resource, source, event_id)
+        row = self._existing(identity, resource, source, event_id)
         if row is None:
             return False
         position, json, *kept, subject = row
-        if self._is_party(json, subject):
+        if Subject.parse(_text(json, subject)).party is not None:
             kept.append(subject)
         else:
             self.connection.execute(_FORGET_SUBJECT, (position,))
@@ -84,7 +84,7 @@ class Transaction:
         return True
 
     def expire(self, registered_before: int) -> int:
-        """Remove some of the oldest rows, registered before a moment; return how many, 0 when none is left."""
+        """Remove some of the oldest rows that were registered before a time; return their number, 0 at the end."""
         first = first_registered(self.connection, registered_before)
         oldest = self.connection.execute(_OLDEST, (first, _EXPIRED_AT_ONCE)).fetchall()
         sizes = accumulate(size for _, _, size in oldest)
@@ -97,12 +97,16 @@ class Transaction:
 
     def _append(self, event: CloudEvent) -> Appended:
         identity = self._hashes.identity(event.resource, event.source, event.id)
-        standing = self._standing(identity, event.resource, event.source, event.id)
-        if standing is not None:
-            return Appended(Cursor(standing[0], proof(identity)), duplicate=True)
+        existing = self._existing(identity, event.resource, event.source, event.id)
+        if existing is not None:
+            return Appended(Cursor(existing[0], proof(identity)), duplicate=True)
         inserted = self.connection.execute(_INSERT, self._columns(event, identity))
         assert inserted.lastrowid is not None
         return Appended(Cursor(inserted.lastrowid, proof(identity)), duplicate=False)
+
+    def _existing(self, identity: int, resource: str, source: str, event_id: str) -> Any:
+        """The row of this event, None if there is none. Other events may have the same identity."""
+        return self.connection.execute(_EXISTING, (identity, resource, event_id, source)).fetchone()
 
     def _columns(self, event: CloudEvent, identity: int) -> tuple[Any, ...]:
         app = Resource.parse(event.resource).app
@@ -114,11 +118,11 @@ class Transaction:
             self._hash(event.alternative_subject),
             self._now,
             identity,
-            where(event.id, event.json),
-            where(event.source, event.json),
-            where(event.subject, event.json),
-            where(event.alternative_subject, event.json),
-            where(event.resource_instance, event.json),
+            locate(event.id, event.json),
+            locate(event.source, event.json),
+            locate(event.subject, event.json),
+            locate(event.alternative_subject, event.json),
+            locate(event.resource_instance, event.json),
             event.json,
         )
 
@@ -126,6 +130,7 @@ class Transaction:
         return None if subject is None else self._hashes.subject(subject)
 
     def _name(self, text: str) -> int:
+        """The id of an interned text, which is added to the file if necessary."""
         known = self._names.get(text)
         return self._learn(text) if known is None else known
 
@@ -137,20 +142,15 @@ class Transaction:
         self._names[text] = name
         return int(name)
 
-    def _standing(self, identity: int, resource: str, source: str, event_id: str) -> Any:
-        """The row that is this very event, among those whose identities hash alike."""
-        return self.connection.execute(_STANDING, (identity, resource, event_id, source)).fetchone()
 
-    @staticmethod
-    def _is_party(json: bytes, subject: int | str | None) -> bool:
-        text = json[span(subject)].decode() if isinstance(subject, int) else subject or ""
-        return Subject.parse(text).party is not None
+def _text(json: bytes, location: Location) -> str:
+    return json[slice_at(location)].decode() if isinstance(location, int) else location or ""
 
 
-def _blanked(json: bytes, kept: Sequence[int | str | None]) -> bytes:
-    """As many bytes, of which only the places that are kept say something still."""
+def _blanked(json: bytes, kept: Sequence[Location]) -> bytes:
+    """As many bytes, all of them zero but those at the locations to keep."""
     blank = bytearray(len(json))
-    for place in kept:
-        if isinstance(place, int):
-            blank[span(place)] = json[span(place)]
+    for location in kept:
+        if isinstance(location, int):
+            blank[slice_at(location)] = json[slice_at(location)]
     return bytes(blank)

@@ -1,4 +1,4 @@
-"""The one writer of a process: a thread that commits whatever has gathered in one transaction."""
+"""The one writer of a process: a thread that commits all waiting requests in one transaction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -17,29 +16,27 @@ from events_core.adapters.sqlite.schema import failures_as_unavailable, retry_wh
 from events_core.adapters.sqlite.write import Transaction
 from events_core.common import errors
 
-_log = getLogger(__name__)
-
 T = TypeVar("T")
 
 _GROUP_BYTES = 1024 * 1024
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
-    """Something to do in a transaction, and who waits for its outcome."""
+class _Request:
+    """Work for a transaction, and the future that gets its outcome."""
 
     work: Callable[[Transaction], Any]
     weight: int
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
-    error: Exception | None = field(default=None)
+    error: Exception | None = None
 
 
 class Writer:
-    """Runs jobs in the order they came, each in a savepoint of its group's transaction.
+    """Serves requests in the order of their arrival, each in a savepoint of its group's transaction.
 
-    Who waits holds no thread; who stops waiting stops nothing. `commit` makes a transaction durable.
+    A caller that waits holds no thread, and its cancellation stops no request. `commit` makes a transaction durable.
     """
 
     def __init__(
@@ -54,7 +51,7 @@ class Writer:
         self._commit = commit
         self._busy_timeout = busy_timeout
         self._idle = idle
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Request | None] = SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
         self._transaction: Transaction | None = None
@@ -65,7 +62,7 @@ class Writer:
         """Do `work`, which writes about `weight` bytes, in a transaction; return its result when that is durable.
 
         Raises:
-            EventsError: UNAVAILABLE when it failed, or nobody knows whether it did.
+            EventsError: UNAVAILABLE if the transaction failed or its outcome is unknown.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -74,11 +71,11 @@ class Writer:
                 raise errors.unavailable("The event store is closed.")
             if self._thread.ident is None:
                 self._thread.start()
-            self._queue.put(_Job(work, weight, loop, future))
+            self._queue.put(_Request(work, weight, loop, future))
         return await future
 
     async def close(self) -> None:
-        """Finish what was submitted, move it into the file proper, and end the thread."""
+        """Finish all submitted requests, move them from the log into the file, and end the thread."""
         with self._gate:
             if not self._closed:
                 self._closed = True
@@ -87,29 +84,29 @@ class Writer:
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        open_ = True
-        while open_:
-            group, open_ = self._gather()
+        is_open = True
+        while is_open:
+            group, is_open = self._gather()
             if group:
                 self._serve(group)
         if self._transaction is not None:
             self._checkpoint()
             self._transaction.connection.close()
 
-    def _gather(self) -> tuple[list[_Job], bool]:
-        """Wait for a job, take those that came meanwhile; False when none will come any more."""
-        group: list[_Job] = []
+    def _gather(self) -> tuple[list[_Request], bool]:
+        """Wait for a request and take all that are waiting, up to a size. False means that no more will come."""
+        group: list[_Request] = []
         weight = 0
-        job = self._next()
-        while job is not None:
-            group.append(job)
-            weight += job.weight
+        request = self._next()
+        while request is not None:
+            group.append(request)
+            weight += request.weight
             if weight >= _GROUP_BYTES or self._queue.empty():
                 return group, True
-            job = self._queue.get()
+            request = self._queue.get()
         return group, False
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> _Request | None:
         while True:
             try:
                 return self._queue.get(timeout=self._idle if self._written else None)
@@ -117,52 +114,51 @@ class Writer:
                 self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """Move everything into the file proper and cut the log to nothing; again later while readers are in it."""
+        """Move the log into the file and empty it. If readers are using the log, it is tried again later."""
         with suppress(sqlite3.Error):
             assert self._transaction is not None
             (busy, *_) = self._transaction.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._written = bool(busy)
 
-    def _serve(self, group: Sequence[_Job]) -> None:
+    def _serve(self, group: Sequence[_Request]) -> None:
         try:
             with failures_as_unavailable():
                 self._transact(group)
-        except Exception as error:  # noqa: BLE001  whatever it is, the callers get it and the thread lives on
+        except Exception as error:  # noqa: BLE001 - the callers get any error, and the thread goes on
             self._recover()
-            for job in group:
-                job.error = job.error or error
-        for loop, jobs in groupby(group, key=lambda job: job.loop):
-            # a loop that is closed has nobody left who waits
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, list(jobs))
+            for request in group:
+                request.error = request.error or error
+        for loop, requests in groupby(group, key=lambda request: request.loop):
+            with suppress(RuntimeError):  # nobody waits in a loop that is closed
+                loop.call_soon_threadsafe(_settle, list(requests))
 
-    def _transact(self, group: Sequence[_Job]) -> None:
+    def _transact(self, group: Sequence[_Request]) -> None:
         self._transaction = transaction = self._transaction or self._open_transaction()
         retry_while_busy(lambda: transaction.connection.execute("BEGIN IMMEDIATE"), self._busy_timeout)
         transaction.begin()
-        for job in group:
-            self._attempt(transaction, job)
+        for request in group:
+            self._attempt(transaction, request)
         self._commit(transaction.connection)
         self._written = True
 
     @staticmethod
-    def _attempt(transaction: Transaction, job: _Job) -> None:
-        """Do one job so that its failure undoes itself alone, unless SQLite gave the whole transaction up."""
+    def _attempt(transaction: Transaction, request: _Request) -> None:
+        """Do one request. Its failure undoes nothing else, unless SQLite has rolled the whole transaction back."""
         connection = transaction.connection
-        connection.execute("SAVEPOINT job")
+        connection.execute("SAVEPOINT request")
         try:
             with failures_as_unavailable():
-                job.result = job.work(transaction)
+                request.result = request.work(transaction)
         except Exception as error:
             transaction.forget()
             if not connection.in_transaction:
                 raise
-            connection.execute("ROLLBACK TO job")
-            job.error = error
-        connection.execute("RELEASE job")
+            connection.execute("ROLLBACK TO request")
+            request.error = error
+        connection.execute("RELEASE request")
 
     def _recover(self) -> None:
-        """Undo the transaction; a connection that cannot even do that is replaced by the next one."""
+        """Roll the transaction back. If that fails too, the next transaction opens another connection."""
         transaction = self._transaction
         if transaction is None:
             return
@@ -176,11 +172,11 @@ class Writer:
                 transaction.connection.close()
 
 
-def _settle(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        if job.future.done():
+def _settle(requests: Sequence[_Request]) -> None:
+    for request in requests:
+        if request.future.done():
             continue
-        if job.error is None:
-            job.future.set_result(job.result)
+        if request.error is None:
+            request.future.set_result(request.result)
         else:
-            job.future.set_exception(job.error)
+            request.future.set_exception(request.error)

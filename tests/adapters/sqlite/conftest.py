@@ -1,4 +1,4 @@
-"""Stores on a file of their own."""
+"""Stores with a file of their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from events_core.adapters.sqlite import SqliteEventStore
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file stands."""
+    """The path of the file, whose folder does not exist yet."""
     return tmp_path / "data" / "events.db"
 
 
 @pytest.fixture
 async def open_store(path: Path) -> AsyncIterator[Callable[..., SqliteEventStore]]:
-    """Opens stores, which are closed in the end."""
+    """Opens stores, and closes them after the test."""
     opened: list[SqliteEventStore] = []
 
     def open_(kind: type[SqliteEventStore] = SqliteEventStore, **options: Any) -> SqliteEventStore:
@@ -27,8 +27,8 @@ async def open_store(path: Path) -> AsyncIterator[Callable[..., SqliteEventStore
         return opened[-1]
 
     yield open_
-    for each in opened:
-        await each.close()
+    for store in opened:
+        await store.close()
 
 
 @pytest.fixture

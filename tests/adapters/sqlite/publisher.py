@@ -1,6 +1,6 @@
 """A process that publishes to a file until it is done or killed: `publisher FILE PREFIX COUNT`.
 
-Prints the ids of each batch once it is acknowledged, one batch a line.
+It prints a line for each acknowledged batch, with the ids of its events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ async def publish(path: Path, prefix: str, count: int) -> None:
     for start in range(0, count, BATCH):
         batch = [event(f"{prefix}-{n}") for n in range(start, start + BATCH)]
         await store.append(batch)
-        print(*(each.id for each in batch), flush=True)
+        print(*(published.id for published in batch), flush=True)
     await store.close()
 
 

@@ -1,4 +1,4 @@
-"""What is the embedded store's own of following up: files of before, other processes, and the cost of looking."""
+"""Checkpoints in the SQLite file: other processes, restored files, and the cost of a search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ APPS = Stream.of_resource(APP)
 
 
 async def followed(checkpoints: SqliteCheckpoints, stream: Stream) -> None:
-    """Move a stream's checkpoint to its end."""
+    """Move the checkpoint to the end of its stream."""
     await checkpoints.advance(
         stream,
         await checkpoints.checkpoint(stream),
@@ -24,8 +24,8 @@ async def followed(checkpoints: SqliteCheckpoints, stream: Stream) -> None:
     )
 
 
-async def test_what_another_process_appends_is_found(tmp_path: Path) -> None:
-    """Also after nothing was behind."""
+async def test_an_event_of_another_process_is_found(tmp_path: Path) -> None:
+    """Even if no stream was behind before."""
     one, other = (SqliteEventStore(tmp_path / "events.db") for _ in range(2))
     checkpoints = SqliteCheckpoints(one)
     assert await checkpoints.behind() == []
@@ -42,8 +42,8 @@ async def test_what_another_process_appends_is_found(tmp_path: Path) -> None:
     await other.close()
 
 
-async def test_a_checkpoint_that_is_set_back_is_behind(tmp_path: Path) -> None:
-    """Though nothing was appended."""
+async def test_a_stream_whose_checkpoint_is_set_back_is_behind(tmp_path: Path) -> None:
+    """Even if nothing was appended since no stream was behind."""
     store = SqliteEventStore(tmp_path / "events.db")
     checkpoints = SqliteCheckpoints(store)
     await store.append([event()])
@@ -55,7 +55,7 @@ async def test_a_checkpoint_that_is_set_back_is_behind(tmp_path: Path) -> None:
 
 
 async def test_a_checkpoint_beyond_the_file_is_lowered(tmp_path: Path) -> None:
-    """As an operator has it done for a file that was put together from two."""
+    """An operator does that for a file that was put together from two."""
     store = SqliteEventStore(tmp_path / "events.db")
     checkpoints = SqliteCheckpoints(store)
     await store.append(events(3))
@@ -65,8 +65,8 @@ async def test_a_checkpoint_beyond_the_file_is_lowered(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_looking_for_what_is_behind_does_not_read_every_event(tmp_path: Path) -> None:
-    """It costs a seek or two for each resource, however many events there are."""
+async def test_the_search_for_streams_that_are_behind_does_not_read_every_event(tmp_path: Path) -> None:
+    """It costs one or two seeks for each resource."""
     store = SqliteEventStore(tmp_path / "events.db")
     checkpoints = SqliteCheckpoints(store)
     costs = []

@@ -1,4 +1,4 @@
-"""What is the embedded store's own of deliveries: leases of processes that are gone."""
+"""Deliveries in the SQLite file: leases of dead processes."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from tests.support.deliveries import NOW, delivery
 LATER = NOW + 3_600 * SECOND
 
 
-def number_of_one_that_is_gone() -> int:
-    """Of a process that has ended."""
+def dead_process() -> int:
+    """The id of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
 
 
 async def leased_by(process: int, path: Path) -> SqliteDeliveries:
-    """A store whose one lane is leased by a process, as one sees it that begins with the file."""
+    """A store whose only lane is leased by a process, as a process sees it that has just opened the file."""
     store = SqliteDeliveries(SqliteEventStore(path))
     await store.record([delivery(1)], NOW)
     assert await store.take(Lane(1), NOW, LATER) is not None
     owner = f"{process}.1"
     await store.file.write(lambda connection: connection.execute("UPDATE lanes SET owner = ?", (owner,)))
-    module._begun.discard(path)
+    module._opened.discard(path)
     return store
 
 
-async def test_the_lease_of_a_process_that_is_gone_ends_when_another_begins(tmp_path: Path) -> None:
-    """Its lane is due at once."""
-    store = await leased_by(number_of_one_that_is_gone(), tmp_path / "events.db")
+async def test_the_lease_of_a_dead_process_ends_when_another_opens_the_file(tmp_path: Path) -> None:
+    """The lane is due at once."""
+    store = await leased_by(dead_process(), tmp_path / "events.db")
     assert list(await store.due(NOW, 10)) == [Lane(1)]
     assert await store.take(Lane(1), NOW, LATER) is not None
     await store.file.close()
 
 
 @pytest.mark.parametrize("process", [os.getppid(), 1])
-async def test_the_lease_of_a_process_that_lives_stands(tmp_path: Path, process: int) -> None:
-    """Whoever it belongs to."""
+async def test_the_lease_of_a_running_process_stays(tmp_path: Path, process: int) -> None:
+    """Also that of another user's process."""
     store = await leased_by(process, tmp_path / "events.db")
     assert list(await store.due(NOW, 10)) == []
     assert await store.take(Lane(1), NOW, LATER) is None
     await store.file.close()
 
 
-async def test_a_lease_under_the_number_of_this_process_is_another_ones_that_is_gone(tmp_path: Path) -> None:
-    """As in a container, whose processes have the same numbers each time; its own later ones stand."""
+async def test_a_lease_under_this_process_id_belongs_to_a_dead_process(tmp_path: Path) -> None:
+    """In a container the processes have the same ids after each start. This process's own later leases stay."""
     store = await leased_by(os.getpid(), tmp_path / "events.db")
     assert await store.take(Lane(1), NOW, LATER) is not None
     assert await store.take(Lane(1), NOW, LATER) is None

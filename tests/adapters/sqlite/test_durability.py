@@ -1,4 +1,4 @@
-"""What the embedded store promises when processes share its file, crash, or find it locked, full or broken."""
+"""The SQLite file when processes share it, crash, or find it locked, full or broken."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[3]
 
 @contextmanager
 def unavailable() -> Iterator[None]:
-    """Expect a 503."""
+    """Expect UNAVAILABLE."""
     with pytest.raises(EventsError) as caught:
         yield
     assert caught.value.problem is Problem.UNAVAILABLE
@@ -50,18 +50,19 @@ async def _acknowledged(process: Process, lines: int | None = None) -> list[str]
 
 
 async def test_two_processes_share_one_file(path: Path, store: SqliteEventStore) -> None:
-    """What two other processes publish at once, everybody reads in one order, and nothing is missing."""
+    """All readers see the events of both in one order, without a gap."""
     processes = [await _publisher(path, prefix, 500) for prefix in ("a", "b")]
     acknowledged = await asyncio.gather(*map(_acknowledged, processes))
     assert [await process.wait() for process in processes] == [0, 0]
     stored = ids(await everything(store))
     assert len(stored) == 1_000
-    for own in acknowledged:
-        assert [each for each in stored if each[0] == own[0][0]] == own
+    for batch in acknowledged:
+        prefix = batch[0][0]
+        assert [event_id for event_id in stored if event_id[0] == prefix] == batch
 
 
-async def test_nothing_acknowledged_is_lost_by_kill_9(path: Path, open_store: Callable[..., SqliteEventStore]) -> None:
-    """Killed twenty times in the middle of publishing, the file holds every acknowledged batch, and batches whole."""
+async def test_kill_9_loses_no_acknowledged_event(path: Path, open_store: Callable[..., SqliteEventStore]) -> None:
+    """After twenty kills the file has every acknowledged batch, and only whole batches."""
     acknowledged: list[str] = []
     for life in range(20):
         process = await _publisher(path, f"{life}", 1_000_000)
@@ -71,12 +72,12 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(path: Path, open_store: Ca
         await process.wait()
     stored = ids(await everything(open_store()))
     assert len(stored) == len(set(stored))
-    assert [each for each in stored if each in set(acknowledged)] == acknowledged
+    assert [event_id for event_id in stored if event_id in set(acknowledged)] == acknowledged
     assert len(stored) % BATCH == 0
 
 
-async def test_reads_are_right_while_thirty_thousand_events_are_written(store: SqliteEventStore) -> None:
-    """A reader that follows a burst of fresh events sees each exactly once, in order."""
+async def test_a_reader_sees_every_event_once_during_a_burst(store: SqliteEventStore) -> None:
+    """It follows thirty thousand fresh events in their order."""
     batches = [events(500) for _ in range(60)]
     publishing = asyncio.gather(*map(store.append, batches))
     seen: list[str] = []
@@ -86,11 +87,11 @@ async def test_reads_are_right_while_thirty_thousand_events_are_written(store: S
         seen += ids(chunk.rows)
         cursor = chunk.end
     await publishing
-    assert seen == [each.id for batch in batches for each in batch]
+    assert seen == [published.id for batch in batches for published in batch]
 
 
 async def test_a_locked_file_is_unavailable_and_recovers(path: Path, store: SqliteEventStore) -> None:
-    """While another process holds the file nothing is acknowledged; reading goes on; afterwards all is well."""
+    """While another process holds the file, publishing fails and reading goes on."""
     await store.append([event("a")])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -114,7 +115,7 @@ def _disk_full_at(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("kilobytes", [150, 151, 170, 400])
 async def test_a_full_disk_is_unavailable_and_loses_nothing(store: SqliteEventStore, kilobytes: int) -> None:
-    """When the disk is full publishing fails; what was acknowledged stays; with room again it goes on."""
+    """Acknowledged events stay, and publishing goes on when there is space again."""
     acknowledged: list[str] = []
     batch = events(20)
     with _disk_full_at(kilobytes * 1024), unavailable():
@@ -128,7 +129,7 @@ async def test_a_full_disk_is_unavailable_and_loses_nothing(store: SqliteEventSt
 
 
 class FailingCommits(SqliteEventStore):
-    """A store whose COMMIT fails when told, before or after it took effect."""
+    """A store whose next COMMIT fails before or after it takes effect, if `fail` says so."""
 
     fail: str | None = None
 
@@ -145,7 +146,7 @@ class FailingCommits(SqliteEventStore):
 async def test_a_failed_commit_is_unavailable_and_the_batch_completes_when_sent_again(
     open_store: Callable[..., SqliteEventStore], when: str, stored: int
 ) -> None:
-    """Whether or not a failed COMMIT took effect, the same batch again leaves every event there once."""
+    """The COMMIT may have taken effect or not. Either way every event is stored once in the end."""
     store = open_store(FailingCommits)
     assert isinstance(store, FailingCommits)
     batch = events(3)
@@ -158,7 +159,7 @@ async def test_a_failed_commit_is_unavailable_and_the_batch_completes_when_sent_
 
 
 async def test_names_of_a_failed_transaction_are_forgotten(open_store: Callable[..., SqliteEventStore]) -> None:
-    """A resource and type that a failed commit would have named are named anew."""
+    """Their ids do not exist, so the next transaction adds the names again."""
     store = open_store(FailingCommits)
     assert isinstance(store, FailingCommits)
     await store.append([event()])
@@ -171,7 +172,7 @@ async def test_names_of_a_failed_transaction_are_forgotten(open_store: Callable[
 
 
 class HeldCommits(SqliteEventStore):
-    """A store that counts its transactions, and whose first one waits to be released."""
+    """A store that counts its commits and holds them back until they are released."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.released = threading.Event()
@@ -184,8 +185,8 @@ class HeldCommits(SqliteEventStore):
         super()._commit(connection)
 
 
-async def test_requests_that_gathered_share_a_commit(open_store: Callable[..., SqliteEventStore]) -> None:
-    """What is submitted while a transaction is being committed goes into the next one, together."""
+async def test_waiting_requests_share_a_commit(open_store: Callable[..., SqliteEventStore]) -> None:
+    """They go into the transaction after the one that is being committed."""
     store = open_store(HeldCommits)
     assert isinstance(store, HeldCommits)
     appends = [asyncio.ensure_future(store.append([event()])) for _ in range(20)]
@@ -195,8 +196,8 @@ async def test_requests_that_gathered_share_a_commit(open_store: Callable[..., S
     assert store.commits <= 2
 
 
-async def test_a_request_that_fails_leaves_its_neighbours_alone(open_store: Callable[..., SqliteEventStore]) -> None:
-    """Within one transaction, a request that cannot be stored undoes itself only."""
+async def test_a_failed_request_does_not_affect_its_neighbours(open_store: Callable[..., SqliteEventStore]) -> None:
+    """A request that cannot be stored undoes only its own part of the transaction."""
     store = open_store(HeldCommits)
     assert isinstance(store, HeldCommits)
     held = asyncio.ensure_future(store.append([event("first")]))
@@ -216,7 +217,7 @@ async def test_a_request_that_fails_leaves_its_neighbours_alone(open_store: Call
 
 @pytest.fixture(params=["text", "directory"])
 def unusable(request: pytest.FixtureRequest, path: Path) -> Path:
-    """Something else where the file should be."""
+    """A text or a directory in the place of the file."""
     path.parent.mkdir()
     if request.param == "directory":
         path.mkdir()
@@ -225,8 +226,8 @@ def unusable(request: pytest.FixtureRequest, path: Path) -> Path:
     return path
 
 
-async def test_a_file_that_cannot_be_used_is_unavailable(unusable: Path, store: SqliteEventStore) -> None:
-    """What is no file of this store is never written to, and every call is 503."""
+async def test_an_unusable_file_is_unavailable(unusable: Path, store: SqliteEventStore) -> None:
+    """The store never writes to a file that is not its own."""
     before = unusable.stat().st_mtime_ns  # noqa: ASYNC240 - nothing else runs
     for call in (store.append([event()]), store.read(ReadRequest(RESOURCE)), store.ping()):
         with unavailable():
@@ -235,7 +236,7 @@ async def test_a_file_that_cannot_be_used_is_unavailable(unusable: Path, store: 
 
 
 async def test_a_file_of_another_version_is_unavailable(path: Path, store: SqliteEventStore) -> None:
-    """A file that a later version has made is left alone."""
+    """The store does not change a file that a later version has made."""
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as later:
         later.execute("PRAGMA user_version = 99")
@@ -243,8 +244,8 @@ async def test_a_file_of_another_version_is_unavailable(path: Path, store: Sqlit
         await store.ping()
 
 
-async def test_a_reader_whose_connection_broke_gets_a_new_one(store: SqliteEventStore) -> None:
-    """One read fails with its connection, the next one is fine."""
+async def test_a_reader_replaces_a_broken_connection(store: SqliteEventStore) -> None:
+    """One read fails, and the next one succeeds."""
     await store.ping()
     for session in store._sessions:
         session.connection.close()

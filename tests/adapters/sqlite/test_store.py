@@ -1,4 +1,4 @@
-"""What only the embedded store promises of its file: hashes, erasure, size, and reads along indexes."""
+"""The SQLite file: hashes, erasure, size, and reads along indexes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ RESOURCE = Stream.of_resource(APP)
 
 @pytest.fixture
 def colliding(open_store: Callable[..., SqliteEventStore]) -> SqliteEventStore:
-    """A store in which everything hashes alike."""
+    """A store in which all texts have the same hash."""
     return open_store(digest=lambda _key, _data, size: bytes(size))
 
 
 async def test_colliding_identities_are_told_apart(colliding: SqliteEventStore) -> None:
-    """Candidates of a hash are compared as text: different events stand side by side, repeats are found."""
+    """The store compares the events that a hash finds as text."""
     batch = [event("a"), event("b"), event("a", source="urn:x"), event("a", resource=ANY), event("ab")]
     assert not any(outcome.duplicate for outcome in await colliding.append(batch))
     assert all(outcome.duplicate for outcome in await colliding.append(batch))
@@ -38,9 +38,9 @@ async def test_colliding_identities_are_told_apart(colliding: SqliteEventStore) 
 
 
 async def test_colliding_subjects_are_told_apart(colliding: SqliteEventStore) -> None:
-    """Nobody's feed and no filter holds another's events, whatever their hashes."""
+    """No feed and no filter contains events about another subject."""
     parties = ["/party/1", "/party/2", "/party/1"]
-    await colliding.append([event(str(n), subject=each, alternativesubject=PERSON) for n, each in enumerate(parties)])
+    await colliding.append([event(str(n), subject=party, alternativesubject=PERSON) for n, party in enumerate(parties)])
     assert ids(await everything(colliding, Stream.of_subject("/party/1"))) == ["0", "2"]
     assert await colliding.head(Stream.of_subject("/party/2")) == (await everything(colliding))[1].position
     for filters, count in ((Filters(subject="/party/2"), 1), (Filters(alternative_subject="x"), 0)):
@@ -60,32 +60,34 @@ async def _until_checkpointed(path: Path) -> None:
 
 
 async def test_the_log_is_emptied_when_nothing_is_written(path: Path, store: SqliteEventStore) -> None:
-    """Soon after the last write the write-ahead log is empty, though the store is open."""
+    """It happens soon after the last write, while the store is open."""
     await store.append(events(10))
     await _until_checkpointed(path)
     assert len(await everything(store)) == 10
 
 
 @pytest.mark.parametrize("size", [10, 300, 20_000])
-async def test_what_was_erased_is_in_no_file(path: Path, store: SqliteEventStore, size: int) -> None:
-    """Neither the file nor its log holds a word of an erased event but id and source, among neighbours of any size."""
+async def test_an_erased_event_is_in_no_file(path: Path, store: SqliteEventStore, size: int) -> None:
+    """Only its id and source remain in the file and its log, whatever the size of its neighbours."""
     secrets_ = [f"secret-{uuid4()}" for _ in range(40)]
     batch = [
-        event(f"{n}", subject=f"urn:x:{each}", alternativesubject=each, data=each + "x" * size * (n % 3))
-        for n, each in enumerate(secrets_)
+        event(f"{n}", subject=f"urn:x:{secret}", alternativesubject=secret, data=secret + "x" * size * (n % 3))
+        for n, secret in enumerate(secrets_)
     ]
     for start in range(0, 40, 8):
         await store.append(batch[start : start + 8])
-    for each in random.sample(batch, len(batch)):
-        assert await store.erase(APP, each.source, each.id)
+    for published in random.sample(batch, len(batch)):
+        assert await store.erase(APP, published.source, published.id)
     await _until_checkpointed(path)
-    stored = b"".join(each.read_bytes() for each in path.parent.iterdir())
+    stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"secret-" not in stored
     assert batch[0].source.encode() in stored
 
 
-async def test_room_that_expired_is_used_again(path: Path, open_store: Callable[..., SqliteEventStore]) -> None:
-    """Publishing and expiring by turns keeps the file at its size."""
+async def test_the_space_of_expired_events_is_used_again(
+    path: Path, open_store: Callable[..., SqliteEventStore]
+) -> None:
+    """The file keeps its size when publishing and expiring alternate."""
     clock = Clock()
     store = open_store(clock=clock)
     sizes = []
@@ -98,8 +100,8 @@ async def test_room_that_expired_is_used_again(path: Path, open_store: Callable[
     assert sizes[-1] <= 1.2 * sizes[1]
 
 
-async def test_each_moment_is_found(open_store: Callable[..., SqliteEventStore]) -> None:
-    """Of rows that each have a moment of their own, `from` and `to` find the very ones."""
+async def test_each_time_of_registration_is_found(open_store: Callable[..., SqliteEventStore]) -> None:
+    """`from` and `to` find exactly the rows that were registered between them."""
     clock = Clock()
     store = open_store(clock=clock)
     for n in range(100):
@@ -108,7 +110,7 @@ async def test_each_moment_is_found(open_store: Callable[..., SqliteEventStore])
     first = clock.now - 990
     for n in range(0, 100, 7):
         request = ReadRequest(RESOURCE, registered_from=first + 10 * n - 5, registered_to=first + 10 * n + 15)
-        assert ids(await walk(store, request)) == [str(each) for each in (n, n + 1) if each < 100]
+        assert ids(await walk(store, request)) == [str(number) for number in (n, n + 1) if number < 100]
 
 
 def _plans(connection: sqlite3.Connection, request: ReadRequest, store: SqliteEventStore) -> str:
@@ -116,8 +118,8 @@ def _plans(connection: sqlite3.Connection, request: ReadRequest, store: SqliteEv
     connection.set_trace_callback(statements.append)
     read.read(store._session(), Names(), request)
     connection.set_trace_callback(None)
-    selects = [each for each in statements if each.lstrip().startswith("SELECT")]
-    return "\n".join(row[3] for each in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {each}"))
+    selects = [sql for sql in statements if sql.lstrip().startswith("SELECT")]
+    return "\n".join(row[3] for sql in selects for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
 
 
 FILTERS = [
@@ -133,11 +135,11 @@ FILTERS = [
 @pytest.mark.parametrize("stream", [RESOURCE, Stream.of_subject(PARTY), Stream.of_org("ttd")])
 @pytest.mark.parametrize("filters", FILTERS)
 async def test_every_page_is_read_along_an_index(store: SqliteEventStore, stream: Stream, filters: Filters) -> None:
-    """No read sorts its rows or passes over a whole table, so depth costs nothing."""
+    """No read sorts rows or scans a table, so every page costs the same at any depth."""
     await store.append([event(), event(resource=OTHER_APP)])
     cursor = (await everything(store, stream))[0].cursor
-    for each in (ReadRequest(stream, cursor, filters=filters), ReadRequest(stream, None, None, 1, 2**60, filters)):
-        plan = _plans(store._session().connection, each, store)
+    for request in (ReadRequest(stream, cursor, filters=filters), ReadRequest(stream, None, None, 1, 2**60, filters)):
+        plan = _plans(store._session().connection, request, store)
         assert "SCAN events" not in plan
         assert "SCAN names" not in plan
         assert "TEMP B-TREE" not in plan
@@ -151,27 +153,27 @@ def _sized(number: int, *, per_instance: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("per_instance", [1, 3])
 async def test_an_event_takes_at_most_700_bytes_of_disk(path: Path, store: SqliteEventStore, per_instance: int) -> None:
-    """An event of 430 bytes takes at most 700 with all its indexes, also when no two share source and subject."""
+    """That holds for an event of 430 bytes with its indexes, even if no two share source and subject."""
     count = 6_000
     for start in range(0, count, 500):
         batch = [event(str(uuid4()), **_sized(n, per_instance=per_instance)) for n in range(start, start + 500)]
         await store.append(
-            [event(each.id, **json.loads(each.json), data="x" * (418 - len(each.json))) for each in batch]
+            [event(short.id, **json.loads(short.json), data="x" * (418 - len(short.json))) for short in batch]
         )
     assert {len(row.json or b"") for row in await everything(store)} == {430}
     await store.close()
     assert _size(path) / count <= 700
 
 
-async def test_positions_beyond_sqlite_are_unknown(store: SqliteEventStore) -> None:
-    """A cursor may carry any 64-bit number."""
+async def test_a_position_beyond_sqlites_integers_is_unknown(store: SqliteEventStore) -> None:
+    """A cursor may contain any 64-bit number."""
     await store.append([event("a")])
     for position in (2**63 - 1, 2**63, 2**64 - 1):
         assert ids((await store.read(ReadRequest(RESOURCE, Cursor(position, b"12345678")))).rows) == ["a"]
 
 
 async def test_each_file_has_a_key_of_its_own(path: Path, open_store: Callable[..., SqliteEventStore]) -> None:
-    """The key is drawn once for each file and stays the same."""
+    """The key is drawn when the file is made, and does not change."""
     keys = [open_store().key(), open_store().key()]
     path.unlink()  # noqa: ASYNC240 - nothing else runs
     keys.append(open_store().key())
