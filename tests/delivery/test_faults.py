@@ -19,7 +19,7 @@ from events_core.operations.application import Application
 from local.host import Function
 from local.queues import QueueOptions, Queues, queue_trigger
 from tests.contract.event_store import event, events, ids
-from tests.support.delivering import Place, names
+from tests.support.delivering import Deployment, names
 from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
 from tests.support.webhook_server import Received, WebhookServer
 
@@ -49,58 +49,58 @@ class Faulty:
         return call
 
 
-def with_faults(place: Place, chance: Callable[[], bool]) -> None:
+def with_faults(deployment: Deployment, chance: Callable[[], bool]) -> None:
     """Let the stores that fan-out and delivery use fail by chance."""
-    deliverer, fan_out = place.events.deliverer, place.events.subscriber.fan_out
-    deliveries = Faulty(place.events.subscriber.deliveries, chance)
+    deliverer, fan_out = deployment.application.deliverer, deployment.application.subscriber.fan_out
+    deliveries = Faulty(deployment.application.subscriber.deliveries, chance)
     deliverer._deliveries = fan_out._deliveries = deliveries
     deliverer._attempts = replace(
         deliverer._attempts,
         deliveries=deliveries,
-        events=Faulty(place.events.store, chance),
+        events=Faulty(deployment.application.store, chance),
     )
 
 
-async def followed(place: Place, some: list[CloudEvent]) -> None:
+async def followed(deployment: Deployment, some: list[CloudEvent]) -> None:
     """Publish, and follow up until that succeeds, as the change feed's retries and the sweeps do."""
-    await place.events.store.append(some)
-    while await place.events.checkpoints.behind():
-        await place.events.follow_up.compare()
+    await deployment.application.store.append(some)
+    while await deployment.application.checkpoints.behind():
+        await deployment.application.follow_up.compare()
 
 
-async def served(place: Place, events: Application | None = None) -> None:
+async def served(deployment: Deployment, events: Application | None = None) -> None:
     """Serve until nothing is open any more, letting time pass whenever nothing is due."""
-    process = events or place.events
+    process = events or deployment.application
     deliveries = process.subscriber.deliveries
     while True:
-        lanes = await deliveries.due(place.clock(), 1_000)
+        lanes = await deliveries.due(deployment.clock(), 1_000)
         await asyncio.gather(*(process.deliverer.serve(lane) for lane in lanes), return_exceptions=True)
         if not lanes:
-            if not await deliveries.due(place.clock() + 10**15, 1):
+            if not await deliveries.due(deployment.clock() + 10**15, 1):
                 return
-            place.clock.add(60)
+            deployment.clock.add(60)
 
 
 @pytest.mark.timeout(400)
-async def test_every_permitted_pair_arrives_and_no_other(place: Place) -> None:
+async def test_every_permitted_pair_arrives_and_no_other(deployment: Deployment) -> None:
     """Under faults of endpoints, store and decision point, three in ten; first attempts in order for each subject.
 
     Ten thousand pairs of event and subscription; on Cosmos DB, whose emulator would take minutes, some of them.
     """
-    subscriptions, count = (4, 50) if place.events.settings.on_cosmos else (SUBSCRIPTIONS, EVENTS)
-    await _under_faults(place, subscriptions, count)
+    subscriptions, count = (4, 50) if deployment.application.settings.on_cosmos else (SUBSCRIPTIONS, EVENTS)
+    await _under_faults(deployment, subscriptions, count)
 
 
-async def _under_faults(place: Place, subscriptions: int, count: int) -> None:
+async def _under_faults(deployment: Deployment, subscriptions: int, count: int) -> None:
     dice = random.Random(4711)
     paths = [f"/{number}" for number in range(subscriptions)]
     for path in paths:
-        await place.subscribe(f"/user/{path[1:]}", path, subject="/party/%")
+        await deployment.subscribe(f"/user/{path[1:]}", path, subject="/party/%")
     some = [
         event(f"e{number}", type=f"t{number % 7}", subject=f"/party/{number % SUBJECTS}") for number in range(count)
     ]
-    place.events.authorization._decisions._kept.clear()
-    place.pdp.decide = _ruling
+    deployment.forget_decisions()
+    deployment.pdp.decide = _ruling
     first: dict[tuple[str, str], list[str]] = defaultdict(list)
     taken: dict[str, set[str]] = defaultdict(set)
 
@@ -114,15 +114,15 @@ async def _under_faults(place: Place, subscriptions: int, count: int) -> None:
         taken[received.path].add(name)
         return web.Response()
 
-    place.receiver.answer = answer
-    with_faults(place, lambda: dice.random() < FAULTS / 10)
-    task = asyncio.create_task(_flickering(place, dice))
+    deployment.receiver.answer = answer
+    with_faults(deployment, lambda: dice.random() < FAULTS / 10)
+    task = asyncio.create_task(_flickering(deployment, dice))
     for at in range(0, count, 20):
-        await followed(place, some[at : at + 20])
-        await served(place)
+        await followed(deployment, some[at : at + 20])
+        await served(deployment)
     task.cancel()
-    place.pdp.status = 200
-    await served(place)
+    deployment.pdp.status = 200
+    await served(deployment)
     for path in paths:
         for subject in {each.subject or "" for each in some}:
             is_permitted = _is_permitted(path[1:], subject.rpartition("/")[2])
@@ -149,20 +149,20 @@ def _fault(dice: random.Random) -> web.Response | None:
     return web.Response(status=status, headers={"Retry-After": "1", "Location": "http://127.0.0.1/"})
 
 
-async def _flickering(place: Place, dice: random.Random) -> None:
+async def _flickering(deployment: Deployment, dice: random.Random) -> None:
     """A decision point that is down three times in ten."""
     while True:
-        place.pdp.status = 503 if dice.random() < FAULTS else 200
+        deployment.pdp.status = 503 if dice.random() < FAULTS else 200
         await asyncio.sleep(0.01)
 
 
 # -- Workers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_worker_whose_lease_ran_out_records_nothing(place: Place) -> None:
+async def test_a_worker_whose_lease_ran_out_records_nothing(deployment: Deployment) -> None:
     """Another has served the lane meanwhile: the delivery was sent twice, and has one attempt."""
-    subscription = await place.subscribe()
-    other = place.start()
+    subscription = await deployment.subscribe()
+    other = deployment.start()
     gate, calls = asyncio.Event(), 0
 
     async def answer(_: Received) -> web.Response:
@@ -172,23 +172,23 @@ async def test_a_worker_whose_lease_ran_out_records_nothing(place: Place) -> Non
             await gate.wait()
         return web.Response()
 
-    place.receiver.answer = answer
-    await place.publish(event("a"))
-    place.receiver.arrived.clear()
-    zombie = asyncio.create_task(place.events.deliverer.serve(Lane(subscription.id)))
-    await place.receiver.arrived.wait()
-    place.clock.add(300)
+    deployment.receiver.answer = answer
+    await deployment.publish(event("a"))
+    deployment.receiver.arrived.clear()
+    zombie = asyncio.create_task(deployment.application.deliverer.serve(Lane(subscription.id)))
+    await deployment.receiver.arrived.wait()
+    deployment.clock.add(300)
     await other.deliverer.serve(Lane(subscription.id))
     gate.set()
     await zombie
-    assert names(place.receiver) == ["a", "a"]
-    (delivery,) = await place.deliveries(subscription)
+    assert names(deployment.receiver) == ["a", "a"]
+    (delivery,) = await deployment.deliveries(subscription)
     assert (delivery.state.value, len(delivery.attempts)) == ("delivered", 1)
 
 
-async def test_a_worker_that_stops_between_sending_and_recording_sends_again(place: Place) -> None:
+async def test_a_worker_that_stops_between_sending_and_recording_sends_again(deployment: Deployment) -> None:
     """At least once; nothing else is sent meanwhile by another."""
-    subscription = await place.subscribe()
+    subscription = await deployment.subscribe()
 
     class StoppedError(BaseException):
         """The process is gone."""
@@ -196,19 +196,19 @@ async def test_a_worker_that_stops_between_sending_and_recording_sends_again(pla
     async def stop(*_: object) -> None:
         raise StoppedError
 
-    attempts = place.events.deliverer._attempts
+    attempts = deployment.application.deliverer._attempts
     stopping = _Instead(attempts.deliveries, save=stop)
-    place.events.deliverer._attempts = replace(attempts, deliveries=stopping)
-    place.events.deliverer._deliveries = _Instead(attempts.deliveries, give_back=stop)
-    await place.publish(event("a"), event("b"))
+    deployment.application.deliverer._attempts = replace(attempts, deliveries=stopping)
+    deployment.application.deliverer._deliveries = _Instead(attempts.deliveries, give_back=stop)
+    await deployment.publish(event("a"), event("b"))
     with pytest.raises(BaseException):  # noqa: B017 - whatever a process that is killed leaves
-        await place.events.deliverer.serve(Lane(subscription.id))
-    other = place.start()
+        await deployment.application.deliverer.serve(Lane(subscription.id))
+    other = deployment.start()
     await other.deliverer.serve(Lane(subscription.id))
-    assert names(place.receiver) == ["a"]
-    place.clock.add(300)
-    await place.deliver(other)
-    assert names(place.receiver) == ["a", "a", "b"]
+    assert names(deployment.receiver) == ["a"]
+    deployment.clock.add(300)
+    await deployment.deliver(other)
+    assert names(deployment.receiver) == ["a", "a", "b"]
 
 
 class _Instead:
@@ -222,20 +222,20 @@ class _Instead:
         return getattr(self._store, name)
 
 
-async def test_a_clock_that_steps_loses_nothing_and_keeps_the_order(place: Place) -> None:
+async def test_a_clock_that_steps_loses_nothing_and_keeps_the_order(deployment: Deployment) -> None:
     """Back by an hour, and forward again."""
-    await place.subscribe()
-    await place.publish(event("a"))
-    place.clock.add(-3_600)
-    await place.publish(event("b"))
-    await place.deliver()
-    place.clock.add(7_200)
-    await place.publish(event("c"))
-    await place.deliver()
-    assert names(place.receiver) == ["a", "b", "c"]
+    await deployment.subscribe()
+    await deployment.publish(event("a"))
+    deployment.clock.add(-3_600)
+    await deployment.publish(event("b"))
+    await deployment.deliver()
+    deployment.clock.add(7_200)
+    await deployment.publish(event("c"))
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a", "b", "c"]
 
 
-async def test_endpoints_that_hang_hold_nobody_else_up(place: Place) -> None:
+async def test_endpoints_that_hang_hold_nobody_else_up(deployment: Deployment) -> None:
     """However many subscriptions lead to them, and however few the workers are."""
     gate = asyncio.Event()
 
@@ -244,21 +244,21 @@ async def test_endpoints_that_hang_hold_nobody_else_up(place: Place) -> None:
             await gate.wait()
         return web.Response()
 
-    place.receiver.answer = answer
-    hanging = [await place.subscribe(path=f"/hang/{number}") for number in range(30)]
+    deployment.receiver.answer = answer
+    hanging = [await deployment.subscribe(path=f"/hang/{number}") for number in range(30)]
     queues = Queues({})
 
     async def deliver(message: Any) -> None:
         lane = Lane.parse(message.get_body().decode())
         assert lane is not None
-        await place.events.deliverer.serve(lane)
+        await deployment.application.deliverer.serve(lane)
 
     trigger = {"type": "queueTrigger", "name": "message", "queueName": "deliveries"}
     worker = asyncio.create_task(queue_trigger(Function("deliver", trigger, deliver, (), queues), QueueOptions(24)))
     async with WebhookServer() as receiver:
-        good = await place.subscribe(endpoint=receiver.url)
+        good = await deployment.subscribe(endpoint=receiver.url)
         try:
-            await place.publish(*(some := events(3)))
+            await deployment.publish(*(some := events(3)))
             for subscription in [*hanging, good]:
                 await queues.of(trigger).send(str(Lane(subscription.id)))
             await receiver.until(3)
