@@ -215,7 +215,7 @@ class Attempts:
             now = self.clock()
             if turn.lease.until - now >= self.timeout + LEASE_MARGIN:
                 return True
-            kept = await self.deliveries.keep(turn.lease, now + lease_length(self.timeout))
+            kept = await self.deliveries.renew(turn.lease, now + lease_length(self.timeout))
             if kept is None:
                 turn.lost = True
                 return False

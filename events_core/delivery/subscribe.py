@@ -88,7 +88,7 @@ class Subscriber:
         Raises:
             EventsError: UNAVAILABLE.
         """
-        return await self.subscriptions.of_consumer(caller.consumer, after, size) if caller.consumer else []
+        return await self.subscriptions.owned_by(caller.consumer, after, size) if caller.consumer else []
 
     async def delete(self, caller: Caller, subscription_id: int) -> None:
         """End a subscription; nothing is sent from a few seconds on.

@@ -118,13 +118,13 @@ class Deliverer:
         except BaseException:
             with suppress(EventsError):
                 now = self._clock()
-                await self._deliveries.give_back(turn.lease, turn.breaker, now=now, at=now + PAUSE)
+                await self._deliveries.release(turn.lease, turn.breaker, now=now, at=now + PAUSE)
             raise
         return await self._give_back(turn) if goes_on and not turn.lost else None
 
     async def _give_back(self, turn: Turn) -> int | None:
         now, lane = self._clock(), turn.lease.lane
-        is_due = await self._deliveries.give_back(turn.lease, turn.breaker, now=now, at=turn.wait_until or None)
+        is_due = await self._deliveries.release(turn.lease, turn.breaker, now=now, at=turn.wait_until or None)
         if turn.asleep is not None:  # whoever changed the subscription since it was read woke the lane too early
             current = await self._subscriptions.get(lane.subscription)
             if is_due := current is None or current.version != turn.asleep:

@@ -24,7 +24,7 @@ from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
 from tests.support.webhook_server import Received, WebhookServer
 
 SUBSCRIPTIONS, EVENTS, SUBJECTS, FAULTS = 50, 200, 5, 0.3
-STORE_CALLS = ("record", "take", "ready", "save", "give_back", "keep", "due", "at")
+STORE_CALLS = ("record", "take", "ready", "save", "release", "renew", "due", "at")
 
 
 class Faulty:
@@ -199,7 +199,7 @@ async def test_a_worker_that_stops_between_sending_and_recording_sends_again(dep
     attempts = deployment.application.deliverer._attempts
     stopping = _Instead(attempts.deliveries, save=stop)
     deployment.application.deliverer._attempts = replace(attempts, deliveries=stopping)
-    deployment.application.deliverer._deliveries = _Instead(attempts.deliveries, give_back=stop)
+    deployment.application.deliverer._deliveries = _Instead(attempts.deliveries, release=stop)
     await deployment.publish(event("a"), event("b"))
     with pytest.raises(BaseException):  # noqa: B017 - whatever a process that is killed leaves
         await deployment.application.deliverer.serve(Lane(subscription.id))

@@ -98,14 +98,14 @@ class SqliteDeliveries:
         row = await self.file.write(lambda connection: connection.execute(_TAKE, values).fetchone())
         return None if row is None else Lease(lane, until, Breaker(row[1], row[2]), str(row[0]))
 
-    async def keep(self, lease: Lease, until: int) -> Lease | None:
-        """Prolong a lease; see `DeliveryStore.keep`."""
+    async def renew(self, lease: Lease, until: int) -> Lease | None:
+        """Prolong a lease; see `DeliveryStore.renew`."""
         sql = "UPDATE lanes SET until = ? WHERE subscription = ? AND replay = ? AND until = ?"
         kept = await self._changed(sql, until, *_key(lease.lane), lease.until)
         return replace(lease, until=until) if kept else None
 
-    async def give_back(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
-        """End a lease; see `DeliveryStore.give_back`."""
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+        """End a lease; see `DeliveryStore.release`."""
         return await self.file.write(lambda connection: _give_back(connection, lease, breaker, now, at))
 
     async def drop(self, lease: Lease) -> None:

@@ -34,8 +34,8 @@ class SqliteSubscriptions:
         found = await self.file.query(lambda connection: connection.execute(sql, (subscription_id,)).fetchone())
         return None if found is None else _subscription(found)
 
-    async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        """A consumer's subscriptions; see `SubscriptionStore.of_consumer`."""
+    async def owned_by(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
+        """A consumer's subscriptions; see `SubscriptionStore.owned_by`."""
         sql = f"""SELECT {_COLUMNS} FROM subscriptions
             WHERE consumer = ? AND NOT deleted AND id > ? ORDER BY id LIMIT ?"""  # noqa: S608 - constants
         values = (consumer, after, limit)
