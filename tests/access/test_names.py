@@ -2,7 +2,7 @@
 
 import pytest
 
-from events_core.access.names import AppId, Instance, Resource, ends_in_person_number
+from events_core.access.names import AppId, Instance, Resource, Subject, ends_in_person_number
 
 GUID = "1b2c3d4e-0000-4000-8000-000000000001"
 SOURCE = f"https://ttd.apps.altinn.no/ttd/apps-test/instances/50002108/{GUID}"
@@ -81,3 +81,29 @@ def test_the_older_notation_of_an_app_is_understood(older: str, current: str) ->
 def test_eleven_digits_at_the_end_are_a_persons(identifier: str, *, expected: bool) -> None:
     """Whatever name a number of eleven digits comes under, it is taken for a person's."""
     assert ends_in_person_number(identifier) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "person"),
+    [
+        ("/org/974760673", "974760673", None),
+        ("/organisation/974760673", "974760673", None),
+        ("/ORGANISATION/974760673", "974760673", None),
+        ("urn:altinn:organization:identifier-no:974760673", "974760673", None),
+        ("/person/01899699552", None, "01899699552"),
+        ("urn:altinn:person:identifier-no:01899699552", None, "01899699552"),
+        ("/org/ttd", None, None),
+        ("/org/9747606730", None, None),
+        ("/org/97476067\u0663", None, None),
+        ("/person/974760673", None, None),
+        ("/party/974760673", None, None),
+        ("urn:altinn:person:identifier-no:01899699552\n", None, None),
+        ("974760673", None, None),
+    ],
+)
+def test_an_alternative_subject_names_an_organisation_or_a_person(
+    text: str, unit: str | None, person: str | None
+) -> None:
+    """Register finds the party by the number alone."""
+    subject = Subject.parse(text)
+    assert (subject.alternative_unit, subject.alternative_person) == (unit, person)

@@ -45,7 +45,7 @@ def test_waits_have_jitter_and_honour_retry_after() -> None:
     assert SCHEDULE.wait(1, 1) == 10
     assert SCHEDULE.wait(1, 1e9) == 43_200
     assert SCHEDULE.wait(4) is None
-    assert RetrySchedule(()).wait(1) is None
+    assert (RetrySchedule(()).wait(1), RetrySchedule(()).first_wait) == (None, 1)
 
 
 def test_a_refused_delivery_is_withheld() -> None:
@@ -76,7 +76,7 @@ def test_a_lane_is_a_text(lane: Lane) -> None:
     assert Lane.parse(str(lane)) == lane
 
 
-@pytest.mark.parametrize("text", ["", "r", "1r", "x", "1rx", "-1", "1 ", "²"])
+@pytest.mark.parametrize("text", ["", "r", "1r", "x", "1rx", "-1", "1 ", "²", "1r²", "1r٣", "9" * 5_000])
 def test_other_texts_name_no_lane(text: str) -> None:
     """Whatever they are."""
     assert Lane.parse(text) is None

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
 from events_core.common.errors import EventsError, Problem
-from events_core.delivery.replay import Wanted, replay
+from events_core.delivery.replay import Wanted
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import TTD, Deployment, answering, names
 from tests.support.webhook_server import Received
@@ -32,7 +32,7 @@ async def test_everything_from_a_moment_on_is_sent_again(deployment: Deployment)
     assert names(deployment.receiver) == ids(after)
     live = message_ids(deployment)
     deployment.receiver.received.clear()
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ids([*before, *after])
@@ -48,8 +48,8 @@ async def test_a_replay_ends_where_it_is_told_to(deployment: Deployment) -> None
     await deployment.publish(event("b"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0, end=rows[0].registered))
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0, end=rows[0].registered - 1))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0, end=rows[0].registered))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0, end=rows[0].registered - 1))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver)[:1] == ["a"]
@@ -61,7 +61,7 @@ async def test_a_replay_goes_on_after_an_event(deployment: Deployment) -> None:
     await deployment.publish(event("a"), event("b"), event("c"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(event_id="a"))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(event_id="a"))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["b", "c"]
@@ -74,14 +74,12 @@ async def test_one_delivery_can_be_sent_again(deployment: Deployment) -> None:
     await deployment.deliver()
     first, _ = await deployment.deliveries(subscription)
     deployment.receiver.received.clear()
-    await replay(
-        deployment.application.subscriber, OWNER, subscription.id, Wanted(delivery=(first.lane, first.position))
-    )
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(delivery=(first.lane, first.position)))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
     with pytest.raises(EventsError) as unknown:
-        await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(delivery=(first.lane, 999_999)))
+        await deployment.application.replays.begin(OWNER, subscription.id, Wanted(delivery=(first.lane, 999_999)))
     assert unknown.value.problem is Problem.NOT_FOUND
 
 
@@ -97,7 +95,7 @@ async def test_what_is_dead_can_be_sent_again(deployment: Deployment) -> None:
     await deployment.publish(event("b"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    assert await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(dead=True)) == 1
+    assert await deployment.application.replays.begin(OWNER, subscription.id, Wanted(dead=True)) == 1
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
@@ -110,7 +108,7 @@ async def test_a_replay_disturbs_no_live_delivery(deployment: Deployment) -> Non
     await deployment.publish(*(some := events(300)))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
     await deployment.publish(event("live"))
     await deployment.deliver()
     await deployment.idle()
@@ -128,7 +126,7 @@ async def test_a_replay_is_paused_and_resumed_with_its_subscription(deployment: 
     deployment.receiver.received.clear()
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=True)
     await deployment.idle()
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
     await deployment.idle()
     assert names(deployment.receiver) == []
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=False)
@@ -144,7 +142,7 @@ async def test_a_replay_that_waits_for_a_validation_begins_with_it(deployment: D
     await deployment.publish(*(some := events(3)))
     await deployment.deliver()
     assert (await deployment.stored(subscription.id)).disabled
-    await replay(deployment.application.subscriber, OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
     await deployment.idle()
     deployment.receiver.received.clear()
     gate = asyncio.Event()
@@ -159,7 +157,7 @@ async def test_a_replay_that_waits_for_a_validation_begins_with_it(deployment: D
     while not any(each.method == "POST" for each in deployment.receiver.received):
         deployment.receiver.arrived.clear()
         await deployment.receiver.arrived.wait()
-    while len(tasks := deployment.application.deliverer._tasks) > 1:  # until the replay's lane is put to sleep
+    while len(tasks := deployment.application.deliverer.tasks.running) > 1:  # until the replay's lane is put to sleep
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     gate.set()
     await validating
@@ -176,5 +174,5 @@ async def test_nobody_replays_another_ones_subscription(deployment: Deployment) 
         (OWNER, subscription.id + 1, Problem.NOT_FOUND),
     ):
         with pytest.raises(EventsError) as refused:
-            await replay(deployment.application.subscriber, caller, number, Wanted(start=0))
+            await deployment.application.replays.begin(caller, number, Wanted(start=0))
         assert refused.value.problem is problem

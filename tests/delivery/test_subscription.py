@@ -117,8 +117,8 @@ def test_subscriptions_of_others_cost_nothing() -> None:
 
     class Counting(SubscriptionIndex):
         def count(self) -> int:
-            places = [self._places.get((APP, subject), {}) for subject in (None, PARTY)]
-            return sum(map(len, places))
+            candidates = [self._by_subject.get((APP, subject), {}) for subject in (None, PARTY)]
+            return sum(map(len, candidates))
 
     index = Counting([subscription(id=1), subscription(id=2, subject=PARTY)])
     before = index.count()

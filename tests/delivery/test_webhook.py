@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
+from events_core.common.clock import SECOND
 from events_core.delivery import webhook
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -63,7 +64,9 @@ def test_slack_gets_its_envelope_by_its_exact_host(endpoint: str, *, is_slack: b
 
 def test_the_validation_event_is_a_cloud_event() -> None:
     """With the subscription as its source."""
-    event = json.loads(webhook.validation_event("1", "https://x/events/api/v1/subscriptions/7", NOW))
+    event = json.loads(
+        webhook.validation_event("1", "https://x/events/api/v1/subscriptions/7", int(NOW.timestamp()) * SECOND)
+    )
     assert event == {
         "specversion": "1.0",
         "id": "1",

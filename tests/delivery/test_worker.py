@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
 from tests.contract.event_store import event, events, ids
-from tests.support.delivering import Deployment, answering, names
+from tests.support.delivering import Deployment, answering, deployment_on, names
 from tests.support.pdp_server import DENY, PERMIT
 from tests.support.webhook_server import Received
 
@@ -49,6 +50,17 @@ async def test_after_the_last_try_it_is_dead(deployment: Deployment) -> None:
         deployment.clock.add(13 * 3_600)
     (delivery,) = await deployment.deliveries(subscription)
     assert (delivery.state.value, len(delivery.attempts)) == ("dead", 16)
+
+
+async def test_without_retries_an_event_is_sent_once(tmp_path: Path) -> None:
+    """The schedule of retries may be empty."""
+    async with deployment_on("sqlite", tmp_path, webhook_retry_seconds=()) as deployment:
+        subscription = await deployment.subscribe()
+        deployment.receiver.answer = answering(500)
+        await deployment.publish(event("a"))
+        await deployment.deliver()
+        assert names(deployment.receiver) == ["a"]
+        assert await deployment.states(subscription) == ["dead"]
 
 
 async def test_a_failure_holds_nothing_else_up(deployment: Deployment) -> None:

@@ -84,12 +84,12 @@ class Deployment:
         """Serve due lanes until no lane is due."""
         process = process or self.application
         process.wakeup_queue.drain()
-        while lanes := await process.subscriber.deliveries.due(self.clock(), 1_000):
+        while lanes := await process.deliveries.due(self.clock(), 1_000):
             await asyncio.gather(*(process.deliverer.serve(lane) for lane in lanes))
 
     async def idle(self) -> None:
         """Wait for the background tasks of this process."""
-        while tasks := self.application.deliverer._tasks:
+        while tasks := self.application.deliverer.tasks.running:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:
@@ -98,7 +98,7 @@ class Deployment:
 
     async def deliveries(self, subscription: Subscription) -> Sequence[Delivery]:
         """Every delivery of a subscription."""
-        return await self.application.subscriber.deliveries.page(subscription.id, (0, 0), 10_000)
+        return await self.application.deliveries.page(subscription.id, (0, 0), 10_000)
 
     async def states(self, subscription: Subscription) -> list[str]:
         """The states of a subscription's deliveries, in the order of their events."""

@@ -23,9 +23,9 @@ async def settled() -> None:
     events = await app.current()
     while True:
         serve_rung(events)
-        if not events.deliverer._tasks:
+        if not events.deliverer.tasks.running:
             return
-        await asyncio.wait(events.deliverer._tasks)
+        await asyncio.wait(events.deliverer.tasks.running)
 
 
 async def asked(service: Service, token: str, **fields: Any) -> Answer:
