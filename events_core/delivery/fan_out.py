@@ -161,7 +161,7 @@ class FanOut(Follower[Delivery]):
 
 
 def _matches(index: SubscriptionIndex, event: StoredEvent, main_units: MainUnits) -> list[_Match]:
-    """The matches of an event. If Register did not answer, subscriptions that ask for sub-units match unsurely."""
+    """The matches of an event. Matches by sub-units are unsure if Register did not answer."""
     names = main_units.get(event.subject or "", ())
     found = index.matching(event, event.position, names or ())
     matches = [_Match(subscription, event, unsure=False) for subscription in found]

@@ -1,4 +1,4 @@
-"""Replaying: what a subscription matches is sent again, from wherever its consumer wants, beside what is sent live."""
+"""Replays: events are sent again, from any point on, beside live deliveries."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ OWNER = caller_of_consumer(TTD, 3)
 
 def message_ids(deployment: Deployment) -> set[str]:
     """The ids of the deliveries that arrived."""
-    return {each.headers["webhook-id"] for each in deployment.receiver.received if "webhook-id" in each.headers}
+    received = deployment.receiver.received
+    return {request.headers["webhook-id"] for request in received if "webhook-id" in request.headers}
 
 
-async def test_everything_from_a_moment_on_is_sent_again(deployment: Deployment) -> None:
-    """Also what was published before the subscription was made; only what it matches; under new ids."""
+async def test_a_replay_sends_the_matching_events_from_a_time_on(deployment: Deployment) -> None:
+    """Under new ids, and also events from before the subscription."""
     before = events(3, type="a.kept")
     await deployment.publish(*before, event("other", type="b"))
     subscription = await deployment.subscribe(type="a.%")
@@ -39,8 +40,8 @@ async def test_everything_from_a_moment_on_is_sent_again(deployment: Deployment)
     assert not live & message_ids(deployment)
 
 
-async def test_a_replay_ends_where_it_is_told_to(deployment: Deployment) -> None:
-    """At a moment, inclusive; a bound before everything replays nothing."""
+async def test_a_replay_ends_at_a_time(deployment: Deployment) -> None:
+    """The bound is inclusive. A bound before every event replays nothing."""
     subscription = await deployment.subscribe()
     await deployment.publish(event("a"))
     deployment.clock.add(60)
@@ -55,8 +56,8 @@ async def test_a_replay_ends_where_it_is_told_to(deployment: Deployment) -> None
     assert names(deployment.receiver)[:1] == ["a"]
 
 
-async def test_a_replay_goes_on_after_an_event(deployment: Deployment) -> None:
-    """Which is named by its id."""
+async def test_a_replay_starts_after_an_event(deployment: Deployment) -> None:
+    """The event is named by its id."""
     subscription = await deployment.subscribe()
     await deployment.publish(event("a"), event("b"), event("c"))
     await deployment.deliver()
@@ -67,8 +68,8 @@ async def test_a_replay_goes_on_after_an_event(deployment: Deployment) -> None:
     assert names(deployment.receiver) == ["b", "c"]
 
 
-async def test_one_delivery_can_be_sent_again(deployment: Deployment) -> None:
-    """By its lane and position; none that is another's, or unknown."""
+async def test_one_delivery_can_be_replayed(deployment: Deployment) -> None:
+    """By its lane and position. An unknown delivery is refused."""
     subscription = await deployment.subscribe()
     await deployment.publish(event("a"), event("b"))
     await deployment.deliver()
@@ -83,8 +84,8 @@ async def test_one_delivery_can_be_sent_again(deployment: Deployment) -> None:
     assert unknown.value.problem is Problem.NOT_FOUND
 
 
-async def test_what_is_dead_can_be_sent_again(deployment: Deployment) -> None:
-    """With a schedule of its own; nothing else is."""
+async def test_dead_deliveries_can_be_revived(deployment: Deployment) -> None:
+    """Their schedule starts again. Other deliveries are not sent again."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(500)
     await deployment.publish(event("a"))
@@ -102,10 +103,10 @@ async def test_what_is_dead_can_be_sent_again(deployment: Deployment) -> None:
     assert await deployment.states(subscription) == ["delivered", "delivered"]
 
 
-async def test_a_replay_disturbs_no_live_delivery(deployment: Deployment) -> None:
-    """What is published meanwhile has its own lane."""
+async def test_a_replay_delays_no_live_delivery(deployment: Deployment) -> None:
+    """They have different lanes."""
     subscription = await deployment.subscribe()
-    await deployment.publish(*(some := events(300)))
+    await deployment.publish(*(published := events(300)))
     await deployment.deliver()
     deployment.receiver.received.clear()
     await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
@@ -114,14 +115,14 @@ async def test_a_replay_disturbs_no_live_delivery(deployment: Deployment) -> Non
     await deployment.idle()
     await deployment.deliver()
     arrived = names(deployment.receiver)
-    assert [name for name in arrived if name != "live"] == ids(some)
+    assert [name for name in arrived if name != "live"] == ids(published)
     assert arrived.count("live") == 1
 
 
 async def test_a_replay_is_paused_and_resumed_with_its_subscription(deployment: Deployment) -> None:
-    """It goes on where it was."""
+    """It continues where it stopped."""
     subscription = await deployment.subscribe()
-    await deployment.publish(*(some := events(3)))
+    await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     deployment.receiver.received.clear()
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=True)
@@ -132,14 +133,14 @@ async def test_a_replay_is_paused_and_resumed_with_its_subscription(deployment: 
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=False)
     await deployment.idle()
     await deployment.deliver()
-    assert names(deployment.receiver) == ids(some)
+    assert names(deployment.receiver) == ids(published)
 
 
-async def test_a_replay_that_waits_for_a_validation_begins_with_it(deployment: Deployment) -> None:
-    """Not an hour later, when nothing else would have woken it."""
+async def test_a_replay_begins_when_the_endpoint_is_validated(deployment: Deployment) -> None:
+    """The validation wakes its lane, which would sleep for an hour otherwise."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(410)
-    await deployment.publish(*(some := events(3)))
+    await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     assert (await deployment.stored(subscription.id)).disabled
     await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
@@ -154,7 +155,7 @@ async def test_a_replay_that_waits_for_a_validation_begins_with_it(deployment: D
 
     deployment.receiver.answer = answer
     validating = asyncio.create_task(deployment.subscribe())
-    while not any(each.method == "POST" for each in deployment.receiver.received):
+    while not any(request.method == "POST" for request in deployment.receiver.received):
         deployment.receiver.arrived.clear()
         await deployment.receiver.arrived.wait()
     while len(tasks := deployment.application.deliverer.tasks.running) > 1:  # until the replay's lane is put to sleep
@@ -162,11 +163,11 @@ async def test_a_replay_that_waits_for_a_validation_begins_with_it(deployment: D
     gate.set()
     await validating
     await deployment.deliver()
-    assert names(deployment.receiver).count(some[-1].id) == 2
+    assert names(deployment.receiver).count(published[-1].id) == 2
 
 
-async def test_nobody_replays_another_ones_subscription(deployment: Deployment) -> None:
-    """Nor one that is unknown."""
+async def test_only_the_owner_replays_a_subscription(deployment: Deployment) -> None:
+    """Any other caller is refused, and so is an unknown subscription."""
     subscription = await deployment.subscribe()
     stranger = caller_of_consumer("/org/skd", 3)
     for caller, number, problem in (

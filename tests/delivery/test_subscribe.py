@@ -1,4 +1,4 @@
-"""Subscribing: what a subscription begins with, when it is the same as another, and how its endpoint is validated."""
+"""Subscribing: creating, changing and deleting subscriptions, and validating their endpoints."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ MAIN_UNIT = "810419962"
 # -- Creating ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_subscription_made_at_once_by_many_is_one(deployment: Deployment) -> None:
-    """One of them is told its secret."""
+async def test_concurrent_identical_requests_create_one_subscription(deployment: Deployment) -> None:
+    """One of the answers has the secret."""
     wanted = Wanted(endpoint=deployment.receiver.url, resource=APP)
     others = [deployment.start() for _ in range(2)]
-    subscribers = [each.subscriber for each in (deployment.application, *others)]
-    made = await asyncio.gather(*(subscribers[n % 3].subscribe(OWNER, wanted) for n in range(8)))
-    assert len({each.subscription.id for each in made}) == 1
-    assert sum(each.secret is not None for each in made) == 1
+    subscribers = [process.subscriber for process in (deployment.application, *others)]
+    answers = await asyncio.gather(*(subscribers[n % 3].subscribe(OWNER, wanted) for n in range(8)))
+    assert len({subscribed.subscription.id for subscribed in answers}) == 1
+    assert sum(subscribed.secret is not None for subscribed in answers) == 1
 
 
-async def test_made_anew_it_is_validated_anew(deployment: Deployment) -> None:
-    """While it stays validated."""
+async def test_an_identical_request_validates_the_endpoint_again(deployment: Deployment) -> None:
+    """The subscription stays validated meanwhile."""
     subscription = await deployment.subscribe()
     before = len(deployment.receiver.received)
     again = await deployment.subscribe()
@@ -46,8 +46,8 @@ async def test_made_anew_it_is_validated_anew(deployment: Deployment) -> None:
     assert len(deployment.receiver.received) > before
 
 
-async def test_what_was_followed_up_while_it_was_made_is_not_missed(deployment: Deployment) -> None:
-    """Another process may follow up an event after its start was taken, and before that process could see it."""
+async def test_an_event_followed_up_during_creation_is_delivered(deployment: Deployment) -> None:
+    """Another process may follow it up after the start was read, and before it can see the subscription."""
     other = deployment.start()
     store = deployment.application.subscriber.subscriptions
     between = event("between")
@@ -66,7 +66,7 @@ async def test_what_was_followed_up_while_it_was_made_is_not_missed(deployment: 
 
 
 class _Late:
-    """A store whose `create` is another's."""
+    """A store with another `create`."""
 
     def __init__(self, store: object, create: object) -> None:
         self._store, self.create = store, create
@@ -75,8 +75,8 @@ class _Late:
         return getattr(self._store, name)
 
 
-async def test_an_alternative_subject_is_looked_up(deployment: Deployment) -> None:
-    """The party that Register knows is the subject; nobody is told who is unknown."""
+async def test_an_alternative_subject_becomes_a_party(deployment: Deployment) -> None:
+    """Register finds the party. The error for an unknown person does not say that the person is unknown."""
     person = await deployment.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}", path="/a")
     unit = await deployment.subscribe(alternative_subject=f"/organisation/{KNOWN_UNIT}", path="/b")
     assert (person.filter.subject, unit.filter.subject) == ("/party/50002108", "/party/50074838")
@@ -89,8 +89,8 @@ async def test_an_alternative_subject_is_looked_up(deployment: Deployment) -> No
     assert (names(deployment.receiver, "/a"), names(deployment.receiver, "/b")) == (["a"], ["b"])
 
 
-async def test_without_register_nothing_is_made(deployment: Deployment) -> None:
-    """It is asked again later."""
+async def test_no_subscription_is_created_while_register_is_down(deployment: Deployment) -> None:
+    """Its subject would be unknown."""
     deployment.register.status = 503
     with pytest.raises(EventsError) as refused:
         await deployment.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}")
@@ -101,8 +101,8 @@ async def test_without_register_nothing_is_made(deployment: Deployment) -> None:
 # -- Sub-units --------------------------------------------------------------------------------------------------------
 
 
-async def test_events_about_sub_units_match_where_that_is_asked_for(deployment: Deployment) -> None:
-    """The main unit is the subject of the subscription, under any of its names."""
+async def test_events_about_sub_units_match_if_asked_for(deployment: Deployment) -> None:
+    """The subscription names the main unit."""
     deployment.register.units[MAIN_UNIT] = 50099999
     deployment.register.main_units[KNOWN_UNIT] = MAIN_UNIT
     await deployment.subscribe(path="/all", subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
@@ -112,8 +112,8 @@ async def test_events_about_sub_units_match_where_that_is_asked_for(deployment: 
     assert (names(deployment.receiver, "/all"), names(deployment.receiver, "/main")) == (["sub"], [])
 
 
-async def test_while_register_is_down_sub_units_wait(deployment: Deployment) -> None:
-    """And whatever follows them in their order; what does not match after all is dropped."""
+async def test_sub_units_wait_while_register_is_down(deployment: Deployment) -> None:
+    """Deliveries behind them in their order wait too. A delivery that does not match in the end is removed."""
     deployment.register.units[MAIN_UNIT] = 50099999
     deployment.register.main_units[KNOWN_UNIT] = MAIN_UNIT
     subscription = await deployment.subscribe(subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
@@ -132,8 +132,8 @@ async def test_while_register_is_down_sub_units_wait(deployment: Deployment) -> 
 # -- Validating -------------------------------------------------------------------------------------------------------
 
 
-async def test_an_endpoint_that_refuses_its_validation_is_asked_again(deployment: Deployment) -> None:
-    """On the schedule; how it stands can be seen."""
+async def test_a_failed_validation_is_retried_on_schedule(deployment: Deployment) -> None:
+    """The subscription shows its state."""
     deployment.receiver.answer = lambda _: web.Response(status=500)
     subscription = await deployment.subscribe()
     validation = subscription.validation
@@ -149,8 +149,8 @@ async def test_an_endpoint_that_refuses_its_validation_is_asked_again(deployment
     assert (validation.validated, validation.tries, validation.next_try) == (True, 2, None)
 
 
-async def test_an_endpoint_that_is_never_validated_is_left_alone(deployment: Deployment) -> None:
-    """After the last try; nothing was ever delivered to it."""
+async def test_validation_ends_after_the_last_retry(deployment: Deployment) -> None:
+    """An endpoint that is not validated gets no events."""
     deployment.receiver.answer = lambda _: web.Response(status=500)
     subscription = await deployment.subscribe()
     await deployment.publish(*events(2))
@@ -163,17 +163,17 @@ async def test_an_endpoint_that_is_never_validated_is_left_alone(deployment: Dep
     assert await deployment.states(subscription) == ["pending", "pending"]
 
 
-async def test_an_endpoint_that_speaks_the_handshake_may_refuse_us(deployment: Deployment) -> None:
-    """`WebHook-Allowed-Origin` names somebody else: nothing is posted to it."""
+async def test_an_endpoint_may_refuse_us_in_the_handshake(deployment: Deployment) -> None:
+    """If `WebHook-Allowed-Origin` names another origin, no validation event is sent."""
     deployment.receiver.answer = lambda received: web.Response(headers={"WebHook-Allowed-Origin": "other.example"})
     subscription = await deployment.subscribe()
     assert subscription.validation.error == "handshake refused"
-    assert [each.method for each in deployment.receiver.received] == ["OPTIONS"]
+    assert [request.method for request in deployment.receiver.received] == ["OPTIONS"]
     assert deployment.receiver.received[0].headers["webhook-request-origin"]
 
 
-async def test_an_endpoint_that_speaks_the_handshake_may_ask_for_a_rate(deployment: Deployment) -> None:
-    """In deliveries a minute; attempts keep to it."""
+async def test_an_endpoint_may_limit_the_rate_in_the_handshake(deployment: Deployment) -> None:
+    """In deliveries a minute."""
 
     def answer(received: Received) -> web.Response:
         headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
@@ -182,22 +182,22 @@ async def test_an_endpoint_that_speaks_the_handshake_may_ask_for_a_rate(deployme
     deployment.receiver.answer = answer
     subscription = await deployment.subscribe()
     assert subscription.allowed_rate == 6
-    await deployment.publish(*(some := events(3)))
+    await deployment.publish(*(published := events(3)))
     await deployment.deliver()
-    assert names(deployment.receiver) == ids(some[:1])
+    assert names(deployment.receiver) == ids(published[:1])
     for count in (2, 3):
         deployment.clock.add(11)
         await deployment.deliver()
-        assert names(deployment.receiver) == ids(some[:count])
+        assert names(deployment.receiver) == ids(published[:count])
 
 
 async def test_the_validation_event_is_signed_and_names_the_subscription(deployment: Deployment) -> None:
-    """As a CloudEvent of type `platform.events.validatesubscription`."""
+    """Its type is `platform.events.validatesubscription`."""
     subscribed = await deployment.application.subscriber.subscribe(
         OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
     )
     await deployment.idle()
-    (request,) = [each for each in deployment.receiver.received if each.method == "POST"]
+    (request,) = [received for received in deployment.receiver.received if received.method == "POST"]
     assert subscribed.secret is not None
     assert request.verified_by(subscribed.secret)
     assert request.event["type"] == "platform.events.validatesubscription"
@@ -207,22 +207,23 @@ async def test_the_validation_event_is_signed_and_names_the_subscription(deploym
 # -- Changing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_of_a_deleted_subscription_its_number_is_kept(deployment: Deployment) -> None:
-    """And neither whom it asked about, nor its endpoint, nor its secret: nobody needs them any more."""
+async def test_only_a_deletion_marker_is_kept_of_a_deleted_subscription(deployment: Deployment) -> None:
+    """Filters, endpoint and secrets are gone, and the id is not used again."""
     subscription = await deployment.subscribe(subject="/party/50002108", alternative_subject="/person/01899699552")
     store = deployment.application.subscriber.subscriptions
     token = (await store.changes()).token
     caller = replace(caller_of_consumer(subscription.consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
     await deployment.application.subscriber.delete(caller, subscription.id)
-    (kept,) = [each for each in (await store.changes(token)).subscriptions if each.id == subscription.id]
+    changes = (await store.changes(token)).subscriptions
+    (kept,) = [changed for changed in changes if changed.id == subscription.id]
     assert (kept.deleted, kept.endpoint, kept.secrets.current, kept.secrets.previous) == (True, "", "", None)
     assert kept.filter == EventFilter(subscription.filter.resource)
     again = await deployment.subscribe(subject="/party/50002108")
     assert again.id > subscription.id
 
 
-async def test_a_deleted_subscription_is_silent(deployment: Deployment) -> None:
-    """In another process too, and also what was recorded for it; within five seconds."""
+async def test_a_deleted_subscription_gets_nothing(deployment: Deployment) -> None:
+    """Not from another process either, nor what was recorded before."""
     subscription = await deployment.subscribe()
     other = deployment.start()
     await deployment.publish(event("a"), process=other)
@@ -239,7 +240,7 @@ async def test_a_deleted_subscription_is_silent(deployment: Deployment) -> None:
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployment) -> None:
-    """Whichever a receiver has verifies; afterwards the new one alone does."""
+    """Afterwards only the new secret does."""
     subscribed = await deployment.application.subscriber.subscribe(
         OWNER, Wanted(endpoint=deployment.receiver.url + "/hook", resource=APP)
     )
@@ -259,7 +260,7 @@ async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployme
 
 
 async def test_secrets_are_stored_encrypted(deployment: Deployment) -> None:
-    """What the store holds does not show them."""
+    """A copy of the store must not let anyone sign."""
     subscribed = await deployment.application.subscriber.subscribe(
         OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
     )
@@ -267,7 +268,7 @@ async def test_secrets_are_stored_encrypted(deployment: Deployment) -> None:
     assert subscribed.secret.removeprefix("whsec_") not in repr(await deployment.stored(subscribed.subscription.id))
 
 
-async def test_where_nobody_subscribes_following_up_asks_nobody(deployment: Deployment) -> None:
+async def test_follow_up_without_subscriptions_asks_no_neighbour(deployment: Deployment) -> None:
     """Neither the decision point nor Register."""
     await deployment.publish(*events(3))
     assert (deployment.pdp.requests, deployment.register.requests) == ([], [])

@@ -1,4 +1,4 @@
-"""Delivering: every permitted event arrives, whatever fails on the way, and is accounted for."""
+"""Workers: every permitted event arrives, whatever fails on the way, and its delivery shows what happened."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.pdp_server import DENY, PERMIT
 from tests.support.webhook_server import Received
 
 FIRST_WAIT = 11
-"""Seconds after which the first retry is due, its jitter included."""
+"""Seconds until the first retry is due, with the longest jitter."""
 
 
-# -- What fails is tried again ----------------------------------------------------------------------------------------
+# -- Failing endpoints ------------------------------------------------------------------------------------------------
 
 
-async def test_what_an_endpoint_refuses_is_sent_again_on_schedule(deployment: Deployment) -> None:
-    """Under the same id; not a moment before it is due."""
+async def test_a_failed_delivery_is_retried_on_schedule(deployment: Deployment) -> None:
+    """Under the same id, and not before it is due."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(500, 200)
     await deployment.publish(event("a"))
@@ -36,12 +36,12 @@ async def test_what_an_endpoint_refuses_is_sent_again_on_schedule(deployment: De
     await deployment.deliver()
     assert names(deployment.receiver) == ["a", "a"]
     sent = deployment.receiver.received[-2:]
-    assert len({each.headers["webhook-id"] for each in sent}) == 1
+    assert len({request.headers["webhook-id"] for request in sent}) == 1
     assert await deployment.states(subscription) == ["delivered"]
 
 
-async def test_after_the_last_try_it_is_dead(deployment: Deployment) -> None:
-    """As many tries as the schedule has waits, and the first one."""
+async def test_a_delivery_is_dead_after_the_last_retry(deployment: Deployment) -> None:
+    """There is one attempt more than the schedule has waits."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(500)
     await deployment.publish(event("a"))
@@ -63,8 +63,8 @@ async def test_without_retries_an_event_is_sent_once(tmp_path: Path) -> None:
         assert await deployment.states(subscription) == ["dead"]
 
 
-async def test_a_failure_holds_nothing_else_up(deployment: Deployment) -> None:
-    """Later events of the same subject overtake the one that failed."""
+async def test_a_failed_delivery_delays_no_other_delivery(deployment: Deployment) -> None:
+    """Later events about the same subject overtake it."""
     await deployment.subscribe()
     deployment.receiver.answer = answering(500, 200)
     await deployment.publish(event("a"), event("b"), event("c"))
@@ -75,8 +75,8 @@ async def test_a_failure_holds_nothing_else_up(deployment: Deployment) -> None:
     assert names(deployment.receiver) == ["a", "b", "c", "a"]
 
 
-async def test_the_endpoint_may_ask_for_more_time(deployment: Deployment) -> None:
-    """`Retry-After`, in seconds."""
+async def test_an_endpoint_may_ask_for_a_longer_wait(deployment: Deployment) -> None:
+    """By `Retry-After`, in seconds."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = lambda _: web.Response(status=503, headers={"Retry-After": "600"})
     await deployment.publish(event("a"))
@@ -87,8 +87,8 @@ async def test_the_endpoint_may_ask_for_more_time(deployment: Deployment) -> Non
 
 
 @pytest.mark.parametrize("value", [f"Mon, 01 Jan 2024 00:00:00 +{'9' * 40}", "9" * 5_000])
-async def test_an_absurd_answer_is_an_attempt_like_any_other(deployment: Deployment, value: str) -> None:
-    """It is counted, and the schedule goes on: an endpoint cannot have itself called for ever."""
+async def test_a_malformed_answer_counts_as_an_attempt(deployment: Deployment, value: str) -> None:
+    """Otherwise the endpoint would be called for ever."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = lambda _: web.Response(status=500, headers={"Retry-After": value})
     await deployment.publish(event("a"))
@@ -98,7 +98,7 @@ async def test_an_absurd_answer_is_an_attempt_like_any_other(deployment: Deploym
 
 
 async def test_410_disables_the_subscription(deployment: Deployment) -> None:
-    """Nothing is sent until it is validated anew; then everything is."""
+    """Nothing is sent until the endpoint is validated again; then everything is."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(410, 200)
     await deployment.publish(event("a", subject="/party/1"), event("b", subject="/party/1"))
@@ -116,8 +116,8 @@ async def test_410_disables_the_subscription(deployment: Deployment) -> None:
     assert sorted(names(deployment.receiver)) == ["a", "a", "b", "c"]
 
 
-async def test_redirects_are_failures(deployment: Deployment) -> None:
-    """Nothing follows them."""
+async def test_a_redirect_is_a_failure(deployment: Deployment) -> None:
+    """The sender does not follow it."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = lambda _: web.Response(
         status=302, headers={"Location": f"{deployment.receiver.url}/other"}
@@ -126,14 +126,14 @@ async def test_redirects_are_failures(deployment: Deployment) -> None:
     await deployment.deliver()
     assert names(deployment.receiver, "/other") == []
     (delivery,) = await deployment.deliveries(subscription)
-    assert [(each.status, each.error) for each in delivery.attempts] == [(302, "redirect")]
+    assert [(attempt.status, attempt.error) for attempt in delivery.attempts] == [(302, "redirect")]
 
 
 # -- Deciding ---------------------------------------------------------------------------------------------------------
 
 
-async def test_while_the_decision_point_is_down_nothing_is_sent_and_nothing_given_up(deployment: Deployment) -> None:
-    """No attempt is counted; once it answers, everything goes out."""
+async def test_deliveries_wait_while_the_decision_point_is_down(deployment: Deployment) -> None:
+    """No attempt is counted. When the decision point answers again, everything is sent."""
     subscription = await deployment.subscribe()
     deployment.pdp.status = 503
     await deployment.publish(*events(3))
@@ -141,7 +141,7 @@ async def test_while_the_decision_point_is_down_nothing_is_sent_and_nothing_give
         await deployment.deliver()
         deployment.clock.add(13 * 3_600)
     assert names(deployment.receiver) == []
-    assert [(each.state.value, each.tries) for each in await deployment.deliveries(subscription)] == [
+    assert [(delivery.state.value, delivery.tries) for delivery in await deployment.deliveries(subscription)] == [
         ("pending", 0)
     ] * 3
     deployment.pdp.status = 200
@@ -149,8 +149,8 @@ async def test_while_the_decision_point_is_down_nothing_is_sent_and_nothing_give
     assert await deployment.states(subscription) == ["delivered"] * 3
 
 
-async def test_a_right_that_was_revoked_meanwhile_is_not_honoured(deployment: Deployment) -> None:
-    """The decision is asked for again when it is five minutes old."""
+async def test_a_revoked_right_stops_retries(deployment: Deployment) -> None:
+    """A decision that is five minutes old is asked for again."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(500, 200)
     await deployment.publish(event("a"))
@@ -163,8 +163,8 @@ async def test_a_right_that_was_revoked_meanwhile_is_not_honoured(deployment: De
     assert await deployment.states(subscription) == ["withheld"]
 
 
-async def test_each_consumer_gets_what_it_may_read(deployment: Deployment) -> None:
-    """One question to the decision point for all of them."""
+async def test_each_consumer_gets_only_the_events_it_may_read(deployment: Deployment) -> None:
+    """One request to the decision point decides for all consumers."""
     mine = await deployment.subscribe("/org/ttd", "/mine")
     theirs = await deployment.subscribe("/user/20012345", "/theirs", subject="/party/50002108")
     deployment.pdp.requests.clear()
@@ -177,40 +177,37 @@ async def test_each_consumer_gets_what_it_may_read(deployment: Deployment) -> No
     assert (await deployment.states(mine), await deployment.states(theirs)) == (["delivered"], ["withheld"])
 
 
-async def test_what_is_erased_meanwhile_is_not_sent(deployment: Deployment) -> None:
-    """Its delivery is dropped."""
+async def test_an_erased_event_is_not_sent(deployment: Deployment) -> None:
+    """Its delivery is removed."""
     subscription = await deployment.subscribe()
     erased = event("a")
     await deployment.publish(erased, event("b"))
     await deployment.application.store.erase(erased.resource, erased.source, erased.id)
     await deployment.deliver()
     assert names(deployment.receiver) == ["b"]
-    assert [each.event_id for each in await deployment.deliveries(subscription)] == ["b"]
+    assert [delivery.event_id for delivery in await deployment.deliveries(subscription)] == ["b"]
 
 
 # -- Pausing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_matches_while_it_is_paused_is_sent_when_it_is_resumed(deployment: Deployment) -> None:
-    """In order."""
+async def test_a_paused_subscription_gets_nothing(deployment: Deployment) -> None:
+    """When it is resumed, it gets the events of the pause in order."""
     subscription = await deployment.subscribe()
     owner = caller_of_consumer(subscription.consumer, 3)
     await deployment.application.subscriber.pause(owner, subscription.id, paused=True)
     await deployment.idle()
-    await deployment.publish(*(some := events(3)))
+    await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     assert names(deployment.receiver) == []
     await deployment.application.subscriber.pause(owner, subscription.id, paused=False)
     await deployment.idle()
-    assert names(deployment.receiver) == ids(some)
-
-
-# -- Meanwhile --------------------------------------------------------------------------------------------------------
+    assert names(deployment.receiver) == ids(published)
 
 
 @pytest.mark.parametrize("change", ["delete", "pause"])
-async def test_a_subscription_that_changes_while_it_is_served_is_silent(deployment: Deployment, change: str) -> None:
-    """Whoever changes it, within what a process may remember; what was in flight ends."""
+async def test_a_change_in_another_process_stops_deliveries(deployment: Deployment, change: str) -> None:
+    """Within two seconds, during a turn. An attempt that is in flight ends."""
     subscription = await deployment.subscribe()
     other = deployment.start().subscriber
     owner = caller_of_consumer(subscription.consumer, 3)
