@@ -24,18 +24,18 @@ from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, OTHER_APP, event, events
 from tests.local.test_delivering import Host, hosts
 from tests.support.deliveries import subscription
-from tests.support.delivering import Place, place_on
+from tests.support.delivering import Deployment, deployment_on
 from tests.support.webhook_server import Received, WebhookServer, accepting
 
 PUBLISHED, SUBSCRIBERS, ENDPOINTS, DELIVERIES, OTHERS = 60, 1_000, 20, 4_000, 100_000
 
 
 @asynccontextmanager
-async def empty_place() -> AsyncIterator[Place]:
+async def empty_deployment() -> AsyncIterator[Deployment]:
     """The service in this process, on an empty store."""
     with tempfile.TemporaryDirectory() as directory:
-        async with place_on("sqlite", Path(directory)) as place:
-            yield place
+        async with deployment_on("sqlite", Path(directory)) as deployment:
+            yield deployment
 
 
 async def latency() -> None:
@@ -57,23 +57,23 @@ async def latency() -> None:
 
 async def fan_out() -> None:
     """Follow up one event that a thousand subscriptions match, each of another consumer."""
-    async with empty_place() as place:
-        store = place.events.subscriber.subscriptions
+    async with empty_deployment() as deployment:
+        store = deployment.application.subscriber.subscriptions
         for number in range(SUBSCRIBERS):
             await store.create(subscription(consumer=f"/user/{number}", endpoint=f"https://x.example/{number}"))
-        await place.events.store.append([event()])
-        place.pdp.requests.clear()
+        await deployment.application.store.append([event()])
+        deployment.pdp.requests.clear()
         began = time.perf_counter()
-        await place.events.follow_up.follow(Stream.of_resource(APP))
+        await deployment.application.follow_up.follow(Stream.of_resource(APP))
         took = time.perf_counter() - began
-        asked = len(place.pdp.requests)
+        asked = len(deployment.pdp.requests)
     row(f"one event to {SUBSCRIBERS:,} subscriptions", f"{took:.2f} s", "under 1 s", kept=took < 1)
     row("requests to the decision point", f"{asked}", "1", kept=asked == 1)
 
 
 async def throughput(dead: int) -> float:
     """Deliveries a second to twenty endpoints, beside `dead` endpoints that hang."""
-    async with empty_place() as place, AsyncExitStack() as stack:
+    async with empty_deployment() as deployment, AsyncExitStack() as stack:
         gate = asyncio.Event()
 
         async def hang(received: Received) -> web.Response:
@@ -84,13 +84,13 @@ async def throughput(dead: int) -> float:
         handlers = [accepting] * ENDPOINTS + [hang] * dead
         receivers = [await stack.enter_async_context(WebhookServer(handler)) for handler in handlers]
         subscriptions = [
-            await place.subscribe(endpoint=receiver.url, type=f"t{number % ENDPOINTS}")
+            await deployment.subscribe(endpoint=receiver.url, type=f"t{number % ENDPOINTS}")
             for number, receiver in enumerate(receivers)
         ]
         published = [event(type=f"t{number % ENDPOINTS}", subject=f"/party/{number}") for number in range(DELIVERIES)]
-        await place.publish(*published)
+        await deployment.publish(*published)
         before = _arrived(receivers)
-        lanes = [asyncio.create_task(place.events.deliverer.serve(Lane(made.id))) for made in subscriptions]
+        lanes = [asyncio.create_task(deployment.application.deliverer.serve(Lane(made.id))) for made in subscriptions]
         began = time.perf_counter()
         await asyncio.wait(lanes[:ENDPOINTS])
         rate = (_arrived(receivers) - before) / (time.perf_counter() - began)

@@ -39,10 +39,12 @@ from events_core.delivery.delivery import RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
+from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
-from events_core.delivery.validate import EndpointValidation, Signing
+from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
+from events_core.delivery.webhook import Signing
 from events_core.delivery.worker import Deliverer
 from events_core.feeds.follow_up import Follower, FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
@@ -85,6 +87,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
     waiting = WaitingReaders(opened.store, settings.max_waiters)
     cursors = CursorCodec(_derived(opened.secret, b"cursor"))
     delivering = _delivering(settings, opened, authorization, register, clock)
+    subscriber = _subscriber(settings, opened, authorization, register, delivering, clock=clock)
     return Application(
         settings=settings,
         store=opened.store,
@@ -99,7 +102,8 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
         checkpoints=opened.checkpoints,
         follow_up=FollowUp(opened.checkpoints, _followers(opened, waiting, delivering)),
-        subscriber=_subscriber(settings, opened, authorization, register, delivering, clock=clock),
+        subscriber=subscriber,
+        replays=Replays(subscriber, opened.deliveries, opened.store, delivering.deliverer, clock),
         deliveries=opened.deliveries,
         deliverer=delivering.deliverer,
         tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
@@ -193,6 +197,7 @@ def _delivering(
         validation=EndpointValidation(opened.subscriptions, webhooks, signing, schedule, clock),
         attempts=attempts,
         wakeup_queue=wakeup_queue,
+        clock=clock,
     )
     return _Delivering(wakeup_queue, cache, fan_out, deliverer, webhooks, policy, secrets)
 

@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from events_core.adapters.neighbours.webhooks import HttpWebhookSender
-from tests.support.delivering import Place, place_on
+from tests.support.delivering import Deployment, deployment_on
 from tests.support.service import Service, running
 
 # Deadlines of property tests only measure how busy the machine is.
@@ -45,9 +45,9 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])
-async def place(
+async def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[Deployment]:
     """The service with what it delivers to, on each store."""
-    async with place_on(request.param, tmp_path) as place:
-        yield place
+    async with deployment_on(request.param, tmp_path) as deployment:
+        yield deployment

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from events_core.common.clock import now
 from events_core.delivery.webhook import new_secret, validation_event
 from local.client import Service
 from local.data_dir import open_issuer
@@ -239,7 +240,7 @@ def test_the_receiver_refuses_a_body_that_is_too_large(inbox: Inbox) -> None:
 
 def test_the_receiver_accepts_the_validation_event_without_keeping_it(inbox: Inbox) -> None:
     """The validation event tells of nothing that happened."""
-    body = validation_event("validation-1", "https://example.com/s/1", datetime.now(UTC))
+    body = validation_event("validation-1", "https://example.com/s/1", now())
     assert inbox.send(body, signed(body, NEW))[0] == 200
     assert "validation-1" not in inbox.kept()
 

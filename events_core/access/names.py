@@ -206,6 +206,18 @@ class Subject:
         name_of_kind = _ATTRIBUTES.get(self.kind)
         return None if name_of_kind is None else (name_of_kind, self.value)
 
+    @property
+    def alternative_unit(self) -> str | None:
+        """The nine digits of an organisation as alternative subjects write it, which may be `/org/{number}` too."""
+        is_unit = self.kind in {SubjectKind.ORG, SubjectKind.ORGANISATION} and re.fullmatch("[0-9]{9}", self.value)
+        return self.value if is_unit else None
+
+    @property
+    def alternative_person(self) -> str | None:
+        """The eleven digits of a person as alternative subjects write it, a path or a URN."""
+        is_person = self.kind in {SubjectKind.PERSON, SubjectKind.PERSON_PATH} and re.fullmatch("[0-9]{11}", self.value)
+        return self.value if is_person else None
+
 
 def subjects_of_organisation(party_id: int, number: str) -> list[str]:
     """Every subject that names an organisation."""

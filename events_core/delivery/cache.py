@@ -1,4 +1,4 @@
-"""The subscriptions as a process knows them: all in memory, a few seconds old at most."""
+"""The cache of subscriptions: every process holds all of them in memory, a few seconds old at most."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
 
 KEPT_SECONDS = 2.0
-"""How old what is known may be; a change has to take effect within 5 s everywhere."""
+"""How old the cache may be. A change of a subscription must take effect within 5 s in every process."""
 
 
 class SubscriptionCache:
-    """Every subscription that stands, refreshed by what changed since; who asks at the same time shares a refresh."""
+    """Every subscription. A refresh asks the store for the changes since the last one; concurrent calls share it.
+
+    Each method raises EventsError UNAVAILABLE when the store does not answer.
+    """
 
     def __init__(self, store: SubscriptionStore, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -26,29 +29,20 @@ class SubscriptionCache:
         self._refreshes = CoalescedRuns()
 
     async def fresh(self) -> SubscriptionIndex:
-        """The subscriptions, every one of them that was acknowledged before this call.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
+        """Return the subscriptions, with every change that was acknowledged before this call."""
         await self._refreshes.run(self._refresh)
         return self._index
 
     async def recent(self) -> SubscriptionIndex:
-        """The subscriptions as they stood at most two seconds ago.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
+        """Return the subscriptions as they were at most two seconds ago."""
         if self._clock() - self._refreshed > KEPT_SECONDS:
             await self._refreshes.run(self._refresh)
         return self._index
 
     async def find(self, subscription_id: int) -> Subscription | None:
-        """A subscription as it stood at most two seconds ago, or as it stands, if it is newer; None when there is none.
+        """Return a subscription as it was at most two seconds ago, None if it is unknown.
 
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
+        A subscription that is not in the cache is looked up in the store: it may be newer than the cache.
         """
         known = (await self.recent()).get(subscription_id)
         return known if known is not None else await self._store.get(subscription_id)
@@ -56,6 +50,6 @@ class SubscriptionCache:
     async def _refresh(self) -> None:
         began = self._clock()
         changes = await self._store.changes(self._token)
-        for each in changes.subscriptions:
-            self._index.put(each)
+        for subscription in changes.subscriptions:
+            self._index.put(subscription)
         self._token, self._refreshed = changes.token, began

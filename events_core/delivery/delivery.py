@@ -1,45 +1,49 @@
-"""Deliveries as values: states, attempts, when to try again, and endpoints that are not well."""
+"""Deliveries as values: lanes, states, attempts, the retry schedule, and the breaker of an endpoint. Pure."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
+from events_core.common.clock import SECOND
 from events_core.feeds.stream import Stream
 
-SECOND = 1_000_000
-"""Moments are microseconds since the epoch."""
 MOST_ATTEMPTS_KEPT = 50
 GONE = 410
+_LANE = re.compile(r"([0-9]{1,18})(?:r([0-9]{1,9}))?")
 
 jitter = random.Random().random  # noqa: S311 - spreads tries, keeps no secret; its own, so that nobody's seed rules it
 
 
 class State(Enum):
-    """What became of a delivery."""
+    """The state of a delivery."""
 
     PENDING = "pending"
     """Not attempted yet."""
     FAILING = "failing"
-    """Attempted, and to be attempted again."""
+    """Attempted without success. Another attempt is to come."""
     DELIVERED = "delivered"
     WITHHELD = "withheld"
     """The consumer may not read the event."""
     DEAD = "dead"
-    """Attempted as often as the schedule says; it can be replayed."""
+    """Every attempt of the schedule failed. A replay can revive it."""
 
     @property
     def open(self) -> bool:
-        """Whether an attempt is still to come."""
+        """Whether an attempt is to come."""
         return self in (State.PENDING, State.FAILING)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A line of deliveries that one worker serves at a time: a subscription's live one (`job` 0), or a replay's."""
+    """A queue of deliveries that one worker serves at a time.
+
+    A subscription has one live lane, whose `replay` is 0, and one for each of its replays.
+    """
 
     subscription: int
     replay: int = 0
@@ -49,19 +53,17 @@ class Lane:
 
     @classmethod
     def parse(cls, text: str) -> Lane | None:
-        """The lane that a text names, as `str` gives it; None when it names none."""
-        subscription, replayed, replay = text.partition("r")
-        if not (subscription.isascii() and subscription.isdecimal() and (not replayed or replay.isdecimal())):
-            return None
-        return cls(int(subscription), int(replay or 0))
+        """The lane that a text names as `str` writes it, None if it names no lane."""
+        match = _LANE.fullmatch(text)
+        return cls(int(match[1]), int(match[2] or 0)) if match else None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt: when it began, what came of it, how long it took.
+    """One attempt: when it began, its outcome, and how long it took.
 
-    `status` is the endpoint's, None without an answer; `error` says in a word or two why there was none, or why it
-    was no success. Neither names an address, and no text of the endpoint's is kept.
+    `status` is None if the endpoint did not answer. `error` says in a word or two why there was no answer, or no
+    success. Neither names an address, and nothing that the endpoint wrote is kept.
     """
 
     at: int
@@ -77,13 +79,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one subscription, or what became of it.
+    """One event for one subscription.
 
-    The event stands at `position` of `stream`. `order` is a keyed hash of its subject: deliveries of one lane with
-    the same order are attempted one at a time, first attempts by position. `permit` is what the decision point said
-    at `decided`, None when it was not asked yet. `unsure`: whether the event matches is known only when Register
-    answers again. `tries` counts the attempts since it was recorded or last revived. An attempt is due at
-    `next_attempt`, None once none is to come. `version` changes with every change, "" before it is stored.
+    The event stands at `position` of `stream`. `order` is a keyed hash of the event's subject: deliveries of one lane
+    with the same `order` are attempted one at a time, first attempts by position. The decision point said `permit` at
+    `decided`; None if it was not asked yet. A delivery is `unsure` while only Register knows whether the event
+    matches. `tries` counts attempts since the delivery was recorded or last revived. The next attempt is due at
+    `next_attempt`; None if no attempt is to come. `settled` is when the delivery reached its final state. `version`
+    changes with every change, and is "" before the delivery is stored. Times are microseconds since the epoch.
     """
 
     lane: Lane
@@ -102,11 +105,10 @@ class Delivery:
     decided: int = 0
     unsure: bool = False
     settled: int | None = None
-    """When it came to its end."""
     version: str = ""
 
     def decision(self, *, permit: bool, at: int) -> Delivery:
-        """The delivery with a decision; one that is refused is withheld."""
+        """The delivery with a decision. A denied delivery is withheld."""
         if permit:
             return replace(self, permit=True, decided=at)
         return replace(self, permit=False, decided=at, state=State.WITHHELD, next_attempt=None, settled=at)
@@ -114,7 +116,7 @@ class Delivery:
     def attempted(
         self, attempt: Attempt, schedule: RetrySchedule, retry_after: float | None, jitter: float
     ) -> Delivery:
-        """The delivery after an attempt; `retry_after` is in seconds, `jitter` between 0 and 1."""
+        """The delivery after an attempt. `retry_after` is in seconds, `jitter` between 0 and 1."""
         done = attempt.at + attempt.duration_ms * 1_000
         attempts = (*self.attempts, attempt)[-MOST_ATTEMPTS_KEPT:]
         tried = replace(self, attempts=attempts, tries=self.tries + 1)
@@ -126,22 +128,27 @@ class Delivery:
         return replace(tried, state=State.FAILING, next_attempt=done + int(wait * SECOND))
 
     def revived(self, now: int) -> Delivery:
-        """A dead delivery that begins its schedule anew."""
+        """A dead delivery whose schedule starts again."""
         return replace(self, state=State.FAILING, tries=0, next_attempt=now, settled=None, permit=None, decided=0)
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """How long to wait before each new try: `waits` in seconds, each longer by up to `jitter` of itself."""
+    """The retry schedule: `waits` in seconds before each retry, each longer by up to `jitter` of itself."""
 
     waits: Sequence[int]
     jitter: float = 0.1
     longest_retry_after: float = 43_200.0
 
-    def wait(self, tries: int, retry_after: float | None = None, random: float = 0.0) -> float | None:
-        """Seconds from the end of try number `tries` to the next one; None when that was the last.
+    @property
+    def first_wait(self) -> float:
+        """Seconds before the first retry; one second if the schedule has no retry."""
+        return self.waits[0] if self.waits else 1.0
 
-        An endpoint may ask for more (`Retry-After`), for twelve hours at most, and never for less.
+    def wait(self, tries: int, retry_after: float | None = None, random: float = 0.0) -> float | None:
+        """Seconds from the end of try number `tries` to the next try; None if that was the last.
+
+        `Retry-After` makes a wait longer, up to twelve hours, and never shorter.
         """
         if tries > len(self.waits):
             return None
@@ -151,9 +158,9 @@ class RetrySchedule:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Spares an endpoint that is not well, and ourselves: after a run of failures it is probed once in a while.
+    """A circuit breaker. After `THRESHOLD` failures in a row it opens until `open_until`, microseconds since the epoch.
 
-    Open until `open_until` (microseconds since the epoch); then one attempt is let through, whose success closes it.
+    Then one attempt probes the endpoint. Its success closes the breaker; its failure opens it for longer.
     """
 
     failures: int = 0
@@ -168,11 +175,11 @@ class Breaker:
 
     @property
     def probing(self) -> bool:
-        """Whether the next attempt that is allowed is the only one."""
+        """Whether only one attempt may be made at a time."""
         return self.failures >= self.THRESHOLD
 
     def after(self, *, success: bool, now: int, first_wait: float) -> Breaker:
-        """The breaker after an attempt; `first_wait` is the schedule's first, in seconds."""
+        """The breaker after an attempt. `first_wait` is the shortest time that it opens for, in seconds."""
         if success:
             return Breaker()
         failures = self.failures + 1
@@ -184,9 +191,9 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay of what a subscription matches: the events after `after`, up to `until`, both positions of its stream.
+    """A replay to a subscription of the events after `after` and up to `until`, positions of its stream.
 
-    `done` when every event of it has its delivery.
+    It is `done` when every event has its delivery.
     """
 
     lane: Lane

@@ -1,4 +1,4 @@
-"""Which endpoints deliveries may reach: no address, name or port but a public web server's. Pure."""
+"""The policy of endpoints: deliveries may reach public web servers, and nothing else. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LONGEST = 2_048
 _PORTS_BELOW_1024 = {80, 443}
-_INNER_NAMES = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion")
+_LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _SIX_TO_FOUR, _TEREDO = ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32")
@@ -25,7 +25,7 @@ _REFUSED: tuple[Network, ...] = tuple(
         (
             "0.0.0.0/8",
             "100.64.0.0/10",
-            "168.63.129.16/32",  # Azure's own services, on an address that looks public
+            "168.63.129.16/32",  # a public address, under which Azure has internal services
             "192.0.0.0/24",
             "192.88.99.0/24",
             "198.18.0.0/15",
@@ -46,23 +46,23 @@ _REFUSED: tuple[Network, ...] = tuple(
 
 
 class ForbiddenEndpointError(Exception):
-    """An endpoint must not be reached; the text says why, and repeats nothing of it."""
+    """The endpoint must not be reached. The text says why, and repeats no part of the endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointPolicy:
-    """Where deliveries may go; to `networks` though they are private or loopback, and with `http` without TLS too."""
+    """Allows public endpoints with TLS. `http` allows endpoints without TLS; `networks` may be private or loopback."""
 
     http: bool = False
     networks: Sequence[Network] = ()
 
     @classmethod
     def of(cls, *, http: bool, networks: Sequence[str]) -> EndpointPolicy:
-        """The policy that settings name, networks in CIDR notation."""
-        return cls(http, tuple(ipaddress.ip_network(each) for each in networks))
+        """The policy of the settings, with networks in CIDR notation."""
+        return cls(http, tuple(ipaddress.ip_network(network) for network in networks))
 
     def check(self, endpoint: str) -> None:
-        """Refuse what can be told to be wrong without asking DNS.
+        """Check an endpoint without asking DNS.
 
         Raises:
             ForbiddenEndpointError: The endpoint must not be reached.
@@ -88,23 +88,23 @@ class EndpointPolicy:
         self._check_port(port, literal)
 
     def check_address(self, address: Address) -> None:
-        """Refuse an address that is about to be dialled, or any address that it stands for.
+        """Check an address that is about to be dialled, and every IPv4 address that it may lead to.
 
         Raises:
-            ForbiddenEndpointError: It is no public one, and of no network that is allowed.
+            ForbiddenEndpointError: The address is not public, and in no allowed network.
         """
         if any(address in network for network in self.networks):
             return
-        for each in meanings_of(address):
-            if not each.is_global or any(each in network for network in _REFUSED):
+        for meaning in meanings_of(address):
+            if not meaning.is_global or any(meaning in network for network in _REFUSED):
                 raise ForbiddenEndpointError("must not be an address of a private, local or reserved network")
 
     def _check_name(self, host: str) -> None:
         labels = host.rstrip(".").split(".")
         if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
             raise ForbiddenEndpointError("must name a host")
-        is_inner = len(labels) == 1 or labels[-1].lower() in _INNER_NAMES
-        if is_inner and not self._allows_loopback(labels):
+        is_local = len(labels) == 1 or labels[-1].lower() in _LOCAL_NAMES
+        if is_local and not self._allows_loopback(labels):
             raise ForbiddenEndpointError("must not name a host of a private or local network")
 
     def _allows_loopback(self, labels: Sequence[str]) -> bool:
@@ -118,9 +118,9 @@ class EndpointPolicy:
 
 
 def literal_of(host: str) -> Address | None:
-    """The address that a host is, in whatever notation the C library reads one; None for a name.
+    """The address that a host is, in any notation that the C library reads; None for a name.
 
-    That is dotted, decimal, octal and hexadecimal, with one to four parts (POSIX `inet_addr`), and any IPv6 form.
+    IPv4 may be dotted, decimal, octal or hexadecimal, with one to four parts (POSIX `inet_addr`); IPv6 has any form.
     """
     text = host.strip("[]").partition("%")[0].rstrip(".")
     try:
@@ -134,7 +134,7 @@ def literal_of(host: str) -> Address | None:
 
 
 def meanings_of(address: Address) -> Iterator[Address]:
-    """An address, and the IPv4 addresses that an IPv6 one may be sent on to."""
+    """An address, and the IPv4 addresses that a gateway may translate an IPv6 address to."""
     yield address
     if not isinstance(address, ipaddress.IPv6Address):
         return

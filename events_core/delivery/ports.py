@@ -1,4 +1,4 @@
-"""The ports of subscriptions and deliveries, as Protocols. Values only; no technology is named here."""
+"""The ports of subscriptions and deliveries."""
 
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from events_core.feeds.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Subscriptions that were created, changed or deleted, in no order; `token` goes on from there."""
+    """Subscriptions that were created, changed or deleted, in any order. `token` asks for the changes after these."""
 
     subscriptions: Sequence[Subscription]
     token: str
 
 
 class SubscriptionStore(Protocol):
-    """Subscriptions, durable; those of other processes are seen at once.
+    """A durable store of subscriptions. Every process sees a change at once.
 
     Each method raises EventsError UNAVAILABLE when the store does not answer.
     """
 
     async def create(self, draft: Subscription) -> tuple[Subscription, bool]:
-        """Store a subscription under a new id, and say that it is new; or the one that stands under the same key.
+        """Store a subscription under a new id, unless one with the same key is stored. Return it and whether it is new.
 
-        Of several that are created at once under one key one is new. A deleted one does not stand. Ids rise, may have
-        gaps, and are never used again.
+        Of concurrent calls with the same key, exactly one creates a subscription. Ids rise, may have gaps, and are
+        never used again.
         """
 
     async def get(self, subscription_id: int) -> Subscription | None:
-        """A subscription, None when it is unknown or deleted."""
+        """Return a subscription, None if it is unknown or deleted."""
 
-    async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        """A consumer's subscriptions with ids greater than `after`, by id, `limit` at most; without deleted ones."""
+    async def owned_by(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
+        """Return at most `limit` subscriptions of a consumer, by id, with ids greater than `after`."""
 
     async def change(self, subscription: Subscription) -> Subscription | None:
-        """Replace a subscription that is at this version; None, and nothing is written, when it has another.
+        """Replace a subscription that still has this version. Return None, and write nothing, if it has another.
 
-        With `deleted` it is gone from then on, and its key is free.
+        A subscription that is marked `deleted` cannot be found any more, and its key is free.
         """
 
     async def changes(self, token: str | None = None) -> Changes:
-        """What changed since `token`, once or more often, deleted ones among them; without a token, all that stand.
+        """Return the subscriptions that changed since `token`, deleted ones too; without a token, all that exist.
 
-        A change that was acknowledged before the call is among them, or was among those that came with the token.
+        A change that was acknowledged before this call is in the answer, or was in the answer that gave the token.
+        A change may be repeated.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to serve a lane until a moment, microseconds since the epoch; `version` proves it to the store."""
+    """The right to serve a lane until `until`, microseconds since the epoch. `version` proves it to the store."""
 
     lane: Lane
     until: int
@@ -63,7 +64,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A lane in which an attempt has been due since a moment, microseconds since the epoch."""
+    """A lane in which an attempt is due since `since`, microseconds since the epoch."""
 
     lane: Lane
     since: int
@@ -71,93 +72,93 @@ class Overdue:
 
 
 class DeliveryStore(Protocol):
-    """Deliveries of subscriptions, and the lanes in which they wait, durable.
+    """A durable store of deliveries and of the lanes in which they wait.
 
-    Moments are microseconds since the epoch, and given by the caller. Each method raises EventsError UNAVAILABLE when
+    Times are microseconds since the epoch and come from the caller. Each method raises EventsError UNAVAILABLE when
     the store does not answer; the same call again completes it.
     """
 
     async def record(self, deliveries: Sequence[Delivery], now: int) -> None:
-        """Store deliveries, then make the lanes due of those that are to be attempted.
+        """Store deliveries, then make the lanes due in which an attempt is to come.
 
-        One that stands under its lane and position stays as it is. Those of one lane are given by position, and become
-        visible in that order. A lane that is given back at the same time stays due: whoever looked too early is told.
+        A delivery that is stored under the same lane and position stays as it is. Callers give the deliveries of a
+        lane by position, and they become visible in that order. A lane whose lease is released at the same time stays
+        due, so no worker misses what was recorded after it looked.
         """
 
     async def wake(self, lane: Lane, at: int) -> None:
-        """Make a lane due at `at`, or earlier if it is; also one without deliveries."""
+        """Make a lane due at `at`, unless it is due earlier. The lane may be empty."""
 
     async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        """Make every lane of a subscription due at `at`, or earlier if it is, its live one in any case; return them."""
+        """Wake the live lane of a subscription and the lanes of its replays. Return them."""
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
-        """Lanes that are due and that nobody serves, those that have been due for the longest first."""
+        """Return lanes that are due and not leased, the longest due first."""
 
     async def overdue(self, now: int) -> Sequence[Overdue]:
-        """Every lane in which an attempt is due, also one that is put off or served; since when, to within a turn."""
+        """Return every lane in which an attempt is due, leased or not. The times are exact to within a turn."""
 
     async def dead(self) -> int:
-        """How many deliveries are dead."""
+        """Count the dead deliveries."""
 
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
-        """Lease a lane; None while another lease on it runs, and when there is no such lane."""
+        """Lease a lane. Return None if it is leased, or does not exist."""
 
-    async def keep(self, lease: Lease, until: int) -> Lease | None:
-        """Prolong a lease; None when it is lost. What was recorded meanwhile does not matter."""
+    async def renew(self, lease: Lease, until: int) -> Lease | None:
+        """Prolong a lease, also if deliveries were recorded meanwhile. Return None if the lease is lost."""
 
-    async def give_back(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
-        """End a lease. The lane is due next when its next attempt is, but not before `at`.
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+        """End a lease. The lane is due again at its next attempt, but not before `at`; never, if no attempt is to come.
 
-        Without any attempt to come it is not due. True when the lane is due now, since more was recorded meanwhile.
-        A lease that was lost stays lost.
+        Return whether the lane is due now. A lost lease stays lost.
         """
 
     async def drop(self, lease: Lease) -> None:
-        """End a lease and the lane with it; its deliveries stay as they are, and nothing is due."""
+        """End a lease and remove its lane. The deliveries stay as they are, and none is due."""
 
     async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
-        """Deliveries of a lane that are due: the first `firsts` PENDING ones by position, then FAILING ones.
+        """Return due deliveries of a lane: PENDING ones by position, then FAILING ones, the longest due first.
 
-        A pending one is due whatever the clock says: it may have been set back since, and their order counts. Of the
-        failing ones `retries` at most, those that have been due for the longest first.
+        A pending delivery is due whatever its time says, because the clock may have been set back since and the order
+        counts. At most `firsts` are pending and `retries` failing.
         """
 
     async def save(self, delivery: Delivery) -> Delivery | None:
-        """Replace a delivery that is at this version; None, and nothing is written, when it has another or is gone."""
+        """Replace a delivery that still has this version. Return None, and write nothing, if it has not."""
 
     async def remove(self, delivery: Delivery) -> None:
-        """Take a delivery away, whatever its version."""
+        """Remove a delivery, whatever its version."""
 
     async def page(
         self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
     ) -> Sequence[Delivery]:
-        """Deliveries of a subscription, by position and job, after a (position, job)."""
+        """Return deliveries of a subscription after a (position, replay), in that order."""
 
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
-        """The deliveries of one event to all subscriptions, by subscription and job; a costly question."""
+        """Return the deliveries of one event, by subscription and replay. This is expensive."""
 
     async def revive(self, subscription: int, now: int) -> int:
-        """Let every dead delivery of a subscription begin its schedule anew, its lane being due; how many."""
+        """Restart the schedule of every dead delivery of a subscription, and wake their lanes. Return how many."""
 
     async def begin_replay(self, replay: Replay, now: int) -> Replay:
-        """Store a replay under a new job of its subscription, with its lane, which is due."""
+        """Store a replay under the next number of its subscription, with a lane that is due."""
 
     async def replay(self, lane: Lane) -> Replay | None:
-        """The replay whose lane it is, None when there is none."""
+        """Return the replay of a lane, None if the lane is a live one."""
 
     async def move_replay(self, lease: Lease, replay: Replay) -> None:
-        """Note how far a replay has come, `after` and `done`; nothing is noted when the lease is lost."""
+        """Store the progress of a replay, `after` and `done`. Store nothing if the lease is lost."""
 
     async def expire(self, settled_before: int, registered_before: int) -> int:
-        """Remove deliveries that came to their end before a moment, and any whose event was registered before another.
+        """Remove deliveries settled before one time, and those of events registered before another. Return how many.
 
-        Dead ones stay as long as their event. Where the store forgets by itself nothing is to be done. How many.
+        Dead deliveries stay as long as their event. A store that expires deliveries by itself does nothing.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request to an endpoint: POST with a body, or OPTIONS without one."""
+    """A request to an endpoint: POST if it has a body, else OPTIONS."""
 
     endpoint: str
     headers: Mapping[str, str]
@@ -166,9 +167,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came of it: the attempt, and what the endpoint asked for.
+    """The outcome of a request: the attempt, `Retry-After` in seconds, and the headers that have a meaning here.
 
-    `retry_after` is in seconds. Of the headers, names in lower case, only those are kept that mean something here.
+    Names of headers are in lower case.
     """
 
     attempt: Attempt
@@ -177,21 +178,21 @@ class Response:
 
 
 class WebhookSender(Protocol):
-    """Sends to endpoints that others chose: never into a network that is not theirs, and never for long."""
+    """Sends requests to endpoints that subscribers chose, never into a private network and never for long."""
 
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
-        """Send, and never raise for what the endpoint or the network does; redirects are not followed."""
+        """Send a request. Never raise for what the endpoint or the network does, and follow no redirect."""
 
 
 class SecretBox(Protocol):
     """Encrypts secrets for storage."""
 
     def seal(self, secret: str, context: str) -> str:
-        """The secret as a text that only this service can open, for the same context."""
+        """Encrypt a secret. Only this service can decrypt it, with the same context."""
 
     def open(self, sealed: str, context: str) -> str:
-        """The secret again.
+        """Decrypt a secret.
 
         Raises:
-            EventsError: UNAVAILABLE when none of the configured keys opens it.
+            EventsError: UNAVAILABLE when no configured key decrypts it.
         """

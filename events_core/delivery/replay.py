@@ -1,23 +1,27 @@
-"""Use case: send again what a subscription matches: from a moment or a place on, one delivery, or what is dead."""
+"""Use case: send events to a subscription again: from a time or an event on, one delivery, or the dead ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from events_core.access.identity import Caller
 from events_core.common import errors
 from events_core.delivery.delivery import Lane, Replay
+from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.subscription import Subscription
-from events_core.feeds.ports import ReadRequest
+from events_core.delivery.worker import Deliverer
+from events_core.feeds.ports import EventStore, ReadRequest
 from events_core.feeds.stream import Cursor
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to replay: from a moment (`start`, microseconds, inclusive) or after a place, up to a moment, if any.
+    """What to replay: events registered from `start` on, or after `cursor` or `event_id`, until `end` if it is given.
 
-    Or `dead` deliveries alone, or the one delivery whose lane and position these are.
+    Or only the `dead` deliveries, or one `delivery` by its lane and position. Times are microseconds since the epoch,
+    and both bounds are inclusive.
     """
 
     start: int | None = None
@@ -28,49 +32,57 @@ class Wanted:
     delivery: tuple[Lane, int] | None = None
 
 
-async def replay(subscriber: Subscriber, caller: Caller, subscription_id: int, wanted: Wanted) -> int | None:
-    """Begin to send again, without disturbing what is sent live; how many dead deliveries that are, None unless asked.
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Begins replays. `clock` gives microseconds since the epoch."""
 
-    An `after` that names nothing known replays from the oldest event that is kept, as a feed would.
+    subscriber: Subscriber
+    deliveries: DeliveryStore
+    events: EventStore
+    deliverer: Deliverer
+    clock: Callable[[], int]
 
-    Raises:
-        EventsError: NOT_FOUND, FORBIDDEN when the subscription is another's, UNAVAILABLE.
-    """
-    subscription = await subscriber.get(caller, subscription_id)
-    now = subscriber.clock()
-    if wanted.dead:
-        count = await subscriber.deliveries.revive(subscription_id, now)
-        await _serve(subscriber, subscription_id, now)
-        return count
-    after, until = await _bounds(subscriber, subscription, wanted)
-    if after < until:
-        begun = await subscriber.deliveries.begin_replay(Replay(Lane(subscription_id), after, until), now)
-        subscriber.deliverer.serve_soon(begun.lane)
-    return None
+    async def begin(self, caller: Caller, subscription_id: int, wanted: Wanted) -> int | None:
+        """Begin to send again, beside live deliveries. Return how many dead deliveries, if those are wanted.
 
+        An unknown cursor or event id replays from the oldest event, as in a feed.
 
-async def _serve(subscriber: Subscriber, subscription_id: int, now: int) -> None:
-    for lane in await subscriber.deliveries.wake_all(subscription_id, now):
-        subscriber.deliverer.serve_soon(lane)
+        Raises:
+            EventsError: NOT_FOUND, FORBIDDEN for another consumer's subscription, UNAVAILABLE.
+        """
+        subscription = await self.subscriber.get(caller, subscription_id)
+        now = self.clock()
+        if wanted.dead:
+            revived = await self.deliveries.revive(subscription_id, now)
+            await self.deliverer.wake(subscription_id)
+            return revived
+        after, until = await self._bounds(subscription, wanted)
+        if after < until:
+            begun = await self.deliveries.begin_replay(Replay(Lane(subscription_id), after, until), now)
+            self.deliverer.serve_soon(begun.lane)
+        return None
 
-
-async def _bounds(subscriber: Subscriber, subscription: Subscription, wanted: Wanted) -> tuple[int, int]:
-    """The positions after which, and up to which, events are replayed."""
-    stream = subscription.filter.stream
-    if wanted.delivery is not None:
-        lane, position = wanted.delivery
-        known = await subscriber.deliveries.page(subscription.id, (position, lane.replay - 1), 1)
-        if lane.subscription != subscription.id or not known or (known[0].lane, known[0].position) != wanted.delivery:
-            raise errors.not_found("There is no such delivery.")
-        return position - 1, position
-    head = await subscriber.events.head(stream)
-    first = await subscriber.events.read(
-        ReadRequest(
-            stream, cursor=wanted.cursor, event_id=wanted.event_id, registered_from=wanted.start, limit=1, scan=1
+    async def _bounds(self, subscription: Subscription, wanted: Wanted) -> tuple[int, int]:
+        """The positions after which, and up to which, events are replayed."""
+        if wanted.delivery is not None:
+            lane, position = wanted.delivery
+            found = await self.deliveries.page(subscription.id, (position, lane.replay - 1), 1)
+            if (
+                lane.subscription != subscription.id
+                or not found
+                or (found[0].lane, found[0].position) != (lane, position)
+            ):
+                raise errors.not_found("There is no such delivery.")
+            return position - 1, position
+        stream = subscription.filter.stream
+        head = await self.events.head(stream)
+        first = await self.events.read(
+            ReadRequest(
+                stream, cursor=wanted.cursor, event_id=wanted.event_id, registered_from=wanted.start, limit=1, scan=1
+            )
         )
-    )
-    after = first.rows[0].position - 1 if first.rows else head
-    if wanted.end is None:
-        return after, head
-    beyond = await subscriber.events.read(ReadRequest(stream, registered_from=wanted.end + 1, limit=1, scan=1))
-    return after, beyond.rows[0].position - 1 if beyond.rows else head
+        after = first.rows[0].position - 1 if first.rows else head
+        if wanted.end is None:
+            return after, head
+        beyond = await self.events.read(ReadRequest(stream, registered_from=wanted.end + 1, limit=1, scan=1))
+        return after, beyond.rows[0].position - 1 if beyond.rows else head

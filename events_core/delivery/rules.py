@@ -1,6 +1,7 @@
-"""What may be subscribed to: the two kinds of subscriptions, what each asks for, and the API's words for what is wrong.
+"""The rules of subscription requests, and the error texts of the API. Pure.
 
-An app subscription names an app, by its resource or its URL; any other names a resource.
+There are two kinds of subscriptions. An app subscription names an app, by its resource or its URL. Any other
+subscription names a resource.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SLASHES = re.compile(r"/{2,}")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A subscription as it is asked for: filters as the subscriber wrote them, None for those that are absent."""
+    """A request for a subscription: the filters as the subscriber wrote them, None for a missing filter."""
 
     endpoint: str | None = None
     source: str | None = None
@@ -41,21 +42,22 @@ def bad_field(name: str, detail: str) -> EventsError:
 
 
 def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> EventFilter:
-    """What the caller asks for, its kind's rules held; the subject of an `alternative_subject` is still to be found.
+    """Check a request and return its filters. The caller looks up the subject of an `alternative_subject`.
 
     Raises:
-        EventsError: BAD_REQUEST naming the field, FORBIDDEN without the scope for other resources than apps.
+        EventsError: BAD_REQUEST naming the field, FORBIDDEN without the scope for resources other than apps.
     """
     if not caller.consumer:
         raise errors.bad_request("Missing event consumer")
     resource = Resource.parse(wanted.resource).urn if wanted.resource else None
     is_app = _is_app(resource, wanted.source, apps_domain)
-    made = _app_filter(wanted, resource, apps_domain) if is_app else _other_filter(caller, wanted, resource)
+    filters = _app_filter(wanted, resource, apps_domain) if is_app else _other_filter(caller, wanted, resource)
     if wanted.include_subunits and wanted.subject is None and wanted.alternative_subject is None:
         raise bad_field("includeSubunits", "IncludeSubunits requires a subject filter.")
-    if is_app and made.subject is None and wanted.alternative_subject is None and caller.kind is not Kind.SERVICE_OWNER:
+    has_subject = filters.subject is not None or wanted.alternative_subject is not None
+    if is_app and not has_subject and caller.kind is not Kind.SERVICE_OWNER:
         raise bad_field("subjectFilter", NO_SUBJECT)
-    return made
+    return filters
 
 
 def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -> bool:
@@ -67,7 +69,7 @@ def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -
 
 
 def _is_under(source: str, apps_domain: str) -> bool:
-    """Whether a source filter is under the apps domain. A wildcard stands for a part of a name."""
+    """Whether a source filter is under the apps domain. A wildcard may stand for any part of a name."""
     return is_under(source.replace("%", "x"), apps_domain)
 
 
@@ -82,7 +84,7 @@ def _app_filter(wanted: Wanted, resource: str | None, apps_domain: str | None) -
 
 
 def _app_of_source(source: str, apps_domain: str | None) -> AppId:
-    """The app whose URL a source filter is: an environment's host, which may hold wildcards, and `/{org}/{app}`."""
+    """The app whose URL a source filter is: a host, which may hold wildcards, and `/{org}/{app}`."""
     try:
         parts = urlsplit(source)
     except ValueError:

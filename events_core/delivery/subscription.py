@@ -1,4 +1,4 @@
-"""Subscriptions as values: what each asks for, and which events match it. Pure."""
+"""Subscriptions as values: what they ask for, and which events match. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 from events_core.access.xacml_request import EventLike
 from events_core.feeds.stream import Stream, matches
 
-_ANY = "%"
+_WILDCARD = "%"
 
 
 class Matchable(EventLike, Protocol):
-    """What filters compare of an event; a CloudEvent and a StoredEvent have it."""
+    """The attributes of an event that filters compare. CloudEvent and StoredEvent have them."""
 
     @property
     def alternative_subject(self) -> str | None:
@@ -25,13 +25,12 @@ class Matchable(EventLike, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events a subscription asks for, as the subscriber wrote it; None lets everything through.
+    """The filters of a subscription, as the subscriber wrote them. None lets every event through.
 
-    `resource` is one resource, exactly. `source` of an app's events is the app's URL, and matches whatever is below
-    it. `type`, `subject`, `alternative_subject` and the host of `source` may hold `%`, which stands for any run of
-    characters; every other character stands for itself, without regard to case. With `include_subunits` the events
-    about the sub-units of `subject` match too. `subject_is_derived`: Register gave the subject for
-    `alternative_subject`, which therefore is no condition of its own.
+    `resource` is one exact resource. `source` is the URL of an app and matches every source below it. `type`,
+    `subject`, `alternative_subject` and the host of `source` may hold `%`, which matches any run of characters. Case
+    does not matter. With `include_subunits`, events about the sub-units of `subject` match too. If
+    `subject_is_derived`, Register gave the subject for `alternative_subject`, which then is not compared.
     """
 
     resource: str
@@ -49,40 +48,41 @@ class EventFilter:
 
     @property
     def only_subject(self) -> str | None:
-        """The one subject, in lower case, that an event must have; None when there are many."""
-        return None if self.subject is None or _ANY in self.subject else _trimmed(self.subject)
+        """The one subject, in lower case, that matches; None if several subjects match."""
+        return None if self.subject is None or _WILDCARD in self.subject else _comparable(self.subject)
 
     def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
-        """Whether an event matches; `main_units` are the names, in lower case, of the main unit of its subject."""
+        """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
         return (
             event.resource == self.resource
             and (self.type is None or matches(self.type, event.type))
             and (self.source is None or is_below(self.source, event.source))
-            and self._is_about(event.subject, main_units)
-            and self._has_alternative(event.alternative_subject)
+            and self._matches_subject(event.subject, main_units)
+            and self._matches_alternative(event.alternative_subject)
         )
 
-    def _is_about(self, subject: str | None, main_units: Collection[str]) -> bool:
+    def _matches_subject(self, subject: str | None, main_units: Collection[str]) -> bool:
         if self.subject is None:
             return True
-        wanted = _trimmed(self.subject)
+        wanted = _comparable(self.subject)
         if self.include_subunits and any(matches(wanted, name) for name in main_units):
             return True
-        return subject is not None and matches(wanted, _trimmed(subject))
+        return subject is not None and matches(wanted, _comparable(subject))
 
-    def _has_alternative(self, alternative_subject: str | None) -> bool:
+    def _matches_alternative(self, alternative_subject: str | None) -> bool:
         if self.alternative_subject is None or self.subject_is_derived:
             return True
-        wanted = _trimmed(self.alternative_subject)
-        return alternative_subject is not None and matches(wanted, _trimmed(alternative_subject))
+        wanted = _comparable(self.alternative_subject)
+        return alternative_subject is not None and matches(wanted, _comparable(alternative_subject))
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """How the validation of an endpoint stands.
+    """The state of an endpoint's validation.
 
-    `tries` validation events were sent since it was last asked for; the last one at `at` (microseconds since the
-    epoch) was answered with `status`, or failed with `error`. The next goes at `next_try`; None: none is planned.
+    `tries` validation events were sent since the subscriber last asked for a validation. The endpoint answered the
+    last event, sent at `at`, with `status`, or the request failed with `error`. The next event is due at `next_try`;
+    None if no try is planned. Times are microseconds since the epoch.
     """
 
     validated: bool = False
@@ -95,7 +95,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SealedSecrets:
-    """The secrets that deliveries are signed with, encrypted; the previous one signs too until `previous_until`."""
+    """The secrets that sign deliveries, encrypted. The previous secret signs too until `previous_until`."""
 
     current: str
     previous: str | None = None
@@ -104,12 +104,12 @@ class SealedSecrets:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A subscription; `id` 0 and `version` "" before it is stored.
+    """A subscription. Before it is stored, `id` is 0 and `version` is "".
 
-    It matches events at positions after `start` of its stream. Moments are microseconds since the epoch. `level` is
-    the authentication level of the token that created it, None when that could not be read. `disabled`: the endpoint
-    answered 410, and nothing is sent until it is validated anew. `allowed_rate` is how many deliveries a minute the
-    endpoint asked for. `version` changes with every change.
+    Events match at positions after `start` of the stream. Times are microseconds since the epoch. `level` is the
+    authentication level of the token that created the subscription, None if it could not be read. A `disabled`
+    subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
+    deliveries a minute the endpoint asked for. `version` changes with every change.
     """
 
     id: int
@@ -130,56 +130,57 @@ class Subscription:
 
     @property
     def key(self) -> str:
-        """What makes it the same subscription: who asks for what, where to. SHA-256, in hex."""
+        """The identity of a subscription: consumer, endpoint and filters, as they are compared. SHA-256 in hex."""
         wanted = self.filter
         parts = [
             self.consumer,
             canonical_endpoint(self.endpoint),
             wanted.resource,
-            None if wanted.source is None else _trimmed_source(wanted.source),
-            *(None if text is None else _trimmed(text) for text in (wanted.subject, wanted.alternative_subject)),
+            None if wanted.source is None else _comparable_source(wanted.source),
+            *(None if text is None else _comparable(text) for text in (wanted.subject, wanted.alternative_subject)),
             None if wanted.type is None else wanted.type.lower(),
             wanted.include_subunits,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def ended(self) -> Subscription:
-        """The subscription as it is kept once it is deleted: its number, and not what it asked for, where and how."""
-        nothing = EventFilter(self.filter.resource)
-        return replace(self, deleted=True, endpoint="", filter=nothing, secrets=SealedSecrets(""))
+    def deletion_marker(self) -> Subscription:
+        """The record of the deleted subscription, without its endpoint, filters and secrets."""
+        return replace(
+            self, deleted=True, endpoint="", filter=EventFilter(self.filter.resource), secrets=SealedSecrets("")
+        )
 
     @property
     def sends(self) -> bool:
-        """Whether deliveries may go out now."""
+        """Whether deliveries may be sent now."""
         return self.validation.validated and not (self.paused or self.disabled or self.deleted)
 
 
 class SubscriptionIndex:
-    """Subscriptions by what they match, so that those which cannot match cost nothing."""
+    """Subscriptions by resource and subject, so that only those that can match are compared with an event."""
 
     def __init__(self, subscriptions: Iterable[Subscription] = ()) -> None:
         self._by_id: dict[int, Subscription] = {}
-        self._places: dict[tuple[str, str | None], dict[int, Subscription]] = {}
+        self._by_subject: dict[tuple[str, str | None], dict[int, Subscription]] = {}
         self._of_resource: dict[str, int] = {}
         self._with_subunits: dict[str, set[int]] = {}
-        for each in subscriptions:
-            self.put(each)
+        for subscription in subscriptions:
+            self.put(subscription)
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def get(self, subscription_id: int) -> Subscription | None:
-        """A subscription, None when there is none, or none any more."""
+        """A subscription, None if it is unknown or deleted."""
         return self._by_id.get(subscription_id)
 
     def put(self, subscription: Subscription) -> None:
-        """Add or replace a subscription; one that is deleted goes."""
+        """Add or replace a subscription. Remove it if it is deleted."""
         self._remove(subscription.id)
         if subscription.deleted:
             return
         wanted = subscription.filter
         self._by_id[subscription.id] = subscription
-        self._places.setdefault((wanted.resource, wanted.only_subject), {})[subscription.id] = subscription
+        self._by_subject.setdefault((wanted.resource, wanted.only_subject), {})[subscription.id] = subscription
         self._of_resource[wanted.resource] = self._of_resource.get(wanted.resource, 0) + 1
         if wanted.include_subunits:
             self._with_subunits.setdefault(wanted.resource, set()).add(subscription.id)
@@ -189,34 +190,34 @@ class SubscriptionIndex:
         return resource in self._of_resource
 
     def asks_for_subunits(self, resource: str) -> bool:
-        """Whether any subscription asks for events about the sub-units of a subject."""
+        """Whether any subscription to the resource asks for events about sub-units."""
         return resource in self._with_subunits
 
     def with_subunits(self, resource: str) -> list[Subscription]:
-        """The subscriptions to a resource that ask for sub-units, by id."""
-        return [self._by_id[each] for each in sorted(self._with_subunits.get(resource, ()))]
+        """The subscriptions to a resource that ask for events about sub-units, by id."""
+        return [self._by_id[subscription_id] for subscription_id in sorted(self._with_subunits.get(resource, ()))]
 
     def matching(self, event: Matchable, position: int, main_units: Sequence[str] = ()) -> list[Subscription]:
-        """The subscriptions that an event at a position matches, by id; `main_units` name its subject's main unit."""
-        names = {_trimmed(name) for name in main_units}
-        subjects = {None, *names, *([_trimmed(event.subject)] if event.subject is not None else [])}
+        """The subscriptions that an event at a position matches, by id. `main_units` name its subject's main unit."""
+        names = {_comparable(name) for name in main_units}
+        subjects = {None, *names, *([_comparable(event.subject)] if event.subject is not None else [])}
         found = [
-            each
+            subscription
             for subject in subjects
-            for each in self._places.get((event.resource, subject), {}).values()
-            if position > each.start and each.filter.lets_through(event, names)
+            for subscription in self._by_subject.get((event.resource, subject), {}).values()
+            if position > subscription.start and subscription.filter.lets_through(event, names)
         ]
-        return sorted(found, key=lambda each: each.id)
+        return sorted(found, key=lambda subscription: subscription.id)
 
     def _remove(self, subscription_id: int) -> None:
         known = self._by_id.pop(subscription_id, None)
         if known is None:
             return
         wanted = known.filter
-        place = self._places[wanted.resource, wanted.only_subject]
-        del place[subscription_id]
-        if not place:
-            del self._places[wanted.resource, wanted.only_subject]
+        same_subject = self._by_subject[wanted.resource, wanted.only_subject]
+        del same_subject[subscription_id]
+        if not same_subject:
+            del self._by_subject[wanted.resource, wanted.only_subject]
         self._of_resource[wanted.resource] -= 1
         if not self._of_resource[wanted.resource]:
             del self._of_resource[wanted.resource]
@@ -227,32 +228,32 @@ class SubscriptionIndex:
 
 
 def is_below(pattern: str, source: str) -> bool:
-    """Whether a source is the URL of the pattern or below it, segment by segment; `%` is a wildcard."""
-    wanted = _trimmed_source(pattern)
-    return matches(wanted, _trimmed(source)) or matches(f"{wanted}/%", source)
+    """Whether a source is the URL of the pattern or below it, segment by segment. `%` is a wildcard."""
+    wanted = _comparable_source(pattern)
+    return matches(wanted, _comparable(source)) or matches(f"{wanted}/%", source)
 
 
 def canonical_endpoint(endpoint: str) -> str:
-    """An endpoint as it is compared: scheme and host without regard to case, `/` for no path."""
+    """An endpoint as it is compared: scheme and host in lower case, `/` for an empty path."""
     parts = urlsplit(endpoint)
     return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, ""))
 
 
 def canonical_origin(endpoint: str) -> str:
-    """The scheme, host and port of an endpoint, as they are compared."""
+    """The scheme, host and port of an endpoint, in lower case."""
     parts = urlsplit(endpoint)
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
 
 
-def _trimmed(text: str) -> str:
-    """A filter or an attribute as it is compared: in lower case, without the slashes at its end."""
+def _comparable(text: str) -> str:
+    """A filter or an attribute as it is compared: in lower case, without trailing slashes."""
     lowered = text.lower()
     return lowered.rstrip("/") or lowered
 
 
-def _trimmed_source(text: str) -> str:
-    """A source filter as it is compared: a wildcard for all that is below it says what is meant anyway."""
-    lowered = _trimmed(text)
+def _comparable_source(text: str) -> str:
+    """A source filter as it is compared. A trailing `/%` is dropped, because a source matches all below it anyway."""
+    lowered = _comparable(text)
     while lowered.endswith("/%"):
-        lowered = _trimmed(lowered.removesuffix("/%"))
+        lowered = _comparable(lowered.removesuffix("/%"))
     return lowered

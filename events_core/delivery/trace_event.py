@@ -1,4 +1,4 @@
-"""Use case: what happened to an event, told from where it stands and from its deliveries."""
+"""Use case: trace an event: what happened to it, as its row and its deliveries show."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from events_core.feeds.stream import Stream
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that happened; `at` is microseconds since the epoch, `status` an HTTP status or a word."""
+    """An entry of a trace. `at` is microseconds since the epoch, `status` an HTTP status or a word."""
 
     at: int
     activity: str
@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Tracer:
-    """What telling takes."""
+    """Traces events."""
 
     events: EventStore
     deliveries: DeliveryStore
@@ -37,13 +37,12 @@ class Tracer:
     authorization: Authorization
 
     async def trace(self, caller: Caller, source: str, event_id: str) -> list[Entry]:
-        """What happened to an event, in the order of time.
+        """Trace an event, in the order of time.
 
-        All of it to its publisher, and to whom the decision point permits to publish on its resource; to a subscriber
-        what happened on the way to it alone.
+        A publisher of the event's resource sees every entry. A subscriber sees the entries of its own deliveries.
 
         Raises:
-            EventsError: NOT_FOUND when there is nothing that the caller may know of, UNAVAILABLE.
+            EventsError: NOT_FOUND when the caller may see no entry, UNAVAILABLE.
         """
         rows = await self.events.find(source, event_id)
         may_publish = await self._may_publish(caller, rows)
@@ -51,36 +50,40 @@ class Tracer:
         for row, sees_all in zip(rows, may_publish, strict=True):
             deliveries = await self.deliveries.of_event(Stream.of_resource(row.resource), row.position)
             consumers = await self._consumers(deliveries)
-            own = [each for each in deliveries if sees_all or consumers[each.lane.subscription] == caller.consumer]
-            entries += [Entry(row.registered, "registered")] if sees_all else []
-            entries += [entry for each in own for entry in _entries(each, consumers[each.lane.subscription])]
+            if sees_all:
+                entries.append(Entry(row.registered, "registered"))
+            for delivery in deliveries:
+                consumer = consumers[delivery.lane.subscription]
+                if sees_all or consumer == caller.consumer:
+                    entries += _entries(delivery, consumer)
         if not entries:
             raise errors.not_found("There is no such event.")
         return sorted(entries, key=lambda entry: entry.at)
 
     async def _may_publish(self, caller: Caller, rows: Sequence[StoredEvent]) -> list[bool]:
-        if caller.has_scope(scopes.PUBLISH_ADMIN) or all(_is_of(caller, row) for row in rows):
+        if caller.has_scope(scopes.PUBLISH_ADMIN) or all(_is_of_app(caller, row) for row in rows):
             return [True] * len(rows)
         return await self.authorization.permitted(caller, "publish", rows)
 
     async def _consumers(self, deliveries: Sequence[Delivery]) -> dict[int, str | None]:
-        """Whose each subscription is, None for one that is deleted."""
+        """The consumer of each subscription, None if the subscription is deleted."""
         consumers: dict[int, str | None] = {}
-        for number in {each.lane.subscription for each in deliveries}:
-            found = await self.subscriptions.get(number)
-            consumers[number] = found.consumer if found else None
+        for subscription_id in {delivery.lane.subscription for delivery in deliveries}:
+            found = await self.subscriptions.get(subscription_id)
+            consumers[subscription_id] = found.consumer if found else None
         return consumers
 
 
-def _is_of(caller: Caller, row: StoredEvent) -> bool:
-    """Whether the caller is the app whose event it is, which needs no permission to publish it."""
+def _is_of_app(caller: Caller, row: StoredEvent) -> bool:
+    """Whether the caller is the app that owns the event. An app needs no permission to publish its own events."""
     return caller.kind is Kind.APP and caller.consumer == f"/app/{Resource.parse(row.resource).app}"
 
 
 def _entries(delivery: Delivery, consumer: str | None) -> Iterator[Entry]:
-    number = delivery.lane.subscription
-    yield Entry(delivery.recorded, "matched", number, consumer)
-    for each in delivery.attempts:
-        yield Entry(each.at, "attempted", number, consumer, each.status if each.status is not None else each.error)
+    subscription_id = delivery.lane.subscription
+    yield Entry(delivery.recorded, "matched", subscription_id, consumer)
+    for attempt in delivery.attempts:
+        status = attempt.status if attempt.status is not None else attempt.error
+        yield Entry(attempt.at, "attempted", subscription_id, consumer, status)
     if delivery.settled is not None and delivery.state in (State.DELIVERED, State.WITHHELD, State.DEAD):
-        yield Entry(delivery.settled, delivery.state.value, number, consumer)
+        yield Entry(delivery.settled, delivery.state.value, subscription_id, consumer)

@@ -1,4 +1,4 @@
-"""Lanes that workers have to be told of: each costs at most a look when it is told of twice, or never."""
+"""Lanes to enqueue as wake-ups. A duplicate costs one extra look; a lost one is found by the sweep."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from events_core.delivery.delivery import Lane
 
 
 class WakeupQueue:
-    """Gathers what was made due in this process until a trigger takes it to the queue.
-
-    Nothing depends on it but the delay: whatever is due stands in the store, where the sweep finds it.
-    """
+    """Collects the lanes that this process made due, until a trigger sends them to the queue as messages."""
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, None] = {}
 
     def put(self, lanes: Iterable[Lane]) -> None:
-        """Note lanes that are due now."""
+        """Add lanes that are due now. A lane is collected once."""
         self._lanes.update(dict.fromkeys(lanes))
 
     def drain(self) -> list[str]:
-        """The lanes since the last call, as messages."""
+        """Remove the collected lanes, and return them as messages, in the order in which they were added."""
         lanes, self._lanes = self._lanes, {}
         return [str(lane) for lane in lanes]

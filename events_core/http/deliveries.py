@@ -46,7 +46,7 @@ async def replay_events(request: Request, application: Application) -> func.Http
     number = id_of(request)
     subscription = await application.subscriber.get(caller, number)
     wanted = _wanted(bodies.json_object(request), application, subscription.filter.stream)
-    revived = await replay.replay(application.subscriber, caller, number, wanted)
+    revived = await application.replays.begin(caller, number, wanted)
     return json_response({} if revived is None else {"revived": revived}, status=202)
 
 

@@ -10,6 +10,7 @@ from events_core.access.authorization import Authorization
 from events_core.access.names import AppId
 from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
 from events_core.delivery.ports import DeliveryStore
+from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
 from events_core.delivery.wakeup_queue import WakeupQueue
@@ -52,6 +53,7 @@ class Application:
     checkpoints: CheckpointStore
     follow_up: FollowUp
     subscriber: Subscriber
+    replays: Replays
     deliveries: DeliveryStore
     deliverer: Deliverer
     tracer: Tracer

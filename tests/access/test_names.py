@@ -343,3 +343,29 @@ def test_a_port_of_the_domain_belongs_to_the_host() -> None:
 def test_the_domain_is_compared_in_ascii() -> None:
     """U+212A, whose lower case is `k`, is another letter than `k`."""
     assert not is_under("https://ttd.\u212aommune.no/", "kommune.no")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "person"),
+    [
+        ("/org/974760673", "974760673", None),
+        ("/organisation/974760673", "974760673", None),
+        ("/ORGANISATION/974760673", "974760673", None),
+        ("urn:altinn:organization:identifier-no:974760673", "974760673", None),
+        ("/person/01899699552", None, "01899699552"),
+        ("urn:altinn:person:identifier-no:01899699552", None, "01899699552"),
+        ("/org/ttd", None, None),
+        ("/org/9747606730", None, None),
+        ("/org/97476067\u0663", None, None),
+        ("/person/974760673", None, None),
+        ("/party/974760673", None, None),
+        ("urn:altinn:person:identifier-no:01899699552\n", None, None),
+        ("974760673", None, None),
+    ],
+)
+def test_an_alternative_subject_names_an_organisation_or_a_person(
+    text: str, unit: str | None, person: str | None
+) -> None:
+    """Register finds the party by the number alone."""
+    subject = Subject.parse(text)
+    assert (subject.alternative_unit, subject.alternative_person) == (unit, person)

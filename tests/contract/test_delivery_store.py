@@ -73,8 +73,8 @@ async def test_a_lane_is_served_by_one(stores: Stores) -> None:
     assert list(await stores.other_deliveries.due(later, 10)) == [LANE]
     taken = await stores.other_deliveries.take(LANE, later, later + SECOND)
     assert taken is not None
-    assert await stores.deliveries.keep(lease, later + 99 * SECOND) is None
-    assert not await stores.deliveries.give_back(lease, Breaker(), now=later)
+    assert await stores.deliveries.renew(lease, later + 99 * SECOND) is None
+    assert not await stores.deliveries.release(lease, Breaker(), now=later)
     assert await stores.deliveries.take(LANE, later, later + 9 * SECOND) is None
 
 
@@ -91,8 +91,8 @@ async def test_a_lease_can_be_kept(store: DeliveryStore) -> None:
     await store.record([delivery(1)], NOW)
     lease = await leased(store)
     await store.record([delivery(2)], NOW)
-    kept = await store.keep(lease, NOW + 120 * SECOND)
-    assert kept is not None
+    renewed = await store.renew(lease, NOW + 120 * SECOND)
+    assert renewed is not None
     assert await store.take(LANE, NOW + 100 * SECOND, NOW + 200 * SECOND) is None
 
 
@@ -104,18 +104,18 @@ async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: Deli
     await store.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
     failed = await store.save(replace(two, state=State.FAILING, next_attempt=NOW + 10 * SECOND))
     assert failed is not None
-    assert not await store.give_back(lease, Breaker(), now=NOW)
+    assert not await store.release(lease, Breaker(), now=NOW)
     assert list(await store.due(NOW + 9 * SECOND, 10)) == []
     assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]
     later = NOW + 10 * SECOND
     lease = await leased(store, now=later)
     assert at(await ready(store, lease, later - 1)) == []
     assert at(await ready(store, lease, later)) == [2]
-    await store.give_back(lease, Breaker(), now=later, at=NOW + 30 * SECOND)
+    await store.release(lease, Breaker(), now=later, at=NOW + 30 * SECOND)
     assert list(await store.due(NOW + 29 * SECOND, 10)) == []
     lease = await leased(store, now=NOW + 30 * SECOND)
     await store.save(replace(failed, state=State.DEAD, next_attempt=None, settled=NOW))
-    assert not await store.give_back(lease, Breaker(), now=NOW + 30 * SECOND)
+    assert not await store.release(lease, Breaker(), now=NOW + 30 * SECOND)
     assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
@@ -133,7 +133,7 @@ async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: 
     lease = await leased(stores.deliveries)
     later = NOW + SECOND
     await stores.other_deliveries.record([delivery(1, next_attempt=later)], later)
-    assert await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+    assert await stores.deliveries.release(lease, Breaker(), now=NOW)
     assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
@@ -142,7 +142,7 @@ async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -
     begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)
     lease = await store.take(begun.lane, NOW, NOW + SECOND)
     assert lease is not None
-    await store.give_back(lease, Breaker(), now=NOW, at=NOW + 999 * SECOND)
+    await store.release(lease, Breaker(), now=NOW, at=NOW + 999 * SECOND)
     await store.record([delivery(1, Lane(2), next_attempt=NOW + 999 * SECOND)], NOW)
     assert list(await store.wake_all(1, NOW + SECOND)) == [LANE, begun.lane]
     assert set(await store.due(NOW + SECOND, 10)) >= {LANE, begun.lane}
@@ -156,7 +156,7 @@ async def test_what_is_recorded_while_a_lane_is_served_keeps_it_due(stores: Stor
     await stores.deliveries.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
     assert await ready(stores.deliveries, lease) == []
     await stores.other_deliveries.record([delivery(2)], NOW)
-    assert await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+    assert await stores.deliveries.release(lease, Breaker(), now=NOW)
     assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
@@ -167,13 +167,13 @@ async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) ->
         lease = await leased(stores.deliveries)
         await asyncio.gather(
             stores.other_deliveries.record([delivery(n)], NOW),
-            stores.deliveries.give_back(lease, Breaker(), now=NOW),
+            stores.deliveries.release(lease, Breaker(), now=NOW),
         )
         assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
         lease = await leased(stores.deliveries)
         (one,) = await ready(stores.deliveries, lease)
         await stores.deliveries.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
-        await stores.deliveries.give_back(lease, Breaker(), now=NOW)
+        await stores.deliveries.release(lease, Breaker(), now=NOW)
         assert list(await stores.deliveries.due(NOW, 10)) == []
 
 
@@ -185,14 +185,14 @@ async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> N
     assert list(await store.due(NOW + 5 * SECOND, 10)) == [LANE]
     lease = await leased(store, now=NOW + 5 * SECOND)
     await store.wake(LANE, NOW + 6 * SECOND)
-    assert await store.give_back(lease, Breaker(), now=NOW + 6 * SECOND)
+    assert await store.release(lease, Breaker(), now=NOW + 6 * SECOND)
     assert list(await store.due(NOW + 6 * SECOND, 10)) == [LANE]
 
 
 async def test_the_breaker_stays_with_the_lane(store: DeliveryStore) -> None:
     """Whoever serves it next knows how the endpoint is."""
     await store.record([delivery(1)], NOW)
-    await store.give_back(await leased(store), Breaker(21, NOW + 7), now=NOW)
+    await store.release(await leased(store), Breaker(21, NOW + 7), now=NOW)
     assert (await leased(store)).breaker == Breaker(21, NOW + 7)
 
 
@@ -261,7 +261,7 @@ async def test_what_is_dead_can_be_revived(store: DeliveryStore) -> None:
     for each in await ready(store, lease):
         state = State.DEAD if each.position > 2 else State.DELIVERED
         await store.save(replace(each, state=state, tries=16, next_attempt=None, settled=NOW))
-    await store.give_back(lease, Breaker(), now=NOW)
+    await store.release(lease, Breaker(), now=NOW)
     assert await store.revive(1, NOW + SECOND) == 4
     assert list(await store.due(NOW + SECOND, 10)) == [LANE]
     revived = await ready(store, await leased(store, now=NOW + SECOND), NOW + SECOND)
@@ -320,7 +320,7 @@ async def test_what_is_due_is_told_with_how_the_endpoint_is(store: DeliveryStore
     """As whoever served it last left it, also when it is put off."""
     await store.record([delivery(1)], NOW)
     breaker = Breaker(25, NOW + 60 * SECOND)
-    await store.give_back(await leased(store), breaker, now=NOW, at=breaker.open_until)
+    await store.release(await leased(store), breaker, now=NOW, at=breaker.open_until)
     (found,) = await store.overdue(NOW + SECOND)
     assert (found.lane, found.since, found.breaker) == (LANE, NOW, breaker)
 
@@ -335,4 +335,4 @@ async def test_dead_deliveries_are_counted(store: DeliveryStore) -> None:
 
 
 async def _given_back(store: DeliveryStore, lane: Lane) -> None:
-    await store.give_back(await leased(store, lane), Breaker(), now=NOW)
+    await store.release(await leased(store, lane), Breaker(), now=NOW)

@@ -81,7 +81,7 @@ async def test_what_is_deleted_is_gone_and_its_key_is_free(store: SubscriptionSt
     created, _ = await store.create(subscription())
     assert await store.change(replace(created, deleted=True)) is not None
     assert await store.get(created.id) is None
-    assert list(await store.of_consumer(created.consumer, 0, 10)) == []
+    assert list(await store.owned_by(created.consumer, 0, 10)) == []
     again, is_new = await store.create(subscription())
     assert (is_new, again.id > created.id) == (True, True)
 
@@ -90,10 +90,10 @@ async def test_a_consumers_own_are_listed_in_pages(store: SubscriptionStore) -> 
     """By id, whoever else has some."""
     own = [(await store.create(subscription(endpoint=f"https://example.com/{n}")))[0] for n in range(5)]
     await store.create(subscription(consumer="/org/skd"))
-    first = await store.of_consumer("/org/ttd", 0, 3)
-    rest = await store.of_consumer("/org/ttd", first[-1].id, 3)
+    first = await store.owned_by("/org/ttd", 0, 3)
+    rest = await store.owned_by("/org/ttd", first[-1].id, 3)
     assert [*first, *rest] == own
-    assert list(await store.of_consumer("/org/ttd", own[-1].id, 3)) == []
+    assert list(await store.owned_by("/org/ttd", own[-1].id, 3)) == []
 
 
 async def test_changes_tell_everything_since_the_token(stores: Stores) -> None:

@@ -1,9 +1,8 @@
-"""What a process knows of subscriptions: fresh where it has to be, and at most two seconds old everywhere."""
+"""The cache of subscriptions: never older than two seconds, and refreshed at once where that matters."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,15 +10,14 @@ import pytest
 from events_core.common import errors
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Lane
 from events_core.delivery.ports import Changes
 from events_core.delivery.subscription import Subscription
-from events_core.delivery.wakeup_queue import WakeupQueue
 from tests.contract.event_store import APP
+from tests.support.clock import Clock
 from tests.support.deliveries import subscription
 
 
-class Subscriptions:
+class MemorySubscriptions:
     """A store in memory that counts how often it is asked for changes."""
 
     def __init__(self) -> None:
@@ -27,8 +25,12 @@ class Subscriptions:
         self.asked = 0
         self.down = False
 
+    def put(self, *subscriptions: Subscription) -> None:
+        """Create, change or delete subscriptions."""
+        self.changed += subscriptions
+
     async def changes(self, token: str | None = None) -> Changes:
-        """What was added since."""
+        """Return what was put since the token."""
         self.asked += 1
         await asyncio.sleep(0)
         if self.down:
@@ -36,75 +38,72 @@ class Subscriptions:
         return Changes(self.changed[int(token or 0) :], str(len(self.changed)))
 
     async def get(self, subscription_id: int) -> Subscription | None:
-        """The newest of one."""
-        return next((each for each in reversed(self.changed) if each.id == subscription_id), None)
-
-
-class Directories:
-    """A directory on such a store, and its clock."""
-
-    def __init__(self) -> None:
-        self.now, self.store = 0.0, Subscriptions()
-        self.cache = SubscriptionCache(self.store, clock=lambda: self.now)  # type: ignore[arg-type]
-
-    def put(self, *some: Subscription) -> None:
-        """Change subscriptions."""
-        self.store.changed += some
+        """Return the newest version of a subscription."""
+        return next((changed for changed in reversed(self.changed) if changed.id == subscription_id), None)
 
 
 @pytest.fixture
-def place() -> Directories:
-    """An empty one."""
-    return Directories()
+def store() -> MemorySubscriptions:
+    """An empty store."""
+    return MemorySubscriptions()
 
 
-async def test_what_is_asked_for_afresh_is_what_stands(place: Directories) -> None:
-    """However soon after the last time."""
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the cache."""
+    return Clock()
+
+
+@pytest.fixture
+def cache(store: MemorySubscriptions, clock: Clock) -> SubscriptionCache:
+    """A cache of the store."""
+    return SubscriptionCache(store, clock=clock)  # type: ignore[arg-type] # the cache only reads
+
+
+async def test_fresh_subscriptions_include_every_acknowledged_change(
+    store: MemorySubscriptions, cache: SubscriptionCache
+) -> None:
+    """However recent the last refresh is."""
     for number in (1, 2):
-        place.put(subscription(id=number, endpoint=f"https://x.example/{number}"))
-        assert len(await place.cache.fresh()) == number
+        store.put(subscription(id=number, endpoint=f"https://x.example/{number}"))
+        assert len(await cache.fresh()) == number
 
 
-async def test_what_is_known_serves_for_two_seconds(place: Directories) -> None:
-    """And is refreshed then, with deletions."""
-    place.put(subscription(id=1))
-    assert (await place.cache.recent()).any_of(APP)
-    place.put(replace(subscription(id=1), deleted=True))
-    place.now = 2.0
-    assert (await place.cache.recent()).any_of(APP)
-    place.now = 2.1
-    assert not (await place.cache.recent()).any_of(APP)
-    assert place.store.asked == 2
+async def test_recent_subscriptions_are_at_most_two_seconds_old(
+    store: MemorySubscriptions, cache: SubscriptionCache, clock: Clock
+) -> None:
+    """A refresh removes deleted subscriptions."""
+    store.put(subscription(id=1))
+    assert (await cache.recent()).any_of(APP)
+    store.put(replace(subscription(id=1), deleted=True))
+    clock.now = 2.0
+    assert (await cache.recent()).any_of(APP)
+    clock.now = 2.1
+    assert not (await cache.recent()).any_of(APP)
+    assert store.asked == 2
 
 
-async def test_one_that_is_newer_is_found_all_the_same(place: Directories) -> None:
-    """Whoever was just told of it need not wait."""
-    await place.cache.recent()
-    place.put(subscription(id=1))
-    assert await place.cache.find(1) is not None
-    assert await place.cache.find(2) is None
+async def test_a_subscription_newer_than_the_cache_is_found(
+    store: MemorySubscriptions, cache: SubscriptionCache
+) -> None:
+    """Its subscriber may use it at once."""
+    await cache.recent()
+    store.put(subscription(id=1))
+    assert await cache.find(1) is not None
+    assert await cache.find(2) is None
 
 
-async def test_many_who_ask_at_once_share_a_refresh(place: Directories) -> None:
-    """One that began after the last of them asked."""
-    await asyncio.gather(*(place.cache.fresh() for _ in range(10)))
-    assert place.store.asked <= 2
+async def test_concurrent_calls_share_a_refresh(store: MemorySubscriptions, cache: SubscriptionCache) -> None:
+    """The refresh begins after the last of the calls."""
+    await asyncio.gather(*(cache.fresh() for _ in range(10)))
+    assert store.asked <= 2
 
 
-async def test_a_store_that_is_down_is_an_error_and_no_old_news(place: Directories) -> None:
-    """Once it is up again nothing is missing."""
-    place.store.down = True
-    place.put(subscription(id=1))
+async def test_a_store_that_is_down_is_an_error(store: MemorySubscriptions, cache: SubscriptionCache) -> None:
+    """An old cache is not used. When the store is up again, no change is missing."""
+    store.down = True
+    store.put(subscription(id=1))
     with pytest.raises(EventsError):
-        await place.cache.recent()
-    place.store.down = False
-    assert (await place.cache.recent()).any_of(APP)
-
-
-def test_a_bell_tells_of_each_lane_once() -> None:
-    """In the order in which they were rung for."""
-    wakeup_queue = WakeupQueue()
-    lanes: Sequence[Lane] = [Lane(2), Lane(1), Lane(2), Lane(1, 3)]
-    wakeup_queue.put(lanes)
-    assert wakeup_queue.drain() == ["2", "1", "1r3"]
-    assert wakeup_queue.drain() == []
+        await cache.recent()
+    store.down = False
+    assert (await cache.recent()).any_of(APP)

@@ -1,4 +1,4 @@
-"""Deliveries: states, the schedule of retries, the breaker."""
+"""Deliveries: states, the retry schedule, the breaker, the names of lanes."""
 
 from __future__ import annotations
 
@@ -12,52 +12,52 @@ SCHEDULE = RetrySchedule((10, 30, 60))
 
 
 def attempt(status: int | None, at: int = NOW) -> Attempt:
-    """An attempt of half a second."""
+    """An attempt that took half a second."""
     return Attempt(at, status, None if status else "timeout", 500)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_any_2xx_is_a_delivery(status: int) -> None:
-    """It has come to its end when the attempt had."""
+def test_any_2xx_delivers(status: int) -> None:
+    """The delivery is settled when the attempt ended."""
     done = delivery(1).attempted(attempt(status), SCHEDULE, None, 0)
     assert (done.state, done.next_attempt, done.settled) == (State.DELIVERED, None, NOW + SECOND // 2)
 
 
 @pytest.mark.parametrize("status", [None, 302, 400, 404, 410, 500])
-def test_everything_else_is_tried_again_by_the_schedule_and_is_dead_after(status: int | None) -> None:
-    """So many waits, one attempt more; all of them are kept."""
-    one = delivery(1)
+def test_a_failed_attempt_is_retried_on_schedule(status: int | None) -> None:
+    """After the last retry the delivery is dead. Every attempt is kept."""
+    failing = delivery(1)
     waits = []
     for n in range(4):
         at = NOW + n * 100 * SECOND
-        one = one.attempted(attempt(status, at), SCHEDULE, None, 0)
-        waits.append(one.next_attempt and (one.next_attempt - at - SECOND // 2) / SECOND)
+        failing = failing.attempted(attempt(status, at), SCHEDULE, None, 0)
+        waits.append(failing.next_attempt and (failing.next_attempt - at - SECOND // 2) / SECOND)
     assert waits == [10, 30, 60, None]
-    assert (one.state, one.tries, len(one.attempts)) == (State.DEAD, 4, 4)
-    revived = one.revived(NOW)
+    assert (failing.state, failing.tries, len(failing.attempts)) == (State.DEAD, 4, 4)
+    revived = failing.revived(NOW)
     assert (revived.state, revived.tries, revived.next_attempt, len(revived.attempts)) == (State.FAILING, 0, NOW, 4)
 
 
 def test_waits_have_jitter_and_honour_retry_after() -> None:
-    """Up to a tenth longer; an endpoint may ask for more, to a limit, and not for less."""
+    """A wait is up to a tenth longer. `Retry-After` makes it longer up to a limit, and never shorter."""
     assert SCHEDULE.wait(1, None, 1.0) == pytest.approx(11)
     assert SCHEDULE.wait(1, 99) == 99
     assert SCHEDULE.wait(1, 1) == 10
     assert SCHEDULE.wait(1, 1e9) == 43_200
     assert SCHEDULE.wait(4) is None
-    assert RetrySchedule(()).wait(1) is None
+    assert (RetrySchedule(()).wait(1), RetrySchedule(()).first_wait) == (None, 1)
 
 
-def test_a_refused_delivery_is_withheld() -> None:
-    """And a permitted one is as it was, with its decision."""
-    refused = delivery(1).decision(permit=False, at=NOW + 1)
-    assert (refused.state, refused.next_attempt, refused.settled) == (State.WITHHELD, None, NOW + 1)
+def test_a_denied_delivery_is_withheld() -> None:
+    """A permitted delivery is pending, with its decision."""
+    denied = delivery(1).decision(permit=False, at=NOW + 1)
+    assert (denied.state, denied.next_attempt, denied.settled) == (State.WITHHELD, None, NOW + 1)
     permitted = delivery(1).decision(permit=True, at=NOW + 1)
     assert (permitted.state, permitted.permit, permitted.decided) == (State.PENDING, True, NOW + 1)
 
 
-def test_a_breaker_opens_after_a_run_of_failures_and_probes() -> None:
-    """For longer each time, to a minute; one success closes it."""
+def test_a_breaker_opens_after_failures_in_a_row() -> None:
+    """It opens for longer each time, up to a minute, and then lets one attempt through. One success closes it."""
     breaker = Breaker()
     pauses = []
     for _ in range(28):
@@ -71,12 +71,12 @@ def test_a_breaker_opens_after_a_run_of_failures_and_probes() -> None:
 
 
 @pytest.mark.parametrize("lane", [Lane(1), Lane(12, 3)])
-def test_a_lane_is_a_text(lane: Lane) -> None:
-    """As messages name it."""
+def test_a_message_names_a_lane(lane: Lane) -> None:
+    """The text of a lane parses to the same lane."""
     assert Lane.parse(str(lane)) == lane
 
 
-@pytest.mark.parametrize("text", ["", "r", "1r", "x", "1rx", "-1", "1 ", "²"])
+@pytest.mark.parametrize("text", ["", "r", "1r", "x", "1rx", "-1", "1 ", "²", "1r²", "1r٣", "9" * 5_000])
 def test_other_texts_name_no_lane(text: str) -> None:
-    """Whatever they are."""
+    """A worker ignores such a message."""
     assert Lane.parse(text) is None

@@ -1,4 +1,4 @@
-"""Endpoints that deliveries may reach, by what can be told without DNS."""
+"""The policy of endpoints, without DNS."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ FORBIDDEN_HOSTS = [
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
-def test_what_is_no_public_host_is_refused(host: str) -> None:
-    """However an inner address is written or embedded, and by the names that only inner networks know."""
+def test_only_public_hosts_are_allowed(host: str) -> None:
+    """A private address is refused in every notation, and so are names that only private networks resolve."""
     with pytest.raises(ForbiddenEndpointError) as caught:
         PUBLIC.check(f"https://{host}/hook")
     assert host.strip("[]").lower() not in str(caught.value)
@@ -92,8 +92,8 @@ def test_what_is_no_public_host_is_refused(host: str) -> None:
         "",
     ],
 )
-def test_what_is_no_plain_https_url_is_refused(endpoint: str) -> None:
-    """No other scheme, no user, no fragment, no port of another service, nothing that parsers read differently."""
+def test_only_plain_https_urls_are_allowed(endpoint: str) -> None:
+    """No other scheme, user, fragment or system port, and nothing that parsers read in different ways."""
     with pytest.raises(ForbiddenEndpointError):
         PUBLIC.check(endpoint)
 
@@ -110,13 +110,13 @@ def test_what_is_no_plain_https_url_is_refused(endpoint: str) -> None:
         "https://xn--bl-yia.example/",
     ],
 )
-def test_public_endpoints_are_fine(endpoint: str) -> None:
-    """Names and addresses that anybody can reach."""
+def test_public_endpoints_are_allowed(endpoint: str) -> None:
+    """By name or by address."""
     PUBLIC.check(endpoint)
 
 
-def test_a_network_that_is_allowed_may_be_reached() -> None:
-    """As the local host allows its own machine: by address, by name, without TLS and at any port; no other network."""
+def test_settings_can_allow_a_network() -> None:
+    """The local host allows its own machine, by address and name, without TLS, at any port; and no other network."""
     for endpoint in ("http://127.0.0.1:9/", "http://localhost:8080/hook", "http://127.9.9.9/", "https://example.com/"):
         LAPTOP.check(endpoint)
     for endpoint in ("http://10.0.0.1/", "http://[::1]/", "http://printer.local/", "http://169.254.169.254/"):
@@ -124,14 +124,14 @@ def test_a_network_that_is_allowed_may_be_reached() -> None:
             LAPTOP.check(endpoint)
 
 
-def test_literals_are_read_as_the_c_library_reads_them() -> None:
-    """A name that begins with digits is none."""
+def test_addresses_are_read_as_the_c_library_reads_them() -> None:
+    """A name that begins with digits is not an address."""
     assert literal_of("0x7f.1") == ipaddress.ip_address("127.0.0.1")
     assert literal_of("[::1]") == ipaddress.ip_address("::1")
     assert (literal_of("127.example"), literal_of("1e100.net"), literal_of("")) == (None, None, None)
 
 
-def test_an_ordinary_address_means_itself() -> None:
-    """Nothing else is behind it."""
+def test_an_ordinary_address_means_only_itself() -> None:
+    """No gateway translates it to another."""
     for text in ("93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"):
         assert list(meanings_of(ipaddress.ip_address(text))) == [ipaddress.ip_address(text)]

@@ -1,4 +1,4 @@
-"""What may be subscribed to, and the API's words for what is wrong."""
+"""The rules of subscription requests, and the error texts of the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCE = f"https://ttd.{DOMAIN}/ttd/apps-test"
 
 
 def refusal(caller: Caller, domain: str | None = DOMAIN, **wanted: Any) -> tuple[int, str, list[str]]:
-    """The status, the words and the fields of a refusal."""
+    """The status, the text and the fields of a refusal."""
     with pytest.raises(EventsError) as refused:
         filter_for(caller, Wanted(**wanted), domain)
     error = refused.value
@@ -41,13 +41,13 @@ def refusal(caller: Caller, domain: str | None = DOMAIN, **wanted: Any) -> tuple
         ({"resource": MAIL, "subject": "/party/1", "include_subunits": True}, MAIL),
     ],
 )
-def test_each_kind_names_one_resource(wanted: dict[str, Any], resource: str) -> None:
-    """An app by its resource or its URL, in older notation too; anything else by its resource."""
+def test_a_request_names_one_resource(wanted: dict[str, Any], resource: str) -> None:
+    """An app is named by its resource, in older notation too, or its URL; anything else by its resource."""
     assert filter_for(TTD, Wanted(**wanted), DOMAIN).resource == resource
 
 
-def test_without_an_apps_domain_every_url_of_an_app_is_one() -> None:
-    """As on a laptop."""
+def test_without_an_apps_domain_any_host_can_have_apps() -> None:
+    """A laptop has no apps domain."""
     assert filter_for(TTD, Wanted(source="http://local.example/ttd/apps-test"), None).resource == APP
 
 
@@ -73,32 +73,30 @@ def test_without_an_apps_domain_every_url_of_an_app_is_one() -> None:
         ({"resource": APP, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused_in_the_words_of_the_api(
-    wanted: dict[str, Any], words: str, field: str
-) -> None:
-    """With the field that is wrong, and nothing of its value."""
+def test_a_refusal_names_the_field_in_the_words_of_the_api(wanted: dict[str, Any], words: str, field: str) -> None:
+    """It repeats no part of the value."""
     status, detail, fields = refusal(TTD, **wanted)
     assert (status, fields) == (400, [field])
     assert words in detail
     assert "01899699552" not in detail
 
 
-def test_who_is_no_service_owner_names_a_subject() -> None:
-    """Of an app's events."""
+def test_only_a_service_owner_may_omit_the_subject() -> None:
+    """For an app's events, any other caller names a subject."""
     status, detail, _ = refusal(USER, resource=APP)
     assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
     assert filter_for(USER, Wanted(resource=APP, subject="/party/1"), DOMAIN).subject == "/party/1"
     assert filter_for(USER, Wanted(resource=APP, alternative_subject="/org/974760673"), DOMAIN).resource == APP
 
 
-def test_other_resources_need_the_scope() -> None:
-    """Whatever else is wrong."""
+def test_resources_other_than_apps_need_a_scope() -> None:
+    """The scope is checked before the fields."""
     status, detail, _ = refusal(USER)
     assert (status, detail) == (403, f"The scope {scopes.SUBSCRIBE} is required.")
 
 
-def test_a_token_that_names_nobody_subscribes_to_nothing() -> None:
-    """There would be nobody to decide for."""
+def test_a_caller_without_a_consumer_cannot_subscribe() -> None:
+    """The decision point could not be asked about anyone."""
     status, detail, _ = refusal(NOBODY, resource=APP)
     assert (status, detail) == (400, "Missing event consumer")
 
@@ -112,13 +110,13 @@ def test_a_token_that_names_nobody_subscribes_to_nothing() -> None:
         (f"/systemuser/{'a' * 8}", Kind.SYSTEM_USER, ("urn:altinn:systemuser:uuid", "a" * 8)),
     ],
 )
-def test_a_consumer_is_asked_for_by_its_name(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
-    """With the level of the token that it came from."""
+def test_a_consumer_becomes_a_caller_again(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
+    """The caller has the authentication level of the token that made the subscription."""
     caller = caller_of_consumer(consumer, 3)
     assert (caller.kind, caller.attributes, caller.level) == (kind, (attribute,), 3)
 
 
-def test_an_unknown_consumer_is_nobody() -> None:
-    """And reads nothing that asks for a level."""
+def test_an_unknown_consumer_is_a_caller_without_attributes() -> None:
+    """It may read nothing that requires a level."""
     caller = caller_of_consumer("/app/ttd/apps-test", 4)
     assert (caller.kind, caller.attributes, caller.level) == (Kind.NONE, (), None)

@@ -1,4 +1,4 @@
-"""Subscribing: what a subscription begins with, when it is the same as another, and how its endpoint is validated."""
+"""Subscribing: creating, changing and deleting subscriptions, and validating their endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from events_core.delivery.rules import Wanted
 from events_core.delivery.subscription import EventFilter, Subscription
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, event, events, ids
-from tests.support.delivering import KNOWN_PERSON, KNOWN_UNIT, TTD, Place, names
+from tests.support.delivering import KNOWN_PERSON, KNOWN_UNIT, TTD, Deployment, names
 from tests.support.webhook_server import Received
 
 OWNER = replace(caller_of_consumer(TTD, 3), scopes=frozenset({scopes.SUBSCRIBE}))
@@ -26,47 +26,47 @@ MAIN_UNIT = "810419962"
 # -- Creating ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_subscription_made_at_once_by_many_is_one(place: Place) -> None:
-    """One of them is told its secret."""
-    wanted = Wanted(endpoint=place.receiver.url, resource=APP)
-    others = [place.start() for _ in range(2)]
-    subscribers = [each.subscriber for each in (place.events, *others)]
-    made = await asyncio.gather(*(subscribers[n % 3].subscribe(OWNER, wanted) for n in range(8)))
-    assert len({each.subscription.id for each in made}) == 1
-    assert sum(each.secret is not None for each in made) == 1
+async def test_concurrent_identical_requests_create_one_subscription(deployment: Deployment) -> None:
+    """One of the answers has the secret."""
+    wanted = Wanted(endpoint=deployment.receiver.url, resource=APP)
+    others = [deployment.start() for _ in range(2)]
+    subscribers = [process.subscriber for process in (deployment.application, *others)]
+    answers = await asyncio.gather(*(subscribers[n % 3].subscribe(OWNER, wanted) for n in range(8)))
+    assert len({subscribed.subscription.id for subscribed in answers}) == 1
+    assert sum(subscribed.secret is not None for subscribed in answers) == 1
 
 
-async def test_made_anew_it_is_validated_anew(place: Place) -> None:
-    """While it stays validated."""
-    subscription = await place.subscribe()
-    before = len(place.receiver.received)
-    again = await place.subscribe()
+async def test_an_identical_request_validates_the_endpoint_again(deployment: Deployment) -> None:
+    """The subscription stays validated meanwhile."""
+    subscription = await deployment.subscribe()
+    before = len(deployment.receiver.received)
+    again = await deployment.subscribe()
     assert again.id == subscription.id
     assert again.validation.validated
-    assert len(place.receiver.received) > before
+    assert len(deployment.receiver.received) > before
 
 
-async def test_what_was_followed_up_while_it_was_made_is_not_missed(place: Place) -> None:
-    """Another process may follow up an event after its start was taken, and before that process could see it."""
-    other = place.start()
-    store = place.events.subscriber.subscriptions
+async def test_an_event_followed_up_during_creation_is_delivered(deployment: Deployment) -> None:
+    """Another process may follow it up after the start was read, and before it can see the subscription."""
+    other = deployment.start()
+    store = deployment.application.subscriber.subscriptions
     between = event("between")
 
     async def create_late(draft: Subscription) -> tuple[Subscription, bool]:
-        await place.publish(between, events=other)
+        await deployment.publish(between, process=other)
         return await store.create(draft)
 
-    late = replace(place.events.subscriber, subscriptions=_Late(store, create_late))  # type: ignore[arg-type]
-    subscribed = await late.subscribe(OWNER, Wanted(endpoint=place.receiver.url + "/hook", resource=APP))
-    await place.publish(event("after"))
-    await place.idle()
-    await place.deliver()
-    assert names(place.receiver) == ["between", "after"]
+    late = replace(deployment.application.subscriber, subscriptions=_Late(store, create_late))  # type: ignore[arg-type]
+    subscribed = await late.subscribe(OWNER, Wanted(endpoint=deployment.receiver.url + "/hook", resource=APP))
+    await deployment.publish(event("after"))
+    await deployment.idle()
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["between", "after"]
     assert subscribed.secret is not None
 
 
 class _Late:
-    """A store whose `create` is another's."""
+    """A store with another `create`."""
 
     def __init__(self, store: object, create: object) -> None:
         self._store, self.create = store, create
@@ -75,127 +75,129 @@ class _Late:
         return getattr(self._store, name)
 
 
-async def test_an_alternative_subject_is_looked_up(place: Place) -> None:
-    """The party that Register knows is the subject; nobody is told who is unknown."""
-    person = await place.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}", path="/a")
-    unit = await place.subscribe(alternative_subject=f"/organisation/{KNOWN_UNIT}", path="/b")
+async def test_an_alternative_subject_becomes_a_party(deployment: Deployment) -> None:
+    """Register finds the party. The error for an unknown person does not say that the person is unknown."""
+    person = await deployment.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}", path="/a")
+    unit = await deployment.subscribe(alternative_subject=f"/organisation/{KNOWN_UNIT}", path="/b")
     assert (person.filter.subject, unit.filter.subject) == ("/party/50002108", "/party/50074838")
     with pytest.raises(EventsError) as unknown:
-        await place.subscribe(alternative_subject="/person/10987654321")
+        await deployment.subscribe(alternative_subject="/person/10987654321")
     assert unknown.value.problem is Problem.BAD_REQUEST
     assert unknown.value.detail == "A valid subject to the authenticated identity is required"
-    await place.publish(event("a"), event("b", subject="/party/50074838"))
-    await place.deliver()
-    assert (names(place.receiver, "/a"), names(place.receiver, "/b")) == (["a"], ["b"])
+    await deployment.publish(event("a"), event("b", subject="/party/50074838"))
+    await deployment.deliver()
+    assert (names(deployment.receiver, "/a"), names(deployment.receiver, "/b")) == (["a"], ["b"])
 
 
-async def test_without_register_nothing_is_made(place: Place) -> None:
-    """It is asked again later."""
-    place.register.status = 503
+async def test_no_subscription_is_created_while_register_is_down(deployment: Deployment) -> None:
+    """Its subject would be unknown."""
+    deployment.register.status = 503
     with pytest.raises(EventsError) as refused:
-        await place.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}")
+        await deployment.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}")
     assert refused.value.problem is Problem.UNAVAILABLE
-    assert await place.events.subscriber.list(OWNER, 0, 10) == []
+    assert await deployment.application.subscriber.list(OWNER, 0, 10) == []
 
 
 # -- Sub-units --------------------------------------------------------------------------------------------------------
 
 
-async def test_events_about_sub_units_match_where_that_is_asked_for(place: Place) -> None:
-    """The main unit is the subject of the subscription, under any of its names."""
-    place.register.units[MAIN_UNIT] = 50099999
-    place.register.main_units[KNOWN_UNIT] = MAIN_UNIT
-    await place.subscribe(path="/all", subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
-    await place.subscribe(path="/main", subject=f"/organisation/{MAIN_UNIT}")
-    await place.publish(event("sub", subject=f"/organisation/{KNOWN_UNIT}"), event("other", subject="/party/1"))
-    await place.deliver()
-    assert (names(place.receiver, "/all"), names(place.receiver, "/main")) == (["sub"], [])
+async def test_events_about_sub_units_match_if_asked_for(deployment: Deployment) -> None:
+    """The subscription names the main unit."""
+    deployment.register.units[MAIN_UNIT] = 50099999
+    deployment.register.main_units[KNOWN_UNIT] = MAIN_UNIT
+    await deployment.subscribe(path="/all", subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
+    await deployment.subscribe(path="/main", subject=f"/organisation/{MAIN_UNIT}")
+    await deployment.publish(event("sub", subject=f"/organisation/{KNOWN_UNIT}"), event("other", subject="/party/1"))
+    await deployment.deliver()
+    assert (names(deployment.receiver, "/all"), names(deployment.receiver, "/main")) == (["sub"], [])
 
 
-async def test_while_register_is_down_sub_units_wait(place: Place) -> None:
-    """And whatever follows them in their order; what does not match after all is dropped."""
-    place.register.units[MAIN_UNIT] = 50099999
-    place.register.main_units[KNOWN_UNIT] = MAIN_UNIT
-    subscription = await place.subscribe(subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
-    place.register.status = 503
+async def test_sub_units_wait_while_register_is_down(deployment: Deployment) -> None:
+    """Deliveries behind them in their order wait too. A delivery that does not match in the end is removed."""
+    deployment.register.units[MAIN_UNIT] = 50099999
+    deployment.register.main_units[KNOWN_UNIT] = MAIN_UNIT
+    subscription = await deployment.subscribe(subject=f"/organisation/{MAIN_UNIT}", include_subunits=True)
+    deployment.register.status = 503
     sub = f"/organisation/{KNOWN_UNIT}"
-    await place.publish(event("a", subject=sub), event("no", subject="/party/1"), event("b", subject=sub))
-    await place.deliver()
-    assert names(place.receiver) == []
-    place.register.status = 200
-    place.clock.add(6)
-    await place.deliver()
-    assert names(place.receiver) == ["a", "b"]
-    assert await place.states(subscription) == ["delivered", "delivered"]
+    await deployment.publish(event("a", subject=sub), event("no", subject="/party/1"), event("b", subject=sub))
+    await deployment.deliver()
+    assert names(deployment.receiver) == []
+    deployment.register.status = 200
+    deployment.clock.add(6)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a", "b"]
+    assert await deployment.states(subscription) == ["delivered", "delivered"]
 
 
 # -- Validating -------------------------------------------------------------------------------------------------------
 
 
-async def test_an_endpoint_that_refuses_its_validation_is_asked_again(place: Place) -> None:
-    """On the schedule; how it stands can be seen."""
-    place.receiver.answer = lambda _: web.Response(status=500)
-    subscription = await place.subscribe()
+async def test_a_failed_validation_is_retried_on_schedule(deployment: Deployment) -> None:
+    """The subscription shows its state."""
+    deployment.receiver.answer = lambda _: web.Response(status=500)
+    subscription = await deployment.subscribe()
     validation = subscription.validation
     assert (validation.validated, validation.tries, validation.status) == (False, 1, 500)
     assert validation.next_try is not None
-    place.receiver.answer = lambda _: web.Response()
-    place.clock.add(9)
-    await place.deliver()
-    assert not (await place.known(subscription.id)).validation.validated
-    place.clock.add(3)
-    await place.deliver()
-    validation = (await place.known(subscription.id)).validation
+    deployment.receiver.answer = lambda _: web.Response()
+    deployment.clock.add(9)
+    await deployment.deliver()
+    assert not (await deployment.stored(subscription.id)).validation.validated
+    deployment.clock.add(3)
+    await deployment.deliver()
+    validation = (await deployment.stored(subscription.id)).validation
     assert (validation.validated, validation.tries, validation.next_try) == (True, 2, None)
 
 
-async def test_an_endpoint_that_is_never_validated_is_left_alone(place: Place) -> None:
-    """After the last try; nothing was ever delivered to it."""
-    place.receiver.answer = lambda _: web.Response(status=500)
-    subscription = await place.subscribe()
-    await place.publish(*events(2))
+async def test_validation_ends_after_the_last_retry(deployment: Deployment) -> None:
+    """An endpoint that is not validated gets no events."""
+    deployment.receiver.answer = lambda _: web.Response(status=500)
+    subscription = await deployment.subscribe()
+    await deployment.publish(*events(2))
     for _ in range(20):
-        await place.deliver()
-        place.clock.add(13 * 3_600)
-    validation = (await place.known(subscription.id)).validation
+        await deployment.deliver()
+        deployment.clock.add(13 * 3_600)
+    validation = (await deployment.stored(subscription.id)).validation
     assert (validation.validated, validation.tries, validation.next_try) == (False, 16, None)
-    assert names(place.receiver) == []
-    assert await place.states(subscription) == ["pending", "pending"]
+    assert names(deployment.receiver) == []
+    assert await deployment.states(subscription) == ["pending", "pending"]
 
 
-async def test_an_endpoint_that_speaks_the_handshake_may_refuse_us(place: Place) -> None:
-    """`WebHook-Allowed-Origin` names somebody else: nothing is posted to it."""
-    place.receiver.answer = lambda received: web.Response(headers={"WebHook-Allowed-Origin": "other.example"})
-    subscription = await place.subscribe()
+async def test_an_endpoint_may_refuse_us_in_the_handshake(deployment: Deployment) -> None:
+    """If `WebHook-Allowed-Origin` names another origin, no validation event is sent."""
+    deployment.receiver.answer = lambda received: web.Response(headers={"WebHook-Allowed-Origin": "other.example"})
+    subscription = await deployment.subscribe()
     assert subscription.validation.error == "handshake refused"
-    assert [each.method for each in place.receiver.received] == ["OPTIONS"]
-    assert place.receiver.received[0].headers["webhook-request-origin"]
+    assert [request.method for request in deployment.receiver.received] == ["OPTIONS"]
+    assert deployment.receiver.received[0].headers["webhook-request-origin"]
 
 
-async def test_an_endpoint_that_speaks_the_handshake_may_ask_for_a_rate(place: Place) -> None:
-    """In deliveries a minute; attempts keep to it."""
+async def test_an_endpoint_may_limit_the_rate_in_the_handshake(deployment: Deployment) -> None:
+    """In deliveries a minute."""
 
     def answer(received: Received) -> web.Response:
         headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
         return web.Response(headers=headers if received.method == "OPTIONS" else {})
 
-    place.receiver.answer = answer
-    subscription = await place.subscribe()
+    deployment.receiver.answer = answer
+    subscription = await deployment.subscribe()
     assert subscription.allowed_rate == 6
-    await place.publish(*(some := events(3)))
-    await place.deliver()
-    assert names(place.receiver) == ids(some[:1])
+    await deployment.publish(*(published := events(3)))
+    await deployment.deliver()
+    assert names(deployment.receiver) == ids(published[:1])
     for count in (2, 3):
-        place.clock.add(11)
-        await place.deliver()
-        assert names(place.receiver) == ids(some[:count])
+        deployment.clock.add(11)
+        await deployment.deliver()
+        assert names(deployment.receiver) == ids(published[:count])
 
 
-async def test_the_validation_event_is_signed_and_names_the_subscription(place: Place) -> None:
-    """As a CloudEvent of type `platform.events.validatesubscription`."""
-    subscribed = await place.events.subscriber.subscribe(OWNER, Wanted(endpoint=place.receiver.url, resource=APP))
-    await place.idle()
-    (request,) = [each for each in place.receiver.received if each.method == "POST"]
+async def test_the_validation_event_is_signed_and_names_the_subscription(deployment: Deployment) -> None:
+    """Its type is `platform.events.validatesubscription`."""
+    subscribed = await deployment.application.subscriber.subscribe(
+        OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
+    )
+    await deployment.idle()
+    (request,) = [received for received in deployment.receiver.received if received.method == "POST"]
     assert subscribed.secret is not None
     assert request.verified_by(subscribed.secret)
     assert request.event["type"] == "platform.events.validatesubscription"
@@ -205,67 +207,70 @@ async def test_the_validation_event_is_signed_and_names_the_subscription(place: 
 # -- Changing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_of_a_deleted_subscription_its_number_is_kept(place: Place) -> None:
-    """And neither whom it asked about, nor its endpoint, nor its secret: nobody needs them any more."""
-    subscription = await place.subscribe(subject="/party/50002108", alternative_subject="/person/01899699552")
-    store = place.events.subscriber.subscriptions
+async def test_only_a_deletion_marker_is_kept_of_a_deleted_subscription(deployment: Deployment) -> None:
+    """Filters, endpoint and secrets are gone, and the id is not used again."""
+    subscription = await deployment.subscribe(subject="/party/50002108", alternative_subject="/person/01899699552")
+    store = deployment.application.subscriber.subscriptions
     token = (await store.changes()).token
     caller = replace(caller_of_consumer(subscription.consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
-    await place.events.subscriber.delete(caller, subscription.id)
-    (kept,) = [each for each in (await store.changes(token)).subscriptions if each.id == subscription.id]
+    await deployment.application.subscriber.delete(caller, subscription.id)
+    changes = (await store.changes(token)).subscriptions
+    (kept,) = [changed for changed in changes if changed.id == subscription.id]
     assert (kept.deleted, kept.endpoint, kept.secrets.current, kept.secrets.previous) == (True, "", "", None)
     assert kept.filter == EventFilter(subscription.filter.resource)
-    again = await place.subscribe(subject="/party/50002108")
+    again = await deployment.subscribe(subject="/party/50002108")
     assert again.id > subscription.id
 
 
-async def test_a_deleted_subscription_is_silent(place: Place) -> None:
-    """In another process too, and also what was recorded for it; within five seconds."""
-    subscription = await place.subscribe()
-    other = place.start()
-    await place.publish(event("a"), events=other)
-    await place.events.subscriber.delete(OWNER, subscription.id)
-    await place.publish(event("b"), events=other)
-    place.receiver.received.clear()
-    await place.idle()
-    await place.deliver()
-    assert names(place.receiver) == []
-    assert not await place.events.subscriber.deliveries.due(place.clock() + 99 * SECOND, 10)
+async def test_a_deleted_subscription_gets_nothing(deployment: Deployment) -> None:
+    """Not from another process either, nor what was recorded before."""
+    subscription = await deployment.subscribe()
+    other = deployment.start()
+    await deployment.publish(event("a"), process=other)
+    await deployment.application.subscriber.delete(OWNER, subscription.id)
+    await deployment.publish(event("b"), process=other)
+    deployment.receiver.received.clear()
+    await deployment.idle()
+    await deployment.deliver()
+    assert names(deployment.receiver) == []
+    assert not await deployment.application.subscriber.deliveries.due(deployment.clock() + 99 * SECOND, 10)
     with pytest.raises(EventsError) as gone:
-        await place.events.subscriber.get(OWNER, subscription.id)
+        await deployment.application.subscriber.get(OWNER, subscription.id)
     assert gone.value.problem is Problem.NOT_FOUND
 
 
-async def test_both_secrets_sign_for_a_day_after_a_rotation(place: Place) -> None:
-    """Whichever a receiver has verifies; afterwards the new one alone does."""
-    subscribed = await place.events.subscriber.subscribe(
-        OWNER, Wanted(endpoint=place.receiver.url + "/hook", resource=APP)
+async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployment) -> None:
+    """Afterwards only the new secret does."""
+    subscribed = await deployment.application.subscriber.subscribe(
+        OWNER, Wanted(endpoint=deployment.receiver.url + "/hook", resource=APP)
     )
     old = subscribed.secret
     assert old is not None
-    await place.idle()
-    new = await place.events.subscriber.rotate_secret(OWNER, subscribed.subscription.id)
-    await place.publish(event("a"))
-    await place.deliver()
-    assert place.receiver.received[-1].verified_by(old)
-    assert place.receiver.received[-1].verified_by(new)
-    place.clock.add(24 * 3_600 + 1)
-    await place.publish(event("b"))
-    await place.deliver()
-    signatures = place.receiver.received[-1].headers["webhook-signature"].split(" ")
+    await deployment.idle()
+    new = await deployment.application.subscriber.rotate_secret(OWNER, subscribed.subscription.id)
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert deployment.receiver.received[-1].verified_by(old)
+    assert deployment.receiver.received[-1].verified_by(new)
+    deployment.clock.add(24 * 3_600 + 1)
+    await deployment.publish(event("b"))
+    await deployment.deliver()
+    signatures = deployment.receiver.received[-1].headers["webhook-signature"].split(" ")
     assert len(signatures) == 1
 
 
-async def test_secrets_are_stored_encrypted(place: Place) -> None:
-    """What the store holds does not show them."""
-    subscribed = await place.events.subscriber.subscribe(OWNER, Wanted(endpoint=place.receiver.url, resource=APP))
+async def test_secrets_are_stored_encrypted(deployment: Deployment) -> None:
+    """A copy of the store must not let anyone sign."""
+    subscribed = await deployment.application.subscriber.subscribe(
+        OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
+    )
     assert subscribed.secret is not None
-    assert subscribed.secret.removeprefix("whsec_") not in repr(await place.known(subscribed.subscription.id))
+    assert subscribed.secret.removeprefix("whsec_") not in repr(await deployment.stored(subscribed.subscription.id))
 
 
-async def test_where_nobody_subscribes_following_up_asks_nobody(place: Place) -> None:
+async def test_follow_up_without_subscriptions_asks_no_neighbour(deployment: Deployment) -> None:
     """Neither the decision point nor Register."""
-    await place.publish(*events(3))
-    assert (place.pdp.requests, place.register.requests) == ([], [])
-    seen = await place.events.checkpoints.checkpoint(Stream.of_resource(APP))
+    await deployment.publish(*events(3))
+    assert (deployment.pdp.requests, deployment.register.requests) == ([], [])
+    seen = await deployment.application.checkpoints.checkpoint(Stream.of_resource(APP))
     assert seen.position > 0

@@ -1,4 +1,4 @@
-"""Subscriptions: which events match, what makes two of them the same, and an index in which the others cost nothing."""
+"""Subscriptions: which events match, which subscriptions are the same, and an index that compares only a few."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCE = "https://vfkl.apps.example/vfkl/vfkl"
 
 
 def lets_through(filters: dict[str, Any], main_units: tuple[str, ...] = (), **attributes: Any) -> bool:
-    """Whether an event with these attributes passes a filter of the app."""
+    """Whether an event with these attributes passes the filters of a subscription to the app."""
     return EventFilter(**{"resource": APP, **filters}).lets_through(event(**attributes), main_units)
 
 
@@ -44,15 +44,13 @@ def lets_through(filters: dict[str, Any], main_units: tuple[str, ...] = (), **at
         ({"alternative_subject": "/person/1", "subject": PARTY, "subject_is_derived": True}, {"subject": PARTY}, True),
     ],
 )
-def test_filters_compare_as_a_user_means_them(
-    filters: dict[str, Any], attributes: dict[str, Any], *, passes: bool
-) -> None:
-    """Letter by letter but for case, by segments of a path, with `%` as the one wildcard."""
+def test_filters_match(filters: dict[str, Any], attributes: dict[str, Any], *, passes: bool) -> None:
+    """Without regard to case, by the segments of a path, with `%` as the only wildcard."""
     assert lets_through(filters, **attributes) is passes
 
 
-def test_sub_units_match_by_their_main_unit_where_that_is_asked_for() -> None:
-    """Under whichever of its names."""
+def test_sub_units_match_by_their_main_unit() -> None:
+    """Under every name of the main unit, if the subscription asks for sub-units."""
     main = ("/party/9", "/organisation/974760673")
     assert lets_through({"subject": "/party/9", "include_subunits": True}, main, subject="/party/10")
     assert lets_through({"subject": "/organisation/974760673", "include_subunits": True}, main, subject="/party/10")
@@ -60,11 +58,11 @@ def test_sub_units_match_by_their_main_unit_where_that_is_asked_for() -> None:
     assert not lets_through({"subject": "/party/8", "include_subunits": True}, main, subject="/party/10")
 
 
-def test_the_same_is_the_same_in_other_letters() -> None:
-    """The key is over who, where to and what, as it is compared; any other of these is another subscription."""
-    one = subscription(type="app.%", subject=PARTY)
+def test_the_key_ignores_case_and_trailing_slashes() -> None:
+    """Another consumer, endpoint or filter makes another subscription."""
+    first = subscription(type="app.%", subject=PARTY)
     same = subscription(type="APP.%", subject=f"{PARTY}/", endpoint="HTTPS://Example.com/hook", id=7, paused=True)
-    assert one.key == same.key
+    assert first.key == same.key
     others = [
         subscription(type="app.%", subject=PARTY, consumer="/org/skd"),
         subscription(type="app.%", subject=PARTY, endpoint="https://example.com/HOOK"),
@@ -72,11 +70,11 @@ def test_the_same_is_the_same_in_other_letters() -> None:
         subscription(type="app.%", subject=PARTY, include_subunits=True),
         subscription(type="app.%"),
     ]
-    assert len({one.key, *(each.key for each in others)}) == 6
+    assert len({first.key, *(other.key for other in others)}) == 6
 
 
-def test_an_index_finds_what_matches_and_nothing_else() -> None:
-    """By subject or without one, by id, only what begins before the event, and never what was deleted or replaced."""
+def test_an_index_finds_the_subscriptions_that_match() -> None:
+    """By id; only subscriptions that start before the event, and no deleted or replaced version."""
     index = SubscriptionIndex()
     every, own, other, late = (
         subscription(id=1),
@@ -84,11 +82,11 @@ def test_an_index_finds_what_matches_and_nothing_else() -> None:
         subscription(id=3, subject="/party/1"),
         subscription(id=4, start=10),
     )
-    for each in (every, own, other, late):
-        index.put(each)
+    for added in (every, own, other, late):
+        index.put(added)
 
     def found(position: int = 5, **attributes: Any) -> list[int]:
-        return [each.id for each in index.matching(event(**attributes), position)]
+        return [found.id for found in index.matching(event(**attributes), position)]
 
     assert found() == [1, 2]
     assert found(11) == [1, 2, 4]
@@ -97,28 +95,28 @@ def test_an_index_finds_what_matches_and_nothing_else() -> None:
     index.put(replace(own, filter=replace(own.filter, subject="/party/7")))
     index.put(replace(every, deleted=True))
     assert (found(), found(subject="/party/7"), index.get(1), len(index)) == ([], [2], None, 3)
-    for each in (own, other, late):
-        index.put(replace(each, deleted=True))
+    for remaining in (own, other, late):
+        index.put(replace(remaining, deleted=True))
     assert (index.any_of(APP), len(index)) == (False, 0)
 
 
-def test_an_index_knows_who_asks_for_sub_units() -> None:
-    """So that Register is asked only where it matters."""
+def test_an_index_knows_the_subscriptions_to_sub_units() -> None:
+    """Register is asked only if there are any."""
     asks = subscription(id=1, subject="/party/9", include_subunits=True)
     index = SubscriptionIndex([asks, subscription(id=2, subject=PARTY)])
     assert (index.asks_for_subunits(APP), index.with_subunits(APP)) == (True, [asks])
-    assert [each.id for each in index.matching(event(subject="/party/10"), 1, ["/PARTY/9"])] == [1]
+    assert [found.id for found in index.matching(event(subject="/party/10"), 1, ["/PARTY/9"])] == [1]
     index.put(replace(asks, deleted=True))
     assert not index.asks_for_subunits(APP)
 
 
-def test_subscriptions_of_others_cost_nothing() -> None:
-    """Whether there are none or ten thousand, as many are compared."""
+def test_subscriptions_to_other_resources_and_subjects_are_not_compared() -> None:
+    """Ten thousand of them make no event slower."""
 
     class Counting(SubscriptionIndex):
         def count(self) -> int:
-            places = [self._places.get((APP, subject), {}) for subject in (None, PARTY)]
-            return sum(map(len, places))
+            candidates = [self._by_subject.get((APP, subject), {}) for subject in (None, PARTY)]
+            return sum(map(len, candidates))
 
     index = Counting([subscription(id=1), subscription(id=2, subject=PARTY)])
     before = index.count()

@@ -1,4 +1,4 @@
-"""Deliveries on the wire: signatures that others verify, Slack's envelope, the handshake."""
+"""Deliveries on the wire: signatures, Slack's envelope, the handshake, `Retry-After`."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
+from events_core.common.clock import SECOND
 from events_core.delivery import webhook
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
 @given(st.text().map(str.encode), st.text("abc123-_", min_size=1))
-def test_signatures_are_those_of_the_standard(body: bytes, message_id: str) -> None:
-    """A library that is not ours verifies them, and signs alike."""
-    secret, moment = webhook.new_secret(), int(time.time())
-    headers = webhook.headers_for(message_id, moment, body, webhook.CLOUD_EVENT, [secret])
-    signed = Webhook(secret).sign(message_id, datetime.fromtimestamp(moment, UTC), body.decode())
+def test_signatures_follow_standard_webhooks(body: bytes, message_id: str) -> None:
+    """The standard's own library signs alike."""
+    secret, timestamp = webhook.new_secret(), int(time.time())
+    headers = webhook.headers_for(message_id, timestamp, body, webhook.CLOUD_EVENT, [secret])
+    signed = Webhook(secret).sign(message_id, datetime.fromtimestamp(timestamp, UTC), body.decode())
     assert headers["webhook-signature"] == signed
 
 
-def test_a_secret_is_long_and_new() -> None:
-    """`whsec_` and 32 bytes, another each time."""
-    one, other = webhook.new_secret(), webhook.new_secret()
-    assert one != other
-    assert len(base64.b64decode(one.removeprefix("whsec_"))) == 32
+def test_a_secret_is_32_random_bytes() -> None:
+    """In base64, after `whsec_`."""
+    first, second = webhook.new_secret(), webhook.new_secret()
+    assert first != second
+    assert len(base64.b64decode(first.removeprefix("whsec_"))) == 32
 
 
 def test_two_secrets_make_two_signatures() -> None:
-    """While a secret is being rotated either of them verifies."""
+    """During a rotation, a receiver may verify with either secret."""
     old, new = webhook.new_secret(), webhook.new_secret()
     headers = webhook.headers_for("m", int(time.time()), b"{}", webhook.CLOUD_EVENT, [new, old])
     for secret in (old, new):
@@ -51,8 +52,8 @@ def test_two_secrets_make_two_signatures() -> None:
         ("https://a.hooks.slack.com/", False),
     ],
 )
-def test_slack_gets_its_envelope_by_its_exact_host(endpoint: str, *, is_slack: bool) -> None:
-    """The event's text is a string in it; everybody else gets the event's own bytes."""
+def test_only_slack_gets_slacks_envelope(endpoint: str, *, is_slack: bool) -> None:
+    """The envelope holds the event's text as a string. Every other host gets the event's own bytes."""
     event = '{"id": "æ\\"1"}'.encode()
     body, content_type = webhook.body_for(endpoint, event)
     if is_slack:
@@ -62,8 +63,10 @@ def test_slack_gets_its_envelope_by_its_exact_host(endpoint: str, *, is_slack: b
 
 
 def test_the_validation_event_is_a_cloud_event() -> None:
-    """With the subscription as its source."""
-    event = json.loads(webhook.validation_event("1", "https://x/events/api/v1/subscriptions/7", NOW))
+    """Its source is the subscription's URL."""
+    event = json.loads(
+        webhook.validation_event("1", "https://x/events/api/v1/subscriptions/7", int(NOW.timestamp()) * SECOND)
+    )
     assert event == {
         "specversion": "1.0",
         "id": "1",
@@ -86,10 +89,10 @@ def test_the_validation_event_is_a_cloud_event() -> None:
         (200, {"webhook-allowed-origin": "*", "webhook-allowed-rate": "²"}, False, None),
     ],
 )
-def test_the_handshake_is_honoured_when_it_is_spoken(
+def test_an_answered_handshake_is_honoured(
     status: int | None, headers: dict[str, str], rate: int | None, *, refused: bool
 ) -> None:
-    """An endpoint may let us in, at a rate, or let others in and not us; one that says nothing is not asked twice."""
+    """An endpoint may allow us, at a rate, or only others. An endpoint without an answer sets no limit."""
     assert webhook.is_refused(status, headers, "events.example") is refused
     assert webhook.allowed_rate(status, headers) == rate
 
@@ -108,8 +111,8 @@ def test_the_handshake_is_honoured_when_it_is_spoken(
         ("9" * 40, 999_999_999),
     ],
 )
-def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | None) -> None:
-    """Seconds or a date; anything else says nothing."""
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    """Any other value is ignored."""
     assert webhook.seconds_of(value, NOW) == seconds
     assert webhook.seconds_of("1", NOW + timedelta(days=1)) == 1
 
@@ -127,22 +130,22 @@ def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | N
         "",
     ],
 )
-def test_no_retry_after_is_too_absurd(value: str) -> None:
-    """It is a number of seconds or nothing: an endpoint must not make us fail."""
+def test_a_malformed_retry_after_does_no_harm(value: str) -> None:
+    """It is ignored, or a number of seconds that is not negative."""
     seconds = webhook.seconds_of(value, datetime(2026, 1, 1, tzinfo=UTC))
     assert seconds is None or seconds >= 0
 
 
 @pytest.mark.parametrize("value", ["9" * 5_000, "9" * 20, "1e5", "0", "-5", "\u0664", "", "1" * 10])
-def test_a_rate_that_is_none_is_no_limit(value: str) -> None:
-    """However many digits it has."""
+def test_a_malformed_rate_is_no_limit(value: str) -> None:
+    """A rate has at most nine digits."""
     headers = {"webhook-allowed-origin": "*", "webhook-allowed-rate": value}
     assert webhook.allowed_rate(200, headers) is None
     assert webhook.allowed_rate(200, {**headers, "webhook-allowed-rate": "9" * 9}) == 999_999_999
 
 
 @given(st.text(max_size=60))
-def test_whatever_an_endpoint_answers_can_be_read(value: str) -> None:
-    """Any text in either header."""
+def test_no_header_of_an_endpoint_raises(value: str) -> None:
+    """Whatever text it holds."""
     webhook.seconds_of(value, datetime(2026, 1, 1, tzinfo=UTC))
     webhook.allowed_rate(200, {"webhook-allowed-origin": value, "webhook-allowed-rate": value})

@@ -1,8 +1,9 @@
-"""Delivering: every permitted event arrives, whatever fails on the way, and is accounted for."""
+"""Workers: every permitted event arrives, whatever fails on the way, and its delivery shows what happened."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,205 +11,217 @@ from aiohttp import web
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
 from tests.contract.event_store import event, events, ids
-from tests.support.delivering import Place, answering, names
+from tests.support.delivering import Deployment, answering, deployment_on, names
 from tests.support.pdp_server import DENY, PERMIT
 from tests.support.webhook_server import Received
 
 FIRST_WAIT = 11
-"""Seconds after which the first retry is due, its jitter included."""
+"""Seconds until the first retry is due, with the longest jitter."""
 
 
-# -- What fails is tried again ----------------------------------------------------------------------------------------
+# -- Failing endpoints ------------------------------------------------------------------------------------------------
 
 
-async def test_what_an_endpoint_refuses_is_sent_again_on_schedule(place: Place) -> None:
-    """Under the same id; not a moment before it is due."""
-    subscription = await place.subscribe()
-    place.receiver.answer = answering(500, 200)
-    await place.publish(event("a"))
-    await place.deliver()
-    assert await place.states(subscription) == ["failing"]
-    place.clock.add(9)
-    await place.deliver()
-    assert names(place.receiver) == ["a"]
-    place.clock.add(FIRST_WAIT - 9)
-    await place.deliver()
-    assert names(place.receiver) == ["a", "a"]
-    sent = place.receiver.received[-2:]
-    assert len({each.headers["webhook-id"] for each in sent}) == 1
-    assert await place.states(subscription) == ["delivered"]
+async def test_a_failed_delivery_is_retried_on_schedule(deployment: Deployment) -> None:
+    """Under the same id, and not before it is due."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = answering(500, 200)
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert await deployment.states(subscription) == ["failing"]
+    deployment.clock.add(9)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"]
+    deployment.clock.add(FIRST_WAIT - 9)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a", "a"]
+    sent = deployment.receiver.received[-2:]
+    assert len({request.headers["webhook-id"] for request in sent}) == 1
+    assert await deployment.states(subscription) == ["delivered"]
 
 
-async def test_after_the_last_try_it_is_dead(place: Place) -> None:
-    """As many tries as the schedule has waits, and the first one."""
-    subscription = await place.subscribe()
-    place.receiver.answer = answering(500)
-    await place.publish(event("a"))
+async def test_a_delivery_is_dead_after_the_last_retry(deployment: Deployment) -> None:
+    """There is one attempt more than the schedule has waits."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = answering(500)
+    await deployment.publish(event("a"))
     for _ in range(20):
-        await place.deliver()
-        place.clock.add(13 * 3_600)
-    (delivery,) = await place.deliveries(subscription)
+        await deployment.deliver()
+        deployment.clock.add(13 * 3_600)
+    (delivery,) = await deployment.deliveries(subscription)
     assert (delivery.state.value, len(delivery.attempts)) == ("dead", 16)
 
 
-async def test_a_failure_holds_nothing_else_up(place: Place) -> None:
-    """Later events of the same subject overtake the one that failed."""
-    await place.subscribe()
-    place.receiver.answer = answering(500, 200)
-    await place.publish(event("a"), event("b"), event("c"))
-    await place.deliver()
-    assert names(place.receiver) == ["a", "b", "c"]
-    place.clock.add(FIRST_WAIT)
-    await place.deliver()
-    assert names(place.receiver) == ["a", "b", "c", "a"]
+async def test_without_retries_an_event_is_sent_once(tmp_path: Path) -> None:
+    """The schedule of retries may be empty."""
+    async with deployment_on("sqlite", tmp_path, webhook_retry_seconds=()) as deployment:
+        subscription = await deployment.subscribe()
+        deployment.receiver.answer = answering(500)
+        await deployment.publish(event("a"))
+        await deployment.deliver()
+        assert names(deployment.receiver) == ["a"]
+        assert await deployment.states(subscription) == ["dead"]
 
 
-async def test_the_endpoint_may_ask_for_more_time(place: Place) -> None:
-    """`Retry-After`, in seconds."""
-    subscription = await place.subscribe()
-    place.receiver.answer = lambda _: web.Response(status=503, headers={"Retry-After": "600"})
-    await place.publish(event("a"))
-    await place.deliver()
-    (delivery,) = await place.deliveries(subscription)
+async def test_a_failed_delivery_delays_no_other_delivery(deployment: Deployment) -> None:
+    """Later events about the same subject overtake it."""
+    await deployment.subscribe()
+    deployment.receiver.answer = answering(500, 200)
+    await deployment.publish(event("a"), event("b"), event("c"))
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a", "b", "c"]
+    deployment.clock.add(FIRST_WAIT)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a", "b", "c", "a"]
+
+
+async def test_an_endpoint_may_ask_for_a_longer_wait(deployment: Deployment) -> None:
+    """By `Retry-After`, in seconds."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = lambda _: web.Response(status=503, headers={"Retry-After": "600"})
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    (delivery,) = await deployment.deliveries(subscription)
     assert delivery.next_attempt is not None
-    assert delivery.next_attempt - place.clock() > 590 * SECOND
+    assert delivery.next_attempt - deployment.clock() > 590 * SECOND
 
 
 @pytest.mark.parametrize("value", [f"Mon, 01 Jan 2024 00:00:00 +{'9' * 40}", "9" * 5_000])
-async def test_an_absurd_answer_is_an_attempt_like_any_other(place: Place, value: str) -> None:
-    """It is counted, and the schedule goes on: an endpoint cannot have itself called for ever."""
-    subscription = await place.subscribe()
-    place.receiver.answer = lambda _: web.Response(status=500, headers={"Retry-After": value})
-    await place.publish(event("a"))
-    await place.deliver()
-    (delivery,) = await place.deliveries(subscription)
+async def test_a_malformed_answer_counts_as_an_attempt(deployment: Deployment, value: str) -> None:
+    """Otherwise the endpoint would be called for ever."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = lambda _: web.Response(status=500, headers={"Retry-After": value})
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    (delivery,) = await deployment.deliveries(subscription)
     assert (delivery.tries, delivery.state.value) == (1, "failing")
 
 
-async def test_410_disables_the_subscription(place: Place) -> None:
-    """Nothing is sent until it is validated anew; then everything is."""
-    subscription = await place.subscribe()
-    place.receiver.answer = answering(410, 200)
-    await place.publish(event("a", subject="/party/1"), event("b", subject="/party/1"))
-    await place.deliver()
-    assert names(place.receiver) == ["a"]
-    assert (await place.known(subscription.id)).disabled
-    await place.publish(event("c"))
-    place.clock.add(3_700)
-    await place.deliver()
-    assert names(place.receiver) == ["a"]
-    again = await place.subscribe()
+async def test_410_disables_the_subscription(deployment: Deployment) -> None:
+    """Nothing is sent until the endpoint is validated again; then everything is."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = answering(410, 200)
+    await deployment.publish(event("a", subject="/party/1"), event("b", subject="/party/1"))
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"]
+    assert (await deployment.stored(subscription.id)).disabled
+    await deployment.publish(event("c"))
+    deployment.clock.add(3_700)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"]
+    again = await deployment.subscribe()
     assert (again.id, again.disabled) == (subscription.id, False)
-    place.clock.add(FIRST_WAIT)
-    await place.deliver()
-    assert sorted(names(place.receiver)) == ["a", "a", "b", "c"]
+    deployment.clock.add(FIRST_WAIT)
+    await deployment.deliver()
+    assert sorted(names(deployment.receiver)) == ["a", "a", "b", "c"]
 
 
-async def test_redirects_are_failures(place: Place) -> None:
-    """Nothing follows them."""
-    subscription = await place.subscribe()
-    place.receiver.answer = lambda _: web.Response(status=302, headers={"Location": f"{place.receiver.url}/other"})
-    await place.publish(event("a"))
-    await place.deliver()
-    assert names(place.receiver, "/other") == []
-    (delivery,) = await place.deliveries(subscription)
-    assert [(each.status, each.error) for each in delivery.attempts] == [(302, "redirect")]
+async def test_a_redirect_is_a_failure(deployment: Deployment) -> None:
+    """The sender does not follow it."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = lambda _: web.Response(
+        status=302, headers={"Location": f"{deployment.receiver.url}/other"}
+    )
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert names(deployment.receiver, "/other") == []
+    (delivery,) = await deployment.deliveries(subscription)
+    assert [(attempt.status, attempt.error) for attempt in delivery.attempts] == [(302, "redirect")]
 
 
 # -- Deciding ---------------------------------------------------------------------------------------------------------
 
 
-async def test_while_the_decision_point_is_down_nothing_is_sent_and_nothing_given_up(place: Place) -> None:
-    """No attempt is counted; once it answers, everything goes out."""
-    subscription = await place.subscribe()
-    place.pdp.status = 503
-    await place.publish(*events(3))
+async def test_deliveries_wait_while_the_decision_point_is_down(deployment: Deployment) -> None:
+    """No attempt is counted. When the decision point answers again, everything is sent."""
+    subscription = await deployment.subscribe()
+    deployment.pdp.status = 503
+    await deployment.publish(*events(3))
     for _ in range(20):
-        await place.deliver()
-        place.clock.add(13 * 3_600)
-    assert names(place.receiver) == []
-    assert [(each.state.value, each.tries) for each in await place.deliveries(subscription)] == [("pending", 0)] * 3
-    place.pdp.status = 200
-    await place.deliver()
-    assert await place.states(subscription) == ["delivered"] * 3
+        await deployment.deliver()
+        deployment.clock.add(13 * 3_600)
+    assert names(deployment.receiver) == []
+    assert [(delivery.state.value, delivery.tries) for delivery in await deployment.deliveries(subscription)] == [
+        ("pending", 0)
+    ] * 3
+    deployment.pdp.status = 200
+    await deployment.deliver()
+    assert await deployment.states(subscription) == ["delivered"] * 3
 
 
-async def test_a_right_that_was_revoked_meanwhile_is_not_honoured(place: Place) -> None:
-    """The decision is asked for again when it is five minutes old."""
-    subscription = await place.subscribe()
-    place.receiver.answer = answering(500, 200)
-    await place.publish(event("a"))
-    await place.deliver()
-    place.pdp.decide = lambda _: DENY
-    place.forget_decisions()
-    place.clock.add(301)
-    await place.deliver()
-    assert names(place.receiver) == ["a"]
-    assert await place.states(subscription) == ["withheld"]
+async def test_a_revoked_right_stops_retries(deployment: Deployment) -> None:
+    """A decision that is five minutes old is asked for again."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = answering(500, 200)
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    deployment.pdp.decide = lambda _: DENY
+    deployment.forget_decisions()
+    deployment.clock.add(301)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"]
+    assert await deployment.states(subscription) == ["withheld"]
 
 
-async def test_each_consumer_gets_what_it_may_read(place: Place) -> None:
-    """One question to the decision point for all of them."""
-    mine = await place.subscribe("/org/ttd", "/mine")
-    theirs = await place.subscribe("/user/20012345", "/theirs", subject="/party/50002108")
-    place.pdp.requests.clear()
-    place.forget_decisions()
-    place.pdp.decide = lambda asked: DENY if "urn:altinn:userid" in asked.subject else PERMIT
-    await place.publish(event("a"))
-    await place.deliver()
-    assert len(place.pdp.requests) == 1
-    assert (names(place.receiver, "/mine"), names(place.receiver, "/theirs")) == (["a"], [])
-    assert (await place.states(mine), await place.states(theirs)) == (["delivered"], ["withheld"])
+async def test_each_consumer_gets_only_the_events_it_may_read(deployment: Deployment) -> None:
+    """One request to the decision point decides for all consumers."""
+    mine = await deployment.subscribe("/org/ttd", "/mine")
+    theirs = await deployment.subscribe("/user/20012345", "/theirs", subject="/party/50002108")
+    deployment.pdp.requests.clear()
+    deployment.forget_decisions()
+    deployment.pdp.decide = lambda asked: DENY if "urn:altinn:userid" in asked.subject else PERMIT
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert len(deployment.pdp.requests) == 1
+    assert (names(deployment.receiver, "/mine"), names(deployment.receiver, "/theirs")) == (["a"], [])
+    assert (await deployment.states(mine), await deployment.states(theirs)) == (["delivered"], ["withheld"])
 
 
-async def test_what_is_erased_meanwhile_is_not_sent(place: Place) -> None:
-    """Its delivery is dropped."""
-    subscription = await place.subscribe()
+async def test_an_erased_event_is_not_sent(deployment: Deployment) -> None:
+    """Its delivery is removed."""
+    subscription = await deployment.subscribe()
     erased = event("a")
-    await place.publish(erased, event("b"))
-    await place.events.store.erase(erased.resource, erased.source, erased.id)
-    await place.deliver()
-    assert names(place.receiver) == ["b"]
-    assert [each.event_id for each in await place.deliveries(subscription)] == ["b"]
+    await deployment.publish(erased, event("b"))
+    await deployment.application.store.erase(erased.resource, erased.source, erased.id)
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["b"]
+    assert [delivery.event_id for delivery in await deployment.deliveries(subscription)] == ["b"]
 
 
 # -- Pausing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_matches_while_it_is_paused_is_sent_when_it_is_resumed(place: Place) -> None:
-    """In order."""
-    subscription = await place.subscribe()
+async def test_a_paused_subscription_gets_nothing(deployment: Deployment) -> None:
+    """When it is resumed, it gets the events of the pause in order."""
+    subscription = await deployment.subscribe()
     owner = caller_of_consumer(subscription.consumer, 3)
-    await place.events.subscriber.pause(owner, subscription.id, paused=True)
-    await place.idle()
-    await place.publish(*(some := events(3)))
-    await place.deliver()
-    assert names(place.receiver) == []
-    await place.events.subscriber.pause(owner, subscription.id, paused=False)
-    await place.idle()
-    assert names(place.receiver) == ids(some)
-
-
-# -- Meanwhile --------------------------------------------------------------------------------------------------------
+    await deployment.application.subscriber.pause(owner, subscription.id, paused=True)
+    await deployment.idle()
+    await deployment.publish(*(published := events(3)))
+    await deployment.deliver()
+    assert names(deployment.receiver) == []
+    await deployment.application.subscriber.pause(owner, subscription.id, paused=False)
+    await deployment.idle()
+    assert names(deployment.receiver) == ids(published)
 
 
 @pytest.mark.parametrize("change", ["delete", "pause"])
-async def test_a_subscription_that_changes_while_it_is_served_is_silent(place: Place, change: str) -> None:
-    """Whoever changes it, within what a process may remember; what was in flight ends."""
-    subscription = await place.subscribe()
-    other = place.start().subscriber
+async def test_a_change_in_another_process_stops_deliveries(deployment: Deployment, change: str) -> None:
+    """Within two seconds, during a turn. An attempt that is in flight ends."""
+    subscription = await deployment.subscribe()
+    other = deployment.start().subscriber
     owner = caller_of_consumer(subscription.consumer, 3)
 
     async def answer(_: Received) -> web.Response:
-        if len(place.receiver.events()) == 1:
+        if len(deployment.receiver.events()) == 1:
             if change == "delete":
                 await other.delete(owner, subscription.id)
             else:
                 await other.pause(owner, subscription.id, paused=True)
-            place.events.subscriber.cache._refreshed = -math.inf  # as two seconds later
+            deployment.application.subscriber.cache._refreshed = -math.inf  # as two seconds later
         return web.Response()
 
-    place.receiver.answer = answer
-    await place.publish(*events(20))
-    await place.deliver()
-    assert len(names(place.receiver)) == 1
+    deployment.receiver.answer = answer
+    await deployment.publish(*events(20))
+    await deployment.deliver()
+    assert len(names(deployment.receiver)) == 1

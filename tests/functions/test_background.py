@@ -26,7 +26,7 @@ from local.host import functions_of
 from local.queues import LocalQueue
 from tests.contract.event_store import ANY, APP, OTHER_APP, PARTY, PERSON, event, everything, ids
 from tests.support.cosmos import cosmos_server
-from tests.support.delivering import Place, names, place_on
+from tests.support.delivering import Deployment, deployment_on, names
 from tests.support.following import ROOT, application_on_cosmos, store_on
 
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
@@ -134,7 +134,7 @@ def message(text: str) -> Any:
     return QueueMessage(id="1", body=text, dequeue_count=1)  # type: ignore[no-untyped-call] # the library's
 
 
-async def told(place: Place, name: str, argument: Any) -> list[str]:
+async def told(deployment: Deployment, name: str, argument: Any) -> list[str]:
     """What the queue is told by a function."""
     binding = FUNCTIONS[name].outputs[0]
     await FUNCTIONS[name](argument)
@@ -145,50 +145,50 @@ async def told(place: Place, name: str, argument: Any) -> list[str]:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+async def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
     """The application on the embedded store, with an endpoint."""
-    async with place_on("sqlite", tmp_path) as place:
-        monkeypatch.setattr(app, "_application", place.events)
-        yield place
+    async with deployment_on("sqlite", tmp_path) as deployment:
+        monkeypatch.setattr(app, "_application", deployment.application)
+        yield deployment
 
 
-async def test_what_is_followed_up_is_told_to_the_queue_and_delivered_by_its_message(place: Place) -> None:
+async def test_what_is_followed_up_is_told_to_the_queue_and_delivered_by_its_message(deployment: Deployment) -> None:
     """Once for each subscription."""
-    subscription = await place.subscribe()
-    await place.events.store.append([event("a"), event("b")])
-    assert await told(place, "follow_up", change(APP)) == [f"{subscription.id}"]
-    assert await told(place, "deliver", message(f"{subscription.id}")) == []
-    assert names(place.receiver) == ["a", "b"]
+    subscription = await deployment.subscribe()
+    await deployment.application.store.append([event("a"), event("b")])
+    assert await told(deployment, "follow_up", change(APP)) == [f"{subscription.id}"]
+    assert await told(deployment, "deliver", message(f"{subscription.id}")) == []
+    assert names(deployment.receiver) == ["a", "b"]
 
 
-async def test_what_nobody_was_told_of_is_swept(place: Place) -> None:
+async def test_what_nobody_was_told_of_is_swept(deployment: Deployment) -> None:
     """A message may be lost."""
-    subscription = await place.subscribe()
-    await place.events.store.append([event("a")])
-    await told(place, "follow_up", change(APP))
-    assert await told(place, "sweep_deliveries", TICK) == [f"{subscription.id}"]
+    subscription = await deployment.subscribe()
+    await deployment.application.store.append([event("a")])
+    await told(deployment, "follow_up", change(APP))
+    assert await told(deployment, "sweep_deliveries", TICK) == [f"{subscription.id}"]
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1r", "99999", "\ud800".encode(errors="replace").decode()])
-async def test_a_message_that_names_no_lane_is_left(place: Place, text: str) -> None:
+async def test_a_message_that_names_no_lane_is_left(deployment: Deployment, text: str) -> None:
     """Whoever wrote it."""
-    assert await told(place, "deliver", message(text)) == []
+    assert await told(deployment, "deliver", message(text)) == []
 
 
-async def test_a_message_that_cannot_be_served_now_is_left_to_the_sweep(place: Place) -> None:
+async def test_a_message_that_cannot_be_served_now_is_left_to_the_sweep(deployment: Deployment) -> None:
     """It is no poison: the lane stands in the store."""
-    subscription = await place.subscribe()
-    await place.events.store.close()
-    assert await told(place, "deliver", message(f"{subscription.id}")) == []
+    subscription = await deployment.subscribe()
+    await deployment.application.store.close()
+    assert await told(deployment, "deliver", message(f"{subscription.id}")) == []
 
 
-async def test_records_of_deliveries_are_kept_for_thirty_days(place: Place) -> None:
+async def test_records_of_deliveries_are_kept_for_thirty_days(deployment: Deployment) -> None:
     """Those that came to their end; retention takes them with the events that are too old."""
-    subscription = await place.subscribe()
-    await place.publish(event("a"))
-    await place.deliver()
+    subscription = await deployment.subscribe()
+    await deployment.publish(event("a"))
+    await deployment.deliver()
     await FUNCTIONS["retention"](TICK)
-    assert await place.states(subscription) == ["delivered"]
-    monthly = place.clock() + 31 * 86_400 * SECOND
-    await place.events.subscriber.deliveries.expire(monthly - background.KEPT_DAYS * 86_400 * SECOND, 0)
-    assert await place.states(subscription) == []
+    assert await deployment.states(subscription) == ["delivered"]
+    monthly = deployment.clock() + 31 * 86_400 * SECOND
+    await deployment.application.subscriber.deliveries.expire(monthly - background.KEPT_DAYS * 86_400 * SECOND, 0)
+    assert await deployment.states(subscription) == []

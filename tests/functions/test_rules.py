@@ -17,8 +17,8 @@ import pytest
 
 import function_app
 from events_core.common.clock import SECOND
-from events_core.delivery.attempt import lease_length
 from events_core.delivery.delivery import Lane
+from events_core.delivery.turn import lease_length
 from events_core.delivery.worker import TURN
 from events_core.feeds.follow_up import ROUND_SECONDS
 from events_core.http.request import Request

@@ -30,7 +30,7 @@ STREAM = Stream.of_resource(APP)
 
 @dataclass(frozen=True)
 class Stores:
-    """Two processes' view of the same subscriptions and deliveries."""
+    """The same subscriptions and deliveries, as two processes see them."""
 
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
@@ -41,23 +41,22 @@ class Stores:
 @asynccontextmanager
 async def on_sqlite(directory: Path) -> AsyncIterator[Stores]:
     """Two stores on one file."""
-    files = [SqliteEventStore(directory / "events.db", idle=0.02) for _ in range(2)]
-    one, other = files
+    one, other = files = [SqliteEventStore(directory / "events.db", idle=0.02) for _ in range(2)]
     yield Stores(SqliteSubscriptions(one), SqliteDeliveries(one), SqliteSubscriptions(other), SqliteDeliveries(other))
-    for each in files:
-        await each.close()
+    for file in files:
+        await file.close()
 
 
 @asynccontextmanager
 async def on_cosmos(_: Path) -> AsyncIterator[Stores]:
-    """Two clients on one database, with segments that are soon full."""
+    """Two clients of one database, with small segments."""
     async with cosmos_server() as server, server.database() as name:
         connection = CosmosConnection.of_string(server.connection_string)
         databases = [CosmosDatabase(connection, name) for _ in range(2)]
-        one, other = (CosmosDeliveries(each, CosmosLanes(each), segment_size=4) for each in databases)
+        one, other = (CosmosDeliveries(database, CosmosLanes(database), segment_size=4) for database in databases)
         yield Stores(CosmosSubscriptions(databases[0]), one, CosmosSubscriptions(databases[1]), other)
-        for each in databases:
-            await each.close()
+        for database in databases:
+            await database.close()
 
 
 STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Stores]]] = {"sqlite": on_sqlite, "cosmos": on_cosmos}
@@ -65,7 +64,7 @@ STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Stores]]] = {"sql
 
 
 def subscription(**changes: Any) -> Subscription:
-    """A subscription of ttd's to its app; `type`, `subject` and other filters by their names."""
+    """A subscription of ttd to its app. `changes` replace its fields, and the fields of its filter."""
     filters = {name: changes.pop(name) for name in list(changes) if name in EventFilter.__slots__}
     values: dict[str, Any] = {
         "id": 0,
@@ -83,7 +82,7 @@ def subscription(**changes: Any) -> Subscription:
 
 
 def delivery(position: int, lane: Lane | None = None, **changes: Any) -> Delivery:
-    """A delivery that is due."""
+    """A due delivery. `changes` replace its fields."""
     values: dict[str, Any] = {
         "lane": lane or Lane(1),
         "stream": STREAM,

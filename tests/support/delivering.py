@@ -1,4 +1,4 @@
-"""The composed application with what it delivers to, decides by and looks up in, and a clock that a test moves."""
+"""A deployment of the service for tests: the application, its neighbours, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ KNOWN_PERSON, KNOWN_UNIT = "01899699552", "974760673"
 
 @dataclass
 class Clock:
-    """The time of day, and what a test adds to it."""
+    """The current time, plus what a test added."""
 
     ahead: int = 0
 
     def __call__(self) -> int:
-        """Microseconds since the epoch."""
+        """Return microseconds since the epoch."""
         return now() + self.ahead
 
     def add(self, seconds: float) -> None:
@@ -49,66 +49,65 @@ class Clock:
 
 
 @dataclass
-class Place:
-    """One process of the service, and its neighbours."""
+class Deployment:
+    """One process of the service, and its neighbours. `start` starts another process on the same store."""
 
-    events: Application
+    application: Application
     receiver: WebhookServer
     pdp: PdpServer
     register: RegisterServer
     clock: Clock
     start: Callable[[], Application]
-    """Another process on the same store."""
 
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
-        """A subscription, by itself to the test's app, validated if the endpoint takes it."""
-        made = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
+        """Subscribe a consumer to the test app's events, and wait until its endpoint was validated or refused that."""
+        request = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
         caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
-        subscribed = await self.events.subscriber.subscribe(caller, made)
+        subscribed = await self.application.subscriber.subscribe(caller, request)
         await self.idle()
-        return await self.known(subscribed.subscription.id)
+        return await self.stored(subscribed.subscription.id)
 
-    async def known(self, number: int) -> Subscription:
-        """A subscription as it stands."""
-        found = await self.events.subscriber.subscriptions.get(number)
+    async def stored(self, subscription_id: int) -> Subscription:
+        """Read a subscription from the store."""
+        found = await self.application.subscriber.subscriptions.get(subscription_id)
         assert found is not None
         return found
 
-    async def publish(self, *some: CloudEvent, events: Application | None = None) -> None:
-        """Append events and follow them up."""
-        events = events or self.events
-        await events.store.append(some)
-        for resource in {each.resource for each in some}:
-            await events.follow_up.follow(Stream.of_resource(resource))
+    async def publish(self, *events: CloudEvent, process: Application | None = None) -> None:
+        """Append events and follow them up, in this process or another."""
+        process = process or self.application
+        await process.store.append(events)
+        for resource in {event.resource for event in events}:
+            await process.follow_up.follow(Stream.of_resource(resource))
 
-    async def deliver(self, events: Application | None = None) -> None:
-        """Serve what is due, until nothing is."""
-        events = events or self.events
-        events.wakeup_queue.drain()
-        while lanes := await events.subscriber.deliveries.due(self.clock(), 1_000):
-            await asyncio.gather(*(events.deliverer.serve(lane) for lane in lanes))
+    async def deliver(self, process: Application | None = None) -> None:
+        """Serve due lanes until no lane is due."""
+        process = process or self.application
+        process.wakeup_queue.drain()
+        while lanes := await process.deliveries.due(self.clock(), 1_000):
+            await asyncio.gather(*(process.deliverer.serve(lane) for lane in lanes))
 
     async def idle(self) -> None:
-        """Return when this process does nothing by itself any more."""
-        while tasks := self.events.deliverer._tasks:
+        """Wait for the background tasks of this process."""
+        while tasks := self.application.deliverer.tasks.running:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:
-        """Have the decision point asked again."""
-        self.events.authorization._decisions._kept.clear()
+        """Empty the cache of decisions, so that the decision point is asked again."""
+        self.application.authorization._decisions._kept.clear()
 
     async def deliveries(self, subscription: Subscription) -> Sequence[Delivery]:
         """Every delivery of a subscription."""
-        return await self.events.subscriber.deliveries.page(subscription.id, (0, 0), 10_000)
+        return await self.application.deliveries.page(subscription.id, (0, 0), 10_000)
 
     async def states(self, subscription: Subscription) -> list[str]:
         """The states of a subscription's deliveries, in the order of their events."""
-        return [each.state.value for each in await self.deliveries(subscription)]
+        return [delivery.state.value for delivery in await self.deliveries(subscription)]
 
 
 @asynccontextmanager
-async def place_on(store: str, directory: Path, **settings: Any) -> AsyncIterator[Place]:
-    """The service on an empty store, `sqlite` or `cosmos`."""
+async def deployment_on(store: str, directory: Path, **settings: Any) -> AsyncIterator[Deployment]:
+    """Start the service on an empty store, `sqlite` or `cosmos`."""
     clock = Clock()
     person = Person(50002108, str(uuid.uuid5(uuid.NAMESPACE_OID, KNOWN_PERSON)))
     async with AsyncExitStack() as stack:
@@ -136,18 +135,18 @@ async def place_on(store: str, directory: Path, **settings: Any) -> AsyncIterato
             started.append(compose(Settings(**values), clock=clock))
             return started[-1]
 
-        yield Place(start(), receiver, pdp, register, clock, start)
-        for each in started:
-            await each.close()
+        yield Deployment(start(), receiver, pdp, register, clock, start)
+        for application in started:
+            await application.close()
 
 
 def names(receiver: WebhookServer, path: str | None = None) -> list[str]:
-    """The ids of what arrived, in the order of arrival."""
-    return [str(each["id"]) for each in receiver.events(path)]
+    """The ids of the delivered events, in the order of arrival."""
+    return [str(event["id"]) for event in receiver.events(path)]
 
 
 def answering(*statuses: int) -> Answer:
-    """An endpoint that answers deliveries with these statuses in turn, the last one for ever; it takes validations."""
+    """An endpoint that accepts validations and answers deliveries with these statuses, then with the last for ever."""
     left = list(statuses)
 
     def answer(received: Received) -> web.Response:

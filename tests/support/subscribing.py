@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP as a test makes them, and what the service still does when the answer has come."""
+"""Subscribe and publish over HTTP, and wait for the deliveries."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tests.support.webhook_server import WebhookServer
 
 SUBSCRIPTIONS = "/events/api/v1/subscriptions"
 LOOPBACK = {"EVENTS_WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8", "EVENTS_WEBHOOK_ALLOW_HTTP": "true"}
-"""Settings under which deliveries may reach a test's receiver."""
+"""Settings that allow deliveries to a receiver on loopback."""
 QUICK = {**LOOPBACK, "EVENTS_WEBHOOK_RETRY_SECONDS": "1,1,1"}
-"""The same with a schedule that a test can wait for."""
+"""The same, with a retry schedule that a test can wait for."""
 
 
 async def settled() -> None:
-    """Return when this process has nothing to deliver any more that is due now."""
+    """Wait until this process has delivered everything that is due."""
     events = await app.current()
     while True:
         serve_rung(events)
-        if not events.deliverer._tasks:
+        if not events.deliverer.tasks.running:
             return
-        await asyncio.wait(events.deliverer._tasks)
+        await asyncio.wait(events.deliverer.tasks.running)
 
 
 async def asked(service: Service, token: str, **fields: Any) -> Answer:
-    """Ask for a subscription; `fields` are the body's."""
+    """Request a subscription with these fields in the body."""
     return await service.request("POST", SUBSCRIPTIONS, token=token, json_body=fields)
 
 
 async def subscribed(
     service: Service, receiver: WebhookServer, token: str | None = None, path: str = "/hook", **fields: Any
 ) -> dict[str, Any]:
-    """A subscription to the test's app whose endpoint was validated; the answer to its creation."""
+    """Subscribe to the test app, and wait for the validation. Return the body of the answer."""
     body = {"endPoint": receiver.url + path, "resourceFilter": APP_RESOURCE, **fields}
     answer = await asked(service, token or service.org(), **body)
     assert answer.status == 201, answer.body
@@ -45,13 +45,13 @@ async def subscribed(
 
 
 async def deliveries_of(service: Service, number: int, token: str | None = None, **query: Any) -> list[dict[str, Any]]:
-    """A subscription's deliveries."""
+    """List the deliveries of a subscription."""
     answer = await service.get(f"{SUBSCRIPTIONS}/{number}/deliveries", token or service.org(), **query)
     assert answer.status == 200, answer.body
     return list(answer.json()["deliveries"])
 
 
 async def published(service: Service, count: int = 1, **attributes: Any) -> list[str]:
-    """The ids of events that the test's app published, all of one instance unless said otherwise."""
+    """Publish events of the test app, all about one instance unless `attributes` differ. Return their ids."""
     source = instance_source(party=PARTY, guid=str(uuid.uuid4()))
     return [await service.publish_app_event(**{"source": source, **attributes}) for _ in range(count)]

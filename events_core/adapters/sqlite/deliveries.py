@@ -121,12 +121,12 @@ class SqliteDeliveries(DeliveryStore):
         return Lease(lane, until, Breaker(failures, open_until), str(version))
 
     @override
-    async def keep(self, lease: Lease, until: int) -> Lease | None:
+    async def renew(self, lease: Lease, until: int) -> Lease | None:
         renewed = await self.file.execute(_RENEW, until, *_key(lease.lane), lease.until)
         return replace(lease, until=until) if renewed else None
 
     @override
-    async def give_back(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
         return await self.file.write(lambda connection: _release(connection, lease, breaker, now, at))
 
     @override

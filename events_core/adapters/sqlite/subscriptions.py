@@ -15,7 +15,7 @@ from events_core.delivery.ports import Changes, SubscriptionStore
 from events_core.delivery.subscription import Subscription
 
 _GET = "SELECT version, document FROM subscriptions WHERE id = ? AND NOT deleted"
-_OF_CONSUMER = """SELECT version, document FROM subscriptions
+_OWNED_BY = """SELECT version, document FROM subscriptions
 WHERE consumer = ? AND NOT deleted AND id > ? ORDER BY id LIMIT ?"""
 _CHANGES = "SELECT version, document FROM subscriptions WHERE version > ? AND (? OR NOT deleted)"
 _WITH_KEY = "SELECT version, document FROM subscriptions WHERE key = ?"
@@ -45,8 +45,8 @@ class SqliteSubscriptions(SubscriptionStore):
         return _subscription(*rows[0]) if rows else None
 
     @override
-    async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        return [_subscription(*row) for row in await self.file.fetch(_OF_CONSUMER, consumer, after, limit)]
+    async def owned_by(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
+        return [_subscription(*row) for row in await self.file.fetch(_OWNED_BY, consumer, after, limit)]
 
     @override
     async def change(self, subscription: Subscription) -> Subscription | None:

@@ -98,15 +98,15 @@ class CosmosDeliveries(DeliveryStore):
         return await self.lanes.take(lane, now, until)
 
     @override
-    async def keep(self, lease: Lease, until: int) -> Lease | None:
-        return await self.lanes.keep(lease, until)
+    async def renew(self, lease: Lease, until: int) -> Lease | None:
+        return await self.lanes.renew(lease, until)
 
     @override
     async def drop(self, lease: Lease) -> None:
         await self.lanes.drop(lease)
 
     @override
-    async def give_back(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
         # Between reading and replacing the lane, its next attempts are queried. If deliveries are recorded meanwhile,
         # the lane's etag changes and the loop queries again.
         while True:

@@ -96,14 +96,14 @@ class CosmosLanes:
         taken = await self.changed(lane, take)
         return None if taken is None else Lease(lane, until, Breaker(taken["failures"], taken["openUntil"]), token)
 
-    async def keep(self, lease: Lease, until: int) -> Lease | None:
+    async def renew(self, lease: Lease, until: int) -> Lease | None:
         """Let a lease run longer; None if it is lost."""
 
-        def keep(document: Document) -> bool:
+        def renew(document: Document) -> bool:
             document["until"] = until
             return bool(document["lease"] == lease.version)
 
-        return None if await self.changed(lease.lane, keep) is None else replace(lease, until=until)
+        return None if await self.changed(lease.lane, renew) is None else replace(lease, until=until)
 
     async def drop(self, lease: Lease) -> None:
         """Delete the lane of a lease."""

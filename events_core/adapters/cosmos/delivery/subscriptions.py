@@ -52,7 +52,7 @@ class CosmosSubscriptions(SubscriptionStore):
         return None if document is None or document["deleted"] else _subscription(document)
 
     @override
-    async def of_consumer(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
+    async def owned_by(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
         found = await self._query(_OF_CONSUMER, consumer=consumer, after=after, limit=limit)
         return [_subscription(document) for document in found]
 

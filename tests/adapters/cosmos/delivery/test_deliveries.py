@@ -33,7 +33,7 @@ async def serve(store: CosmosDeliveries) -> list[int]:
     ready = await store.ready(lease, NOW, 100, 100)
     for due in ready:
         await store.save(replace(due, state=State.DELIVERED, next_attempt=None, settled=NOW))
-    await store.give_back(lease, Breaker(), now=NOW)
+    await store.release(lease, Breaker(), now=NOW)
     return [due.position for due in ready]
 
 

@@ -1,0 +1,97 @@
+"""A turn of a worker at a lane. It owns the lane's lease: take, renew, release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Breaker, Lane
+from events_core.delivery.ports import DeliveryStore, Lease
+
+LEASE_MARGIN = 5 * SECOND
+"""A lease outlasts the longest attempt by this much when the attempt begins."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """A turn at a lane. Times are microseconds since the epoch, durations microseconds.
+
+    No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. `next_due` is when
+    the earliest work that this turn postponed is due. The lane rests until `rests_until`. `asleep_by` is the version of
+    the subscription that forbids to send.
+    """
+
+    deliveries: DeliveryStore
+    clock: Callable[[], int]
+    longest_attempt: int
+    lease: Lease
+    ends: int
+    breaker: Breaker
+    held: bool = True
+    next_due: int | None = None
+    rests_until: int = 0
+    asleep_by: str | None = None
+    _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    async def take(
+        cls, deliveries: DeliveryStore, lane: Lane, *, length: int, longest_attempt: int, clock: Callable[[], int]
+    ) -> Turn | None:
+        """Lease a lane for a turn. Return None if another worker serves the lane, or there is no such lane."""
+        now = clock()
+        lease = await deliveries.take(lane, now, now + lease_length(longest_attempt))
+        return None if lease is None else cls(deliveries, clock, longest_attempt, lease, now + length, lease.breaker)
+
+    @property
+    def lane(self) -> Lane:
+        """The lane."""
+        return self.lease.lane
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may begin any more."""
+        return not self.held or self.clock() >= self.ends
+
+    async def may_begin(self) -> bool:
+        """Whether an attempt may begin now. Renew the lease if the attempt could outlast it."""
+        return not self.is_over and self.breaker.allows(self.clock()) and await self._outlasts_attempt()
+
+    async def _outlasts_attempt(self) -> bool:
+        async with self._renewing:
+            now = self.clock()
+            if self.lease.until - now >= self.longest_attempt + LEASE_MARGIN:
+                return True
+            renewed = await self.deliveries.renew(self.lease, now + lease_length(self.longest_attempt))
+            self.held = renewed is not None
+            self.lease = renewed or self.lease
+            return self.held
+
+    def postpone(self, until: int | None) -> None:
+        """Note when work is due that this turn does not do. None: never."""
+        if until is not None:
+            self.next_due = until if self.next_due is None else min(self.next_due, until)
+
+    def rest(self, until: int) -> None:
+        """Begin nothing more, and have no worker serve the lane before `until`."""
+        self.ends, self.rests_until = 0, max(self.rests_until, until)
+
+    def sleep(self, until: int, version: str) -> None:
+        """Rest because this version of the subscription forbids to send."""
+        self.rest(until)
+        self.asleep_by = version
+
+    async def release(self) -> bool:
+        """End the lease. Return whether the lane is due now, because more was recorded meanwhile."""
+        return await self.deliveries.release(self.lease, self.breaker, now=self.clock(), at=self.rests_until or None)
+
+    async def drop_lane(self) -> None:
+        """End the lease, and remove the lane with it."""
+        await self.deliveries.drop(self.lease)
+        self.held = False
+
+
+def lease_length(longest_attempt: int) -> int:
+    """How long a lease lasts, in microseconds: two attempts."""
+    return 2 * (longest_attempt + LEASE_MARGIN)
