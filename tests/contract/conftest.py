@@ -27,7 +27,7 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     """An adapter with an empty place of its own."""
     harness = HARNESSES[request.param](tmp_path)
     yield harness
-    await getattr(harness, "discard", harness.close)()
+    await harness.discard()
 
 
 @pytest.fixture

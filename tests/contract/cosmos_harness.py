@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from events_core.access.names import Resource
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
+from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import Clock
 from tests.support.cosmos import CosmosServer, started_server
 
 KEY = bytes(32)
-ROWS = 500
 LAG_MS = 60.0
 COPIED = ("streams", "cursors")
 _SYSTEM = ("_rid", "_self", "_etag", "_attachments", "_ts")
@@ -34,6 +35,8 @@ class FollowedStore:
     def __init__(self, store: CosmosEventStore, harness: CosmosHarness) -> None:
         self.cosmos = store
         self._harness = harness
+        projection = Projection(store.projection, WaitingReaders(store, 0))
+        self._follow_up = FollowUp(store.checkpoints, [projection], pauses=())
         self._appending: set[asyncio.Task[Any]] = set()
 
     @property
@@ -58,8 +61,9 @@ class FollowedStore:
         return outcomes
 
     async def _settle(self, events: Sequence[CloudEvent]) -> None:
-        """Return when every reader sees what was appended, in all of its streams."""
-        await self._follow(events)
+        """Follow the streams of the events, in the order in which `events` names their resources first."""
+        for resource in dict.fromkeys(event.resource for event in events):
+            await self._follow_up.follow(Stream.of_resource(resource))
 
     async def read(self, request: ReadRequest) -> Chunk:
         """Read."""
@@ -102,41 +106,6 @@ class FollowedStore:
             await asyncio.wait(self._appending)
         await self.cosmos.close()
 
-    async def _follow(self, events: Sequence[CloudEvent]) -> None:
-        """Project what was not yet, in the order of the events: across resources the service promises none."""
-        store = self.cosmos.checkpoints
-        order = {(each.resource, each.source, each.id): n for n, each in reversed(list(enumerate(events)))}
-        async with self._harness.following:
-            resources = [Stream.of_resource(each) for each in dict.fromkeys(event.resource for event in events)]
-            checkpoints = [await store.checkpoint(stream) for stream in resources]
-            news = [await self._news(s, c.position) for s, c in zip(resources, checkpoints, strict=True)]
-            rows = sorted(
-                (row for some in news for row in some),
-                key=lambda row: order.get((row.resource, row.source, row.id), -1),
-            )
-            await self._project(rows)
-            for stream, checkpoint, some in zip(resources, checkpoints, news, strict=True):
-                if some:
-                    await store.advance(stream, checkpoint, some[-1].position, catch_up_pending=False, quarantined=[])
-
-    async def _news(self, stream: Stream, position: int) -> list[StoredEvent]:
-        news: list[StoredEvent] = []
-        while some := await self.cosmos.checkpoints.read_after(stream, news[-1].position if news else position, ROWS):
-            news += some
-        return news
-
-    async def _project(self, rows: Sequence[StoredEvent]) -> None:
-        targets: dict[Stream, list[StoredEvent]] = {}
-        for row in rows:
-            app = Resource.parse(row.resource).app
-            streams = [Stream.of_org(app.org)] if app else []
-            if app and row.subject:
-                streams.append(Stream.of_subject(row.subject))
-            for stream in streams:
-                targets.setdefault(stream, []).append(row)
-        for target, some in targets.items():
-            await self.cosmos.projection.project(target, some)
-
 
 class LaggingStore(FollowedStore):
     """A store on a server whose reads are behind: what is appended is awaited, and not followed up."""
@@ -164,7 +133,6 @@ class CosmosHarness:
     store: ClassVar[type[FollowedStore]] = FollowedStore
 
     def __post_init__(self) -> None:
-        self.following = asyncio.Lock()
         self._making = asyncio.Lock()
 
     async def ready(self) -> None:

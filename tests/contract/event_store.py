@@ -103,6 +103,9 @@ class Harness(Protocol):
     async def close(self) -> None:
         """Close every store that was opened."""
 
+    async def discard(self) -> None:
+        """Close every store and delete the data."""
+
     async def wipe(self) -> EventStore:
         """Close every store, lose the data, and open a new one in the same place."""
 
@@ -135,6 +138,10 @@ class SqliteHarness:
         """Close every store."""
         while self.opened:
             await self.opened.pop().close()
+
+    async def discard(self) -> None:
+        """Close every store; the directory is the caller's."""
+        await self.close()
 
     async def wipe(self) -> SqliteEventStore:
         """Delete the file."""
