@@ -24,6 +24,7 @@ from tests.support.service import (
 STRANGER, UNKNOWN_UNIT = "20868012804", "910000000"
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_the_app_in_the_order_of_publication(service: Service) -> None:
     """A page is a JSON array of the app's events, in the order in which they were published."""
     published = [await service.publish_app_event() for _ in range(5)]
@@ -32,6 +33,7 @@ async def test_the_feed_holds_the_events_of_the_app_in_the_order_of_publication(
     assert (answer.status, ids(answer.json())) == (200, published)
 
 
+@pytest.mark.on_cosmos
 async def test_an_acknowledged_event_is_in_the_very_next_answer(service: Service) -> None:
     """An event that was acknowledged to its publisher is in its owner's feed at once."""
     token = service.org(APP_TOKEN_SCOPES)
@@ -103,6 +105,7 @@ async def test_without_the_scope_each_event_is_authorized_to_be_read(service: Se
     assert [[asked.action for asked in each] for each in service.pdp.asked] == [["read"]]
 
 
+@pytest.mark.on_cosmos
 async def test_party_narrows_the_feed(service: Service) -> None:
     """`party` keeps the events about one party."""
     wanted, other = app_events(3), app_events(3, subject="/party/7")
@@ -127,6 +130,7 @@ async def test_person_narrows_the_feed_to_their_party(service: Service) -> None:
     assert ids(answer.json()) == ids(wanted)
 
 
+@pytest.mark.on_cosmos
 async def test_a_narrowed_feed_goes_on_narrowed(service: Service) -> None:
     """Walking `next` of a narrowed feed, the person sent again each time, returns that party's events alone."""
     wanted = app_events(7)
@@ -193,6 +197,7 @@ async def test_next_never_names_the_person(service: Service) -> None:
     assert str(PARTY) not in str(answer.headers)
 
 
+@pytest.mark.on_cosmos
 async def test_readers_at_the_same_time_get_the_same_feed(service: Service) -> None:
     """The order is the same for every reader."""
     published = app_events(30)
@@ -203,6 +208,7 @@ async def test_readers_at_the_same_time_get_the_same_feed(service: Service) -> N
     assert [ids(answer.json()) for answer in answers] == [ids(published)] * 3
 
 
+@pytest.mark.on_cosmos
 async def test_an_app_without_events_has_an_empty_feed(service: Service) -> None:
     """An app of which nothing was ever published has a feed that is empty and goes on."""
     answer = await service.get("/events/api/v1/app/ttd/unheard-of", service.org(), from_=ANCIENT)
@@ -210,6 +216,7 @@ async def test_an_app_without_events_has_an_empty_feed(service: Service) -> None
     assert await service.walk(answer, service.org()) == []
 
 
+@pytest.mark.on_cosmos
 async def test_only_the_resource_makes_an_event_the_apps(service: Service) -> None:
     """An event is the app's by its resource, not by its source."""
     await service.publish(*app_events(1, resource="urn:altinn:resource:app_ttd_another"))

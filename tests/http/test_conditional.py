@@ -29,6 +29,7 @@ async def read(service: Service, etag: str | None = None, token: str | None = No
     return await service.get(APP_FEED, token or service.org(), from_=ANCIENT, headers=headers, **query)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_page_that_did_not_change_is_304_with_next(service: Service, path: str, query: dict[str, Any]) -> None:
     """`ETag` is on every 200; sent back it gives 304 without a body, with the same `next`."""
@@ -51,6 +52,7 @@ async def test_a_posted_feed_is_conditional_too(service: Service) -> None:
     assert (answer.status, answer.headers["next"]) == (304, page.headers["next"])
 
 
+@pytest.mark.on_cosmos
 async def test_an_empty_page_has_an_etag_too(service: Service) -> None:
     """Polling an empty feed is answered 304 until something is there."""
     etag = (await read(service)).headers["etag"]
@@ -59,6 +61,7 @@ async def test_an_empty_page_has_an_etag_too(service: Service) -> None:
     assert (await read(service, etag)).status == 200
 
 
+@pytest.mark.on_cosmos
 async def test_a_page_that_grew_is_sent(service: Service) -> None:
     """A new event changes the page's ETag."""
     await service.publish(*app_events(1))
@@ -68,6 +71,7 @@ async def test_a_page_that_grew_is_sent(service: Service) -> None:
     assert (answer.status, len(answer.json()), answer.headers["etag"] == etag) == (200, 2, False)
 
 
+@pytest.mark.on_cosmos
 async def test_a_full_page_changes_when_it_is_no_longer_the_last(service: Service) -> None:
     """What the answer says of the stream's end counts: a poll sees that more is there."""
     await service.publish(*app_events(2))
@@ -77,6 +81,7 @@ async def test_a_full_page_changes_when_it_is_no_longer_the_last(service: Servic
     assert (answer.status, answer.headers["events-caught-up"]) == (200, "false")
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_changes_the_page(service: Service) -> None:
     """After an erasure the old page is no longer confirmed."""
     await service.publish(*(published := app_events(2)))
@@ -141,6 +146,7 @@ async def test_if_none_match_is_read_as_a_list_and_compared_weakly(service: Serv
     assert (await read(service, form.format(etag))).status == status
 
 
+@pytest.mark.on_cosmos
 async def test_the_etag_holds_nothing_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart on the same store an unchanged page is still confirmed."""
     async with running(tmp_path, monkeypatch) as service:

@@ -44,6 +44,7 @@ async def receiver() -> AsyncIterator[WebhookServer]:
         yield receiver
 
 
+@pytest.mark.on_cosmos
 async def test_what_is_published_arrives_signed_and_as_it_was(service: Service, receiver: WebhookServer) -> None:
     """The event in structured mode, with the three headers of Standard Webhooks."""
     subscription = await subscribed(service, receiver)
@@ -61,6 +62,7 @@ async def test_what_is_published_arrives_signed_and_as_it_was(service: Service, 
     assert [attempt["status"] for attempt in delivery["attempts"]] == [200]
 
 
+@pytest.mark.on_cosmos
 async def test_events_of_one_subject_arrive_in_order(service: Service, receiver: WebhookServer) -> None:
     """As they were published."""
     await subscribed(service, receiver)
@@ -69,6 +71,7 @@ async def test_events_of_one_subject_arrive_in_order(service: Service, receiver:
     assert ids(receiver.events()) == names
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_that_the_consumer_may_not_read_is_withheld(service: Service, receiver: WebhookServer) -> None:
     """And recorded so."""
     subscription = await subscribed(service, receiver)
@@ -79,6 +82,7 @@ async def test_an_event_that_the_consumer_may_not_read_is_withheld(service: Serv
     assert [each["state"] for each in await deliveries_of(service, subscription["id"])] == ["withheld"]
 
 
+@pytest.mark.on_cosmos
 async def test_other_resources_arrive_where_they_are_subscribed_to(service: Service, receiver: WebhookServer) -> None:
     """And nowhere else."""
     token = service.org("altinn:events.subscribe")
@@ -90,6 +94,7 @@ async def test_other_resources_arrive_where_they_are_subscribed_to(service: Serv
     assert receiver.events("/app") == []
 
 
+@pytest.mark.on_cosmos
 async def test_what_was_published_before_is_not_delivered(service: Service, receiver: WebhookServer) -> None:
     """A subscription begins when it is made."""
     await published(service)
@@ -99,6 +104,7 @@ async def test_what_was_published_before_is_not_delivered(service: Service, rece
     assert ids(receiver.events()) == [name]
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_wait_for_the_validation(service: Service, receiver: WebhookServer) -> None:
     """What matches meanwhile is sent once the endpoint is validated."""
     receiver.answer = lambda _: web.Response(status=500)
@@ -118,6 +124,7 @@ async def test_deliveries_wait_for_the_validation(service: Service, receiver: We
 # -- Lists ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_are_listed_in_pages(service: Service, receiver: WebhookServer) -> None:
     """In the order of their events; `next` is on every page, and goes on when more comes."""
     subscription = await subscribed(service, receiver)
@@ -140,6 +147,7 @@ async def test_deliveries_are_listed_in_pages(service: Service, receiver: Webhoo
     assert [each["eventId"] for each in later.json()["deliveries"]] == more
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_are_listed_by_state(service: Service, receiver: WebhookServer) -> None:
     """With every try of each; the schedule's next one stands beside."""
     subscription = await subscribed(service, receiver)
@@ -168,6 +176,7 @@ async def test_a_list_that_cannot_be_is_refused(service: Service, query: dict[st
 # -- Replaying --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: WebhookServer) -> None:
     """From a moment, after an event or a cursor of the feed, or one delivery."""
     subscription = await subscribed(service, receiver)
@@ -219,6 +228,7 @@ async def test_a_replay_that_cannot_be_is_refused(service: Service, body: dict[s
 # -- Secrets ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_after_a_rotation_both_secrets_verify(service: Service, receiver: WebhookServer) -> None:
     """The new one is shown once."""
     subscription = await subscribed(service, receiver)
@@ -235,6 +245,7 @@ async def test_after_a_rotation_both_secrets_verify(service: Service, receiver: 
 # -- Erasing ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_of_an_erased_event_are_dropped(service: Service, receiver: WebhookServer) -> None:
     """Of those that were still to come."""
     subscription = await subscribed(service, receiver)
@@ -260,6 +271,7 @@ async def trace_of(service: Service, event_id: str, source: str, token: str) -> 
     return await service.get(f"{PUBLISH}/{event_id}/trace", token, source=source)
 
 
+@pytest.mark.on_cosmos
 async def test_a_publisher_sees_all_that_happened(service: Service, receiver: WebhookServer) -> None:
     """By its PlatformAccessToken, or whoever may publish there."""
     subscription = await subscribed(service, receiver)
@@ -279,6 +291,7 @@ async def test_a_publisher_sees_all_that_happened(service: Service, receiver: We
     assert permitted.json() == answer.json()
 
 
+@pytest.mark.on_cosmos
 async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: WebhookServer) -> None:
     """And nobody sees anything who has nothing to do with it: 404, as of an event that is not there."""
     mine = await subscribed(service, receiver)
@@ -298,6 +311,7 @@ async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: Web
     assert (await service.get(f"{PUBLISH}/{name}/trace", service.org())).status == 400
 
 
+@pytest.mark.on_cosmos
 async def test_a_trace_tells_what_was_withheld(service: Service, receiver: WebhookServer) -> None:
     """And of whom."""
     await subscribed(service, receiver)

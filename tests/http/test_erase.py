@@ -46,6 +46,7 @@ async def three(service: Service) -> str:
     return source
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_is_in_no_feed(service: Service) -> None:
     """204 without a body, and the owner, org, party and resource feed skip it."""
     answer = await erase(service, "b", await three(service), APP_RESOURCE)
@@ -60,12 +61,14 @@ async def test_an_erased_event_is_in_no_feed(service: Service) -> None:
     assert ids(await feed(service, APP_RESOURCE)) == ["a", "c"]
 
 
+@pytest.mark.on_cosmos
 async def test_nothing_of_an_erased_event_is_kept(service: Service, tmp_path: Path) -> None:
     """The store's file holds neither its data nor its text any more."""
     await erase(service, "b", await three(service), APP_RESOURCE)
     assert [b"secret-b" in text for text in await stored()] == [False] * 3
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_is_still_known(service: Service) -> None:
     """Publishing it again is a duplicate and brings nothing back."""
     sent = event(id="e1")
@@ -76,6 +79,7 @@ async def test_an_erased_event_is_still_known(service: Service) -> None:
     assert await feed(service) == []
 
 
+@pytest.mark.on_cosmos
 async def test_a_walk_goes_on_over_an_erased_event(service: Service) -> None:
     """A `next` that names an event goes on behind its place after it was erased, with its cursor and without."""
     source = await three(service)
@@ -86,6 +90,7 @@ async def test_a_walk_goes_on_over_an_erased_event(service: Service) -> None:
     assert ids((await service.get(APP_FEED, token, after="b")).json()) == ["c"]
 
 
+@pytest.mark.on_cosmos
 async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) -> None:
     """The cursor before an erased event still stands: reading on from it gives what follows."""
     source = instance_source()
@@ -97,6 +102,7 @@ async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) 
     assert ids(await service.walk(page, service.org(APP_TOKEN_SCOPES))) == ["b"]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(
     ("event_id", "source", "resource"),
     [
@@ -113,6 +119,7 @@ async def test_what_is_not_there_cannot_be_erased(service: Service, event_id: st
     assert ids(await feed(service)) == ["e1"]
 
 
+@pytest.mark.on_cosmos
 async def test_only_the_event_of_that_source_is_erased(service: Service) -> None:
     """Of two events with one id the one of the other source stays."""
     for source in (SOURCE, f"{SOURCE}2"):
@@ -121,6 +128,7 @@ async def test_only_the_event_of_that_source_is_erased(service: Service) -> None
     assert [found["source"] for found in await feed(service)] == [f"{SOURCE}2"]
 
 
+@pytest.mark.on_cosmos
 async def test_erasing_twice_is_erasing_once(service: Service) -> None:
     """A request that is sent again, because its answer was lost, is 204 again."""
     await structured(service, event(id="e1"))
@@ -165,6 +173,7 @@ async def test_erasing_needs_a_bearer_token(service: Service) -> None:
     assert [(answer.status, answer.headers["www-authenticate"]) for answer in answers] == [(401, "Bearer")] * 3
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("event_id", ["a b", "å/b", "a/b/", "50%", "a?b#c", "+", "e1/", '"', "a&b"])
 async def test_any_id_can_be_erased(service: Service, event_id: str) -> None:
     """The id stands percent-encoded in the path, whatever characters it has."""
@@ -179,6 +188,7 @@ async def test_the_older_notation_of_a_resource_is_understood(service: Service) 
     assert (await erase(service, "b", source, "urn:altinn:resource:altinnapp.ttd.apps-test")).status == 204
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_stays_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """204 means durable: after a new start it is still gone."""
     async with running(tmp_path, monkeypatch) as service:

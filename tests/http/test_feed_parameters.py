@@ -67,6 +67,7 @@ async def test_from_and_to_are_inclusive_in_every_notation(service: Service, mom
     assert await read(service, from_=moment, to=moment) == published[1:2]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(
     ("moment", "first"),
     [
@@ -108,6 +109,7 @@ async def test_a_plus_that_arrives_as_a_space_is_understood(service: Service, mo
     assert ids(answer.json()) == published[2:]
 
 
+@pytest.mark.on_cosmos
 async def test_the_bounds_hold_on_every_page(service: Service) -> None:
     """Walking goes on between the same bounds, and is caught up at `to` though more was published."""
     published = await five_seconds(service)
@@ -116,12 +118,14 @@ async def test_the_bounds_hold_on_every_page(service: Service) -> None:
     assert ids(await service.walk(answer, token)) == published[1:4]
 
 
+@pytest.mark.on_cosmos
 async def test_from_bounds_what_follows_an_unknown_after(service: Service) -> None:
     """An `after` that names nothing known starts from the oldest event that `from` lets through."""
     published = await five_seconds(service)
     assert await read(service, after="unknown", from_="2023-11-14T22:13:22Z") == published[2:]
 
 
+@pytest.mark.on_cosmos
 async def test_the_bounds_are_of_the_registration_and_not_of_the_events_time(service: Service) -> None:
     """What counts is when an event was registered, whatever `time` it says."""
     clock = await store_clock()
@@ -188,6 +192,7 @@ async def test_types_match_whole_in_any_case_any_of_them(
     assert await read(service, from_=ANCIENT, **{name: values}) == [published[index]["id"] for index in found]
 
 
+@pytest.mark.on_cosmos
 async def test_type_and_event_type_are_one_filter(service: Service) -> None:
     """Values under both names count together."""
     published = [app_events(1, type=kind)[0] for kind in TYPES]
@@ -224,6 +229,7 @@ async def test_sources_match_whole_in_any_case(service: Service, values: list[st
     assert ids(answer.json()) == [published[index]["id"] for index in found]
 
 
+@pytest.mark.on_cosmos
 async def test_filters_hold_on_every_page(service: Service) -> None:
     """A filtered walk returns exactly what matches all filters, with any page size."""
     published = [app_events(1, type=f"t{number % 3}", party=10 + number % 2)[0] for number in range(40)]
@@ -235,6 +241,7 @@ async def test_filters_hold_on_every_page(service: Service) -> None:
         assert ids(await service.walk(answer, token)) == matching
 
 
+@pytest.mark.on_cosmos
 async def test_a_filtered_page_that_finds_nothing_moves_on(service: Service) -> None:
     """When nothing matches, `next` is at the end of the stream and finds what matches later."""
     await service.publish(*app_events(30))
@@ -255,6 +262,7 @@ async def test_a_page_has_fifty_events_unless_asked_otherwise(service: Service) 
     assert [len(await read(service, from_=ANCIENT, size=size)) for size in (1, 49, 51, 99)] == [1, 49, 51, 99]
 
 
+@pytest.mark.on_cosmos
 async def test_a_larger_size_is_clamped_to_a_thousand(service: Service) -> None:
     """A larger size is not refused; the page has at most 1,000 events."""
     for _ in range(11):
@@ -273,6 +281,7 @@ async def test_the_maximum_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monk
         assert (len(default.json()), ids(await service.walk(answer, token))) == (3, ids(published))
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("scope", [APP_TOKEN_SCOPES, ""])
 async def test_a_page_ends_at_four_mebibytes(service: Service, scope: str) -> None:
     """A page of large events ends before 4 MiB, names its last event, and the walk misses none."""
@@ -364,6 +373,7 @@ async def test_an_event_is_returned_as_it_was_published(service: Service, text: 
     assert answer.body == b"[" + published + b"]"
 
 
+@pytest.mark.on_cosmos
 async def test_a_page_is_the_published_events_in_an_array(service: Service) -> None:
     """A batch comes back as its events' own texts, joined by commas."""
     published = [(text % (REQUIRED % number)).encode() for number, text in enumerate(AS_PUBLISHED)]
@@ -374,6 +384,7 @@ async def test_a_page_is_the_published_events_in_an_array(service: Service) -> N
     assert answer.body == b"[" + b",".join(published) + b"]"
 
 
+@pytest.mark.on_cosmos
 async def test_the_texts_are_the_same_in_every_feed(service: Service) -> None:
     """Owner, org, party and resource feed return one and the same text of an event."""
     text = f'{{{REQUIRED % 1},"subject":"/party/{PARTY}","data":{{"amount":100.00}}}}'

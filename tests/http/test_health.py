@@ -58,7 +58,6 @@ async def test_a_ready_service_says_so(service: Service) -> None:
     assert (answer.status, answer.json()) == (200, {"status": "up", "checks": READY})
 
 
-@pytest.mark.embedded_only("what happens to the file")
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 async def test_a_removed_store_is_down(service: Service, tmp_path: Path, path: str) -> None:
     """When the file is gone it is 503 with `Retry-After`, and the store is named."""
@@ -69,7 +68,6 @@ async def test_a_removed_store_is_down(service: Service, tmp_path: Path, path: s
     assert answer.json()["status"] == "down"
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_an_overwritten_store_is_down(service: Service, tmp_path: Path) -> None:
     """A file that is no store any more is found out though connections to it are open."""
     await structured(service, event())
@@ -77,7 +75,6 @@ async def test_an_overwritten_store_is_down(service: Service, tmp_path: Path) ->
     assert down(await service.get("/health")) == {"store"}
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_a_store_that_cannot_be_written_is_down(service: Service, tmp_path: Path) -> None:
     """A store that reads and does not write is down."""
     store = (await app.current()).store
@@ -88,7 +85,6 @@ async def test_a_store_that_cannot_be_written_is_down(service: Service, tmp_path
         assert down(await service.get("/health")) == {"store"}
 
 
-@pytest.mark.embedded_only("what happens to the file")
 @pytest.mark.parametrize("spoil", ["garbage", "directory", "no-directory"])
 async def test_a_store_that_cannot_be_opened_is_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
@@ -111,7 +107,6 @@ async def test_a_store_that_cannot_be_opened_is_down(
         assert threading.active_count() <= threads
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_health_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that could not be opened is opened when it can be, without a new start."""
     data = tmp_path / "data"
@@ -123,7 +118,6 @@ async def test_health_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert (await service.get("/health")).status == 200
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_health_is_asked_of_the_store_every_5_seconds(service: Service, clock: Clock, tmp_path: Path) -> None:
     """Within 5 seconds the last report is repeated, up or down; then it is made anew."""
     assert (await service.get("/health")).status == 200

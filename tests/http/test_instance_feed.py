@@ -38,6 +38,7 @@ async def publish(service: Service, guid: str, app_name: str = "ttd/apps-test", 
     return await service.publish_app_event(app_name=app_name, source=source, **attributes)
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_that_instance_only(open_service: Service) -> None:
     """The events of the instance, in order, and of no other instance of the same app and party."""
     guid = str(uuid.uuid4())
@@ -162,6 +163,7 @@ async def test_bad_parameters_are_refused(open_service: Service, body: dict[str,
     assert (await open_service.request("POST", target, json_body=body)).status == 400
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_goes_on_by_posting_to_next(open_service: Service) -> None:
     """`next` carries the place alone, and the same body posted to it walks the instance."""
     guid = str(uuid.uuid4())
@@ -208,6 +210,7 @@ async def test_who_has_not_logged_in_leaves_half_of_the_places_to_callers(
     assert ["preference-applied" in answer.headers for answer in answers] == [True, False, True]
 
 
+@pytest.mark.on_cosmos
 async def test_the_events_of_an_instance_are_found_behind_many_others(open_service: Service) -> None:
     """An instance is found among thousands of the same party."""
     for _ in range(30):

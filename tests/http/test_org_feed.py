@@ -12,6 +12,7 @@ ORG_FEED = "/events/api/v1/app/ttd"
 OTHER_APP = "urn:altinn:resource:app_ttd_other-app"
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_all_apps_of_the_org_in_one_order(service: Service) -> None:
     """All apps of the org, in the order of publication; other orgs and other resources stay out."""
     one, other, foreign = app_events(3), app_events(3, resource=OTHER_APP), app_events(3)
@@ -23,6 +24,7 @@ async def test_the_feed_holds_the_events_of_all_apps_of_the_org_in_one_order(ser
     assert ids(answer.json()) == [each["id"] for each in mixed if "_skd_" not in each["resource"]]
 
 
+@pytest.mark.on_cosmos
 async def test_an_org_whose_name_begins_another_one_is_another(service: Service) -> None:
     """The feed is of the org of exactly that name."""
     await service.publish(*app_events(1, resource="urn:altinn:resource:app_ttd2_app"))
@@ -54,6 +56,7 @@ async def test_only_service_owners_and_organisations_may_ask(service: Service, k
     assert answer.status == 403
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(
     ("query", "headers"),
     [({"party": PARTY}, {}), ({}, {"Person": PERSON}), ({"source": "%/instances/50002108/%"}, {})],
@@ -74,6 +77,7 @@ async def test_unit_and_person_exclude_each_other(service: Service) -> None:
     assert answer.status == 400
 
 
+@pytest.mark.on_cosmos
 async def test_a_place_in_an_apps_feed_is_none_in_its_orgs(service: Service) -> None:
     """The org's events stand in a stream of their own: an app feed's `at` does not verify in it."""
     published = app_events(3)

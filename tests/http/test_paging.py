@@ -50,6 +50,7 @@ async def publish_one_by_one(service: Service, count: int) -> list[str]:
     return readable
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_walk_returns_each_readable_event_once_while_others_publish(
     service: Service, path: str, query: dict[str, Any]
@@ -65,6 +66,7 @@ async def test_a_walk_returns_each_readable_event_once_while_others_publish(
     assert all(order == orders[0] for order in orders)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), [FEEDS[0], FEEDS[2]])
 async def test_a_long_run_of_hidden_events_is_crossed(service: Service, path: str, query: dict[str, Any]) -> None:
     """5,000 events between two readable ones, which the reader may not see, are crossed within a few pages."""
@@ -78,6 +80,7 @@ async def test_a_long_run_of_hidden_events_is_crossed(service: Service, path: st
     assert ids(await service.walk(answer, token, most=10)) == [first["id"], last["id"]]
 
 
+@pytest.mark.on_cosmos
 async def test_a_run_longer_than_what_one_page_scans_is_crossed(service: Service) -> None:
     """A page that spends its scan is empty, says that more is there, names no event, and its `next` moves on."""
     hide(service)
@@ -88,6 +91,7 @@ async def test_a_run_longer_than_what_one_page_scans_is_crossed(service: Service
     assert ids(await service.walk(answer, token, most=10)) == ids(last)
 
 
+@pytest.mark.on_cosmos
 async def test_the_last_page_says_that_it_is_the_last(service: Service) -> None:
     """`Events-Caught-Up` is false while more is there and true at the end of the stream."""
     await service.publish(*app_events(3))
@@ -98,6 +102,7 @@ async def test_the_last_page_says_that_it_is_the_last(service: Service) -> None:
     assert said == [(2, "false"), (1, "true"), (0, "true")]
 
 
+@pytest.mark.on_cosmos
 async def test_next_stands_on_an_empty_page_too_and_finds_what_comes_later(service: Service) -> None:
     """`next` of a feed that holds nothing yet returns the first event that comes."""
     answer = await service.get(APP_FEED, token := service.org(), from_=ANCIENT)
@@ -161,6 +166,7 @@ async def test_next_never_names_a_person(
     assert (answer.status, PERSON in str(answer.headers)) == (200, False)
 
 
+@pytest.mark.on_cosmos
 async def test_a_page_that_ends_with_an_event_names_it(service: Service) -> None:
     """`after` is the id of the last event of the page when the page ends with it, `at` an opaque position beside."""
     await service.publish(*(published := app_events(3)))
@@ -169,6 +175,7 @@ async def test_a_page_that_ends_with_an_event_names_it(service: Service) -> None
     assert "at" in place(answer)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("size", [1, 2, 3, 50])
 async def test_an_event_that_the_reader_may_not_see_is_never_named(service: Service, size: int) -> None:
     """No hidden event's id, nor its party's, is in any body or header of a walk."""
@@ -182,6 +189,7 @@ async def test_an_event_that_the_reader_may_not_see_is_never_named(service: Serv
         answer = await service.request("GET", answer.headers["next"], token=token)
 
 
+@pytest.mark.on_cosmos
 async def test_a_denied_last_event_is_passed_without_its_id(service: Service) -> None:
     """A page whose last row is hidden goes on by an opaque cursor, and what comes then is found."""
     hide(service)
@@ -211,6 +219,7 @@ async def test_a_page_is_private_and_varies(service: Service, path: str, query: 
     assert answer.headers["vary"] == "Authorization, Person, Altinn-Subject, Altinn-AlternativeSubject, Accept"
 
 
+@pytest.mark.on_cosmos
 async def test_a_walk_of_denied_events_alone_ends(service: Service) -> None:
     """A feed of which the reader may see nothing is caught up, and its walk ends."""
     service.pdp.decide = lambda _: DENY

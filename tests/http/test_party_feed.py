@@ -32,6 +32,7 @@ def method(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_app_events_about_the_party(service: Service, method: str) -> None:
     """App events of any org whose subject is the party, in order; nothing of other parties or other resources."""
     wanted = [*app_events(2), *app_events(1, resource="urn:altinn:resource:app_skd_app")]
@@ -143,6 +144,7 @@ async def test_the_cursors_of_a_person_do_not_tell_which_party_that_is(service: 
     assert place(person) != place(party)
 
 
+@pytest.mark.on_cosmos
 async def test_a_cursor_of_a_party_is_none_of_its_person(service: Service, method: str) -> None:
     """Else what follows it would tell; an unknown place starts from the oldest event."""
     await service.publish(*app_events(2))
@@ -170,6 +172,7 @@ async def test_an_unknown_person_waits_as_long_as_a_known_one(service: Service) 
     assert took == [(200, "wait=1", 1)] * 2
 
 
+@pytest.mark.on_cosmos
 async def test_org_narrows_the_feed_to_its_apps(service: Service, method: str) -> None:
     """`org` keeps the events of all apps of one org."""
     wanted = [*app_events(1), *app_events(1, resource="urn:altinn:resource:app_ttd_other")]
@@ -179,6 +182,7 @@ async def test_org_narrows_the_feed_to_its_apps(service: Service, method: str) -
     assert ids(answer.json()) == ids(wanted)
 
 
+@pytest.mark.on_cosmos
 async def test_org_and_app_narrow_the_feed_to_one_app(service: Service, method: str) -> None:
     """`org` and `app` keep the events of one app."""
     wanted = app_events(1)
@@ -193,6 +197,7 @@ async def test_an_app_is_named_with_its_org(service: Service, method: str) -> No
     assert (answer.status, answer.json()["errors"][0]["field"]) == (400, "org")
 
 
+@pytest.mark.on_cosmos
 async def test_type_and_source_narrow_the_feed(service: Service, method: str) -> None:
     """`type` and `source` are taken here too, each perhaps several times."""
     wanted = [*app_events(1, type="a"), *app_events(1, type="b")]
@@ -249,6 +254,7 @@ async def test_the_place_in_the_url_goes_before_the_one_in_the_body(service: Ser
     assert ids(answer.json()) == ids(published)[3:]
 
 
+@pytest.mark.on_cosmos
 async def test_a_posted_feed_is_walked_by_the_same_body(service: Service) -> None:
     """Posting the same body to each `next` returns every event exactly once."""
     published = app_events(11)

@@ -20,6 +20,7 @@ async def second_page(service: Service, path: str = APP_FEED, **query: Any) -> A
     return await service.get(path, service.org("altinn:events.subscribe"), from_=ANCIENT, size=2, **query)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_at_alone_counts_as_after(service: Service, path: str, query: dict[str, Any]) -> None:
     """The opaque position is enough to go on."""
@@ -29,6 +30,7 @@ async def test_at_alone_counts_as_after(service: Service, path: str, query: dict
     assert ids(answer.json()) == ids(published)[2:]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_bare_id_is_accepted_as_after(service: Service, path: str, query: dict[str, Any]) -> None:
     """`at` is optional: an id that a consumer kept goes on just after that event."""
@@ -37,6 +39,7 @@ async def test_a_bare_id_is_accepted_as_after(service: Service, path: str, query
     assert ids(answer.json()) == ids(published)[2:]
 
 
+@pytest.mark.on_cosmos
 async def test_at_decides_over_after(service: Service) -> None:
     """When both verify, the position alone decides."""
     await service.publish(*(published := app_events(5)))
@@ -53,6 +56,7 @@ async def test_at_that_does_not_verify_leaves_the_choice_to_after(service: Servi
     assert ids(answer.json()) == ids(published)[4:]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS[:3])
 async def test_a_position_of_another_feed_does_not_verify(service: Service, path: str, query: dict[str, Any]) -> None:
     """`at` holds in its own feed only; in another one it is unknown, which starts from the oldest event."""
@@ -63,6 +67,7 @@ async def test_a_position_of_another_feed_does_not_verify(service: Service, path
         assert ids((await service.get(other, service.org(), at=at, **parameters)).json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_the_feeds_of_an_app_and_of_its_resource_share_their_positions(service: Service) -> None:
     """The app owner's feed and the generic feed of the app's resource are one stream."""
     await service.publish(*(published := app_events(5)))
@@ -75,6 +80,7 @@ async def test_the_feeds_of_an_app_and_of_its_resource_share_their_positions(ser
     assert ids(answer.json()) == ids(published)[2:]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 @pytest.mark.parametrize("after", ["unknown", "æøå", "0"])
 async def test_an_unknown_after_starts_from_the_oldest_event(
@@ -86,12 +92,14 @@ async def test_an_unknown_after_starts_from_the_oldest_event(
     assert ids(answer.json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_the_id_of_an_event_of_another_feed_is_unknown(service: Service) -> None:
     """A bare id counts in the feed that holds its event only."""
     await service.publish(*(published := app_events(3)), foreign := event())
     assert ids((await service.get(APP_FEED, service.org(), after=foreign["id"])).json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_an_id_under_several_sources_counts_as_the_first(service: Service) -> None:
     """A bare id that several events have stands for the first of them."""
     published = [*app_events(1), *app_events(3, id="same"), *app_events(1)]
@@ -99,6 +107,7 @@ async def test_an_id_under_several_sources_counts_as_the_first(service: Service)
     assert ids((await service.get(APP_FEED, service.org(), after="same")).json()) == ids(published)[2:]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("size", [1, 2, 3])
 async def test_an_id_under_several_sources_makes_no_walk_loop(service: Service, size: int) -> None:
     """A walk over many events of one id passes each of them once."""
@@ -116,6 +125,7 @@ async def erase(service: Service, erased: dict[str, Any]) -> None:
     assert answer.status == 204
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("size", [1, 3, 50])
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_erased_events_are_skipped(service: Service, path: str, query: dict[str, Any], size: int) -> None:
@@ -128,6 +138,7 @@ async def test_erased_events_are_skipped(service: Service, path: str, query: dic
     assert ids(await service.walk(answer, token)) == [published[number]["id"] for number in (1, 4, 5)]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("bare", [True, False])
 async def test_no_cursor_breaks_when_its_event_is_erased(service: Service, *, bare: bool) -> None:
     """`next` of a page whose last event was erased since goes on after it; so does its bare id."""
@@ -138,6 +149,7 @@ async def test_no_cursor_breaks_when_its_event_is_erased(service: Service, *, ba
     assert ids((await service.get(APP_FEED, service.org(), **query)).json()) == ids(published)[2:]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("bare", [True, False])
 async def test_an_after_that_has_expired_starts_from_the_oldest_kept_event(service: Service, *, bare: bool) -> None:
     """A place that retention has removed is unknown: the walk goes on with the oldest event that is kept."""
@@ -151,6 +163,7 @@ async def test_an_after_that_has_expired_starts_from_the_oldest_kept_event(servi
     assert ids((await service.get(APP_FEED, service.org(), **query)).json()) == ids(kept)
 
 
+@pytest.mark.on_cosmos
 async def test_cursors_of_another_store_are_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cursor of a wiped store is found out, though the key is the same, and starts from the oldest event."""
     key = {"EVENTS_SUBJECT_KEY": base64.b64encode(os.urandom(32)).decode()}
@@ -162,6 +175,7 @@ async def test_cursors_of_another_store_are_unknown(tmp_path: Path, monkeypatch:
         assert ids((await service.get(APP_FEED, service.org(), at=at)).json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_cursors_outlive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk goes on where it was after the service was started again on its store."""
     async with running(tmp_path, monkeypatch) as service:

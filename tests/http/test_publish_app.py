@@ -67,6 +67,7 @@ async def test_location_is_the_owner_feed_just_before_the_event(service: Service
     assert query["size"] == ["1"]
 
 
+@pytest.mark.on_cosmos
 async def test_location_returns_exactly_the_event(service: Service) -> None:
     """Following Location gives that event and no other, whatever was published before and after."""
     answers = [await post(service, id=f"e{number}") for number in range(5)]
@@ -82,6 +83,7 @@ async def test_location_stands_on_the_configured_base(tmp_path: Path, monkeypatc
     assert location.startswith(f"https://platform.example/ev{APP_FEED}?after=")
 
 
+@pytest.mark.on_cosmos
 async def test_a_repeat_of_a_given_id_changes_nothing(service: Service) -> None:
     """The same `id` and `source` again is 200 with the same body and Location, and the feed holds the first."""
     source = instance_source()
@@ -92,6 +94,7 @@ async def test_a_repeat_of_a_given_id_changes_nothing(service: Service) -> None:
     assert [event["type"] for event in await owner_feed(service)] == ["app.instance.created"]
 
 
+@pytest.mark.on_cosmos
 async def test_an_id_is_one_event_for_each_source(service: Service) -> None:
     """The same `id` of another instance is another event."""
     answers = [await post(service, id="e1") for _ in range(2)]
@@ -329,6 +332,7 @@ async def test_an_app_event_has_at_most_256_kib(service: Service) -> None:
     assert (await post_text(service, fits.replace(b"x", b"xx", 1))).status == 413
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_in_every_feed_in_the_next_request(service: Service) -> None:
     """After its 201 it is in its owner, org, party and resource feed at once."""
     event_id = await service.publish_app_event(id="e1")
@@ -342,6 +346,7 @@ async def test_an_event_is_in_every_feed_in_the_next_request(service: Service) -
     assert [ids(page.json()) for page in pages] == [[event_id]] * 4
 
 
+@pytest.mark.on_cosmos
 async def test_what_was_acknowledged_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event is there after a stop and a new start on the same data."""
     async with running(tmp_path, monkeypatch) as service:

@@ -39,6 +39,7 @@ async def test_one_event_is_answered_with_its_outcome(service: Service) -> None:
     assert answer.json() == {"events": [{"id": "e1", "source": "https://mail.example/box", "duplicate": False}]}
 
 
+@pytest.mark.on_cosmos
 async def test_a_batch_is_answered_in_its_order(service: Service) -> None:
     """Each event of a batch has its outcome, in the order of the batch, and stands so in the feed."""
     answer = await batch(service, [event(id=name) for name in "bca"])
@@ -46,6 +47,7 @@ async def test_a_batch_is_answered_in_its_order(service: Service) -> None:
     assert ids(await feed(service)) == ["b", "c", "a"]
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_served_as_it_was_published(service: Service) -> None:
     """Nothing is added to an event and nothing changed."""
     sent = event(time="2020-01-01T00:00:00.000Z", subject="/party/1", myext="a", count=5, flag=True, data={"a": [1.50]})
@@ -253,6 +255,7 @@ async def test_a_batch_is_an_array_of_events(service: Service, body: bytes) -> N
     assert await send(service, body, BATCH) == 400
 
 
+@pytest.mark.on_cosmos
 async def test_the_scope_reaches_every_resource(service: Service) -> None:
     """Events of several resources stand in one batch, each in its own feed."""
     await batch(service, [event(id="a"), event(f"{RESOURCE}-2", id="b")])

@@ -59,6 +59,7 @@ def duplicates(answer: Answer) -> list[bool]:
     return [outcome["duplicate"] for outcome in answer.json()["events"]]
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_published_once(service: Service) -> None:
     """The same (source, id) again is 2xx with `duplicate: true` and changes nothing."""
     sent = event(id="e1", data="first")
@@ -67,6 +68,7 @@ async def test_an_event_is_published_once(service: Service) -> None:
     assert await feed(service) == [sent]
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_published_once_within_a_batch(service: Service) -> None:
     """The second of two equals in one batch is the duplicate."""
     answer = await batch(service, [event(id=name) for name in ("a", "b", "a")])
@@ -74,6 +76,7 @@ async def test_an_event_is_published_once_within_a_batch(service: Service) -> No
     assert ids(await feed(service)) == ["a", "b"]
 
 
+@pytest.mark.on_cosmos
 async def test_a_batch_may_hold_what_stands_already(service: Service) -> None:
     """Of a batch that was sent before only what is new is added."""
     await batch(service, [event(id="a"), event(id="b")])
@@ -81,6 +84,7 @@ async def test_a_batch_may_hold_what_stands_already(service: Service) -> None:
     assert ids(await feed(service)) == ["a", "b", "c"]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(
     "other", [{"source": "https://mail.example/box2"}, {"id": "E1"}, {"id": "e1 "}, {"resource": f"{RESOURCE}-2"}]
 )
@@ -91,6 +95,7 @@ async def test_another_source_id_or_resource_is_another_event(service: Service, 
     assert duplicates(await structured(service, {**first, **other})) == [False]
 
 
+@pytest.mark.on_cosmos
 async def test_a_caller_cannot_suppress_another_resources_event(service: Service) -> None:
     """Who publishes (source, id) to one resource keeps nobody from publishing it to another."""
     for resource in (f"{RESOURCE}-2", RESOURCE):
@@ -98,6 +103,7 @@ async def test_a_caller_cannot_suppress_another_resources_event(service: Service
     assert ids(await feed(service)) == ["e1"]
 
 
+@pytest.mark.on_cosmos
 async def test_both_routes_publish_the_same_event_once(service: Service) -> None:
     """What an app published is a duplicate when it is sent as an event of the app's resource."""
     source = instance_source()
@@ -105,6 +111,7 @@ async def test_both_routes_publish_the_same_event_once(service: Service) -> None
     assert duplicates(await structured(service, event(APP_RESOURCE, id="e1", source=source))) == [True]
 
 
+@pytest.mark.on_cosmos
 async def test_equal_events_at_once_are_one(service: Service) -> None:
     """Of many who publish the same event at the same time exactly one publishes it."""
     sent = event(id="e1")
@@ -138,6 +145,7 @@ async def test_a_batch_is_all_or_nothing(
     assert await stored() == []
 
 
+@pytest.mark.on_cosmos
 async def test_a_batch_is_not_half_stored_when_the_pdp_is_down(service: Service, tmp_path: Path) -> None:
     """503 of the PDP leaves nothing behind, and the same batch publishes whole when it is back."""
     service.pdp.status = 500
@@ -147,7 +155,6 @@ async def test_a_batch_is_not_half_stored_when_the_pdp_is_down(service: Service,
     assert duplicates(await batch(service, GOOD)) == [False, False]
 
 
-@pytest.mark.embedded_only("the file is locked")
 async def test_a_failed_batch_sent_again_completes(service: Service, tmp_path: Path) -> None:
     """While the store cannot write it is 503 with `Retry-After`; the same batch sent again is stored once."""
     assert duplicates(await structured(service, GOOD[0])) == [False]
@@ -162,6 +169,7 @@ async def test_a_failed_batch_sent_again_completes(service: Service, tmp_path: P
     assert duplicates(await batch(service, GOOD)) == [True, False]
 
 
+@pytest.mark.on_cosmos
 async def test_what_was_acknowledged_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2xx means durable: after a stop and a new start the events are there and still known."""
     async with running(tmp_path, monkeypatch) as service:
@@ -171,6 +179,7 @@ async def test_what_was_acknowledged_outlives_the_process(tmp_path: Path, monkey
         assert duplicates(await batch(service, GOOD)) == [True, True]
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_readable_in_the_next_request(service: Service) -> None:
     """After its 2xx an app's event is in its resource, owner and party feed, each of 20 times."""
     owner, user = service.org(APP_TOKEN_SCOPES), service.user()
@@ -181,12 +190,14 @@ async def test_an_event_is_readable_in_the_next_request(service: Service) -> Non
         assert len((await service.get(PARTY_FEED, user, from_=ANCIENT, party=PARTY)).json()) == number
 
 
+@pytest.mark.on_cosmos
 async def test_other_resources_are_in_no_party_feed(service: Service) -> None:
     """A party feed holds the events of apps alone."""
     await structured(service, event(subject=f"/party/{PARTY}"))
     assert (await service.get(PARTY_FEED, service.user(), from_=ANCIENT, party=PARTY)).json() == []
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("size", "status"), [(256 * KIB, 200), (256 * KIB + 1, 413)])
 async def test_an_event_has_at_most_256_kib(service: Service, size: int, status: int) -> None:
     """Structured: exactly 256 KiB is taken and served whole, one byte more is 413."""
@@ -202,6 +213,7 @@ async def test_an_event_in_a_batch_has_at_most_256_kib(service: Service, size: i
     assert (answer.status, fields(answer)) == (status, [] if status == 200 else ["[1]"])
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("size", "status"), [(1024 * KIB, 200), (1024 * KIB + 1, 413)])
 async def test_a_batch_has_at_most_1_mib(service: Service, size: int, status: int) -> None:
     """Exactly 1 MiB is taken, one byte more is 413."""
@@ -227,6 +239,7 @@ async def test_an_event_in_binary_mode_has_at_most_256_kib(
     assert len(await stored()) == 1
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("count", "status"), [(100, 200), (101, 413)])
 async def test_a_batch_has_at_most_100_events(service: Service, count: int, status: int) -> None:
     """One hundred are taken; with one more it is 413 and nothing is stored."""
@@ -243,6 +256,7 @@ LIMITS: Mapping[str, tuple[str, int]] = {
 }
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("name", LIMITS)
 async def test_attributes_are_as_long_as_they_may_be(service: Service, name: str) -> None:
     """`id` and `type` to 256, `source` and `resource` to 2,048, `subject` to 512 characters; one more is 400."""
@@ -253,6 +267,7 @@ async def test_attributes_are_as_long_as_they_may_be(service: Service, name: str
     assert (answer.status, fields(answer)) == (400, [name])
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("number", [0, 1])
 async def test_an_id_is_no_cursor_of_its_feed(service: Service, number: int) -> None:
     """Whoever goes on after that id alone would be led back, and round and round; nothing is stored."""
@@ -264,6 +279,7 @@ async def test_an_id_is_no_cursor_of_its_feed(service: Service, number: int) -> 
     assert ids(await feed(service)) == [first]
 
 
+@pytest.mark.on_cosmos
 async def test_characters_are_counted_not_bytes(service: Service) -> None:
     """An id of 256 characters of four bytes each is as long as it may be."""
     assert (await structured(service, event(id="\U0001f600" * 256))).status == 200

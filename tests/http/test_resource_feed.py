@@ -14,6 +14,7 @@ SUBSCRIBE, REPORTEES = "altinn:events.subscribe", "altinn:events.reportees/ttd-m
 PERSON_URN = f"urn:altinn:person:identifier-no:{PERSON}"
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_the_resource_in_order(service: Service) -> None:
     """The events of exactly that resource, in the order in which they were published."""
     mail, other = [event() for _ in range(4)], [event(f"{RESOURCE}-2") for _ in range(4)]
@@ -84,6 +85,7 @@ async def test_the_older_notation_of_an_apps_resource_is_understood(service: Ser
     assert ids([*answer.json(), *await service.walk(answer, service.org(SUBSCRIBE))])[1:] == ids(published)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("header", [False, True])
 async def test_the_subject_narrows_the_feed(service: Service, *, header: bool) -> None:
     """`subject` in the URL, or the header `Altinn-Subject`, keeps the events about exactly that subject."""
@@ -96,6 +98,7 @@ async def test_the_subject_narrows_the_feed(service: Service, *, header: bool) -
     assert ids(await service.walk(answer, token, headers=headers)) == [wanted["id"]]
 
 
+@pytest.mark.on_cosmos
 async def test_the_alternative_subject_narrows_the_feed(service: Service) -> None:
     """The header `Altinn-AlternativeSubject` keeps the events with exactly that `alternativesubject`."""
     await service.publish(wanted := event(alternativesubject="/organisation/974760673"), event())
@@ -146,6 +149,7 @@ async def test_a_size_below_one_means_fifty(service: Service, size: int) -> None
     assert (len(answer.json()), ("size", str(size)) in next_query(answer)) == (50, True)
 
 
+@pytest.mark.on_cosmos
 async def test_type_and_to_narrow_the_feed(service: Service) -> None:
     """`type` and `to` are taken as in every feed."""
     await service.publish(event(type="a"), wanted := event(type="b"))

@@ -101,7 +101,6 @@ async def test_what_is_embedded_serves_development_only(
         assert (answer.status, list(answer.json()["checks"])) == (503, ["settings"])
 
 
-@pytest.mark.embedded_only("Cosmos DB is what is missing")
 @pytest.mark.parametrize("environment", ["", "Production", "Staging", "Developments"])
 async def test_only_development_is_development(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str

@@ -36,6 +36,7 @@ async def receiver() -> AsyncIterator[WebhookServer]:
 # -- Making one -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_a_subscription_is_made_and_its_secret_is_shown_once(service: Service, receiver: WebhookServer) -> None:
     """201, `Location`, every field of the contract; the secret is never seen again."""
     answer = await asked(
@@ -63,6 +64,7 @@ async def test_names_of_fields_are_read_without_regard_to_case(service: Service)
     assert (answer.status, answer.json()["sourceFilter"]) == (201, None)
 
 
+@pytest.mark.on_cosmos
 async def test_the_same_subscription_twice_is_one(service: Service, receiver: WebhookServer) -> None:
     """200, without its secret, and its endpoint gets another validation event; whatever the case of the host."""
     made = await subscribed(service, receiver)
@@ -78,6 +80,7 @@ async def test_the_same_subscription_twice_is_one(service: Service, receiver: We
     assert (other.status, other.json()["id"] != made["id"]) == (201, True)
 
 
+@pytest.mark.on_cosmos
 async def test_eight_at_once_make_one(service: Service) -> None:
     """One of them is new."""
     token = service.org()
@@ -214,6 +217,7 @@ async def test_each_consumer_sees_its_own(service: Service) -> None:
         assert (await service.get(f"{SUBSCRIPTIONS}/{name}", theirs)).status == 404
 
 
+@pytest.mark.on_cosmos
 async def test_a_long_list_comes_in_pages(service: Service) -> None:
     """`next` continues it, and is not there at its end."""
     token = service.org()
@@ -244,6 +248,7 @@ async def test_only_the_platform_validates_by_its_word(service: Service) -> None
     assert (await service.request("PUT", f"{SUBSCRIPTIONS}/validate/9999", platform_token=platform)).status == 404
 
 
+@pytest.mark.on_cosmos
 async def test_pausing_and_resuming(service: Service) -> None:
     """`paused` is true or false; what is neither changes nothing."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
@@ -256,6 +261,7 @@ async def test_pausing_and_resuming(service: Service) -> None:
         assert (await service.get(path, service.org())).json()["paused"] is paused
 
 
+@pytest.mark.on_cosmos
 async def test_a_deleted_subscription_is_gone(service: Service) -> None:
     """200; afterwards 404, and the same can be made anew under another id."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()

@@ -35,6 +35,7 @@ def waiting(service: Service, token: str, seconds: int = 20, **query: Any) -> as
     return asyncio.create_task(service.get(APP_FEED, token, from_=ANCIENT, headers=wait(seconds), **query))
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_waiting_reader_gets_the_event_that_comes(service: Service, path: str, query: dict[str, Any]) -> None:
     """When nothing is there the answer waits for an event, and is that page."""
@@ -47,6 +48,7 @@ async def test_a_waiting_reader_gets_the_event_that_comes(service: Service, path
     assert answer.headers["preference-applied"] == "wait=20"
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_waiting_reader_is_woken_within_50_ms(service: Service, path: str, query: dict[str, Any]) -> None:
     """From the answer to the publisher to the answer to the reader pass less than 50 ms, in one process."""
@@ -62,6 +64,7 @@ async def test_a_waiting_reader_is_woken_within_50_ms(service: Service, path: st
     assert min(took) < 0.05
 
 
+@pytest.mark.on_cosmos
 async def test_every_reader_that_waits_is_woken(service: Service) -> None:
     """One event answers all who wait for it, in whichever of its feeds."""
     token = service.org("altinn:events.subscribe")
@@ -74,6 +77,7 @@ async def test_every_reader_that_waits_is_woken(service: Service) -> None:
     assert [ids(answer.json()) for answer in await asyncio.gather(*readers)] == [ids(published)] * 8
 
 
+@pytest.mark.on_cosmos
 async def test_what_is_there_is_answered_at_once(service: Service) -> None:
     """With an event to read nobody waits, whatever is preferred."""
     await service.publish(*(published := app_events(1)))
@@ -81,6 +85,7 @@ async def test_what_is_there_is_answered_at_once(service: Service) -> None:
     assert ids(answer.json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_nothing_comes_and_the_answer_comes_after_the_time(service: Service) -> None:
     """After the preferred seconds the answer is an empty page that goes on where it was."""
     before = await service.get(APP_FEED, service.org(), from_=ANCIENT)
@@ -91,6 +96,7 @@ async def test_nothing_comes_and_the_answer_comes_after_the_time(service: Servic
     assert answer.headers["preference-applied"] == "wait=1"
 
 
+@pytest.mark.on_cosmos
 async def test_only_what_the_reader_may_read_ends_the_wait(service: Service) -> None:
     """Events that are denied wake nobody; the answer holds the readable one alone, and leads past all."""
     hide(service)
@@ -105,6 +111,7 @@ async def test_only_what_the_reader_may_read_ends_the_wait(service: Service) -> 
     assert (await service.request("GET", answer.headers["next"], token=token)).json() == []
 
 
+@pytest.mark.on_cosmos
 async def test_only_what_the_filters_let_through_ends_the_wait(service: Service) -> None:
     """Events of other types do not end the wait."""
     reader = waiting(service, service.org(), type="wanted")
@@ -114,6 +121,7 @@ async def test_only_what_the_filters_let_through_ends_the_wait(service: Service)
     assert ids((await reader).json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_events_of_other_feeds_end_no_wait(service: Service) -> None:
     """An event of another resource leaves the reader waiting."""
     reader = waiting(service, service.org())
@@ -188,7 +196,6 @@ async def test_no_waiter_at_all_can_be_allowed(tmp_path: Path, monkeypatch: pyte
     assert (answer.status, "preference-applied" in answer.headers) == (200, False)
 
 
-@pytest.mark.embedded_only("Cosmos DB is read without threads")
 async def test_waiting_holds_no_thread(service: Service) -> None:
     """While 8 readers wait, on a store that reads with 2 threads, others read and publish as ever."""
     store: Any = (await app.current()).store
@@ -212,6 +219,7 @@ async def test_nobody_waits_once_to_has_passed(service: Service) -> None:
     assert (answer.json(), "preference-applied" in answer.headers) == ([], False)
 
 
+@pytest.mark.on_cosmos
 async def test_waiting_readers_are_answered_when_the_service_stops(service: Service) -> None:
     """A reader that waits is answered as things are when the process stops."""
     reader = waiting(service, service.org())
@@ -230,6 +238,7 @@ async def test_the_decision_point_going_down_ends_the_wait(service: Service) -> 
     assert (await reader).status == 503
 
 
+@pytest.mark.on_cosmos
 async def test_waiting_with_a_known_etag_ends_in_304_or_the_new_page(service: Service) -> None:
     """A conditional request waits too: 304 when nothing came, the page when something did."""
     etag = (await service.get(APP_FEED, token := service.org(), from_=ANCIENT)).headers["etag"]
