@@ -158,6 +158,7 @@ async def _follow(store: EventStore, size: int, count: int) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 async def test_readers_miss_and_repeat_nothing_while_publishers_write(harness: Harness) -> None:
     """Four readers of eight publishers, over two stores, see one order of all events, and each publisher's own."""
     stores = [harness.open(), harness.open()]
@@ -251,6 +252,7 @@ async def test_retention_removes_the_oldest(harness: Harness, store: EventStore)
     assert ids(await everything(store)) == ids(kept)
 
 
+@pytest.mark.slow
 async def test_retention_of_many_events_is_complete(harness: Harness, store: EventStore) -> None:
     """However many events are too old, one call removes them all."""
     for _ in range(25):

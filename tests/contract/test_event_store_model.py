@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -248,6 +249,7 @@ class Model(RuleBasedStateMachine):
         return (event.id, event.source, row.subject, event.resource, event.type, json, row.registered)
 
 
+@pytest.mark.slow
 def test_a_store_tells_what_a_list_would(adapter: str) -> None:
     """Any sequence of appends, erasures, expiries and steps of the clock reads as it would from a list."""
     machine: Any = type("Model", (Model,), {"make": staticmethod(HARNESSES[adapter])})
@@ -269,6 +271,7 @@ async def matching(store: EventStore, stream: Stream, values: list[str], pattern
     return [ids(await walk(store, ReadRequest(stream, filters=each))) for each in filters]
 
 
+@pytest.mark.slow
 def test_patterns_match_as_they_are_defined(adapter: str, tmp_path: Path) -> None:
     """A filter lets through the types and sources that match any of its patterns, in any script."""
     harness = HARNESSES[adapter](tmp_path)

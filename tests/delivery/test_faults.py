@@ -81,6 +81,7 @@ async def served(place: Place, events: Application | None = None) -> None:
             place.clock.add(60)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_every_permitted_pair_arrives_and_no_other(place: Place) -> None:
     """Under faults of endpoints, store and decision point, three in ten; first attempts in order for each subject.

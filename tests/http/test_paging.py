@@ -50,6 +50,7 @@ async def publish_one_by_one(service: Service, count: int) -> list[str]:
     return readable
 
 
+@pytest.mark.slow
 @pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_walk_returns_each_readable_event_once_while_others_publish(
@@ -66,6 +67,7 @@ async def test_a_walk_returns_each_readable_event_once_while_others_publish(
     assert all(order == orders[0] for order in orders)
 
 
+@pytest.mark.slow
 @pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), [FEEDS[0], FEEDS[2]])
 async def test_a_long_run_of_hidden_events_is_crossed(service: Service, path: str, query: dict[str, Any]) -> None:
@@ -80,6 +82,7 @@ async def test_a_long_run_of_hidden_events_is_crossed(service: Service, path: st
     assert ids(await service.walk(answer, token, most=10)) == [first["id"], last["id"]]
 
 
+@pytest.mark.slow
 @pytest.mark.on_cosmos
 async def test_a_run_longer_than_what_one_page_scans_is_crossed(service: Service) -> None:
     """A page that spends its scan is empty, says that more is there, names no event, and its `next` moves on."""

@@ -124,6 +124,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         served.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
 def test_every_answer_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
     """Whatever is sent, well-formed or not, about what there is or not: no 500, a documented status, type and body."""

@@ -89,6 +89,7 @@ def test_nothing_the_service_imports_is_left_out_of_its_requirements(built: Path
     assert imported - ours - provided - {*sys.stdlib_module_names} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_feed_is_served_from_the_package_alone(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
