@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.service import FILE, STORES, Running, drop_databases
+from tests.support.service import SQLITE, STORES, Running, drop_databases
 
 
 @pytest.fixture(autouse=True)
 def store_of_service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The store under the service of this test."""
-    store: str = getattr(request, "param", FILE)
+    store: str = getattr(request, "param", SQLITE)
     monkeypatch.setattr(Running, "store", store)
     yield store
     if Running.databases:

@@ -1,4 +1,4 @@
-"""Whatever a caller may send by the OpenAPI document: no 500, and no answer outside of the document."""
+"""Generated requests never get a 500, nor a response that the OpenAPI document does not describe."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 
 def subscription_for(name: str) -> dict[str, str]:
-    """What to subscribe to; the same under the same name."""
+    """A subscription's body, different for each name."""
     return {"endPoint": f"https://subscriber.example/{name}", "resourceFilter": APP_RESOURCE}
 
 
 class Served:
-    """The service on a port of its own, in a thread of its own."""
+    """The service on a port and in a thread of its own."""
 
     def __init__(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._data_dir, self._monkeypatch = data_dir, monkeypatch
@@ -72,21 +72,21 @@ class Served:
         self.platform_token = ""
 
     def start(self) -> None:
-        """Return when it listens."""
+        """Return when the service listens."""
         self._thread.start()
         assert self._ready.wait(30)
 
     def stop(self) -> None:
-        """Return when it has ended."""
+        """Return when the service has ended."""
         self._server.should_exit = True
         self._thread.join()
 
     def headers_for(self, path: str) -> dict[str, str]:
-        """The tokens of whoever may do what a path is for."""
+        """The tokens that open a path."""
         return {**self.headers, "PlatformAccessToken": self.platform_token} if path == VALIDATE else self.headers
 
-    def make_known(self, case: schemathesis.Case[Any], path: str, method: str) -> None:
-        """Let a request be about an event or a subscription that there is."""
+    def use_known_ids(self, case: schemathesis.Case[Any], path: str, method: str) -> None:
+        """Point a request at an existing event or subscription."""
         if path == TRACE:
             case.path_parameters = {"id": KNOWN_EVENT}
             case.query = {**case.query, "source": KNOWN_SOURCE}
@@ -94,7 +94,7 @@ class Served:
             case.path_parameters = {"id": self._subscription(method)}
 
     def _subscription(self, name: str) -> int:
-        """The id of a subscription of this name, made unless it stands."""
+        """The id of the subscription of that name, created if missing."""
         headers = {**self.headers, "Content-Type": "application/json"}
         asked = Request(self.url + SUBSCRIPTIONS, json.dumps(subscription_for(name)).encode(), headers)  # POST
         with urlopen(asked, timeout=10) as answer:
@@ -126,8 +126,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
-def test_every_answer_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
-    """Whatever is sent, well-formed or not, about what there is or not: no 500, a documented status, type and body."""
+def test_every_response_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
+    """Well-formed and malformed requests, for known and unknown ids, get a documented status, type and body."""
 
     @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=SCHEMA[path][method].as_strategy(generation_mode=mode), known=st.booleans())
@@ -135,7 +135,7 @@ def test_every_answer_is_in_the_document(served: Served, path: str, method: str,
         for name in FRAMING:
             case.headers.pop(name, None)
         if known:
-            served.make_known(case, path, method)
+            served.use_known_ids(case, path, method)
         case.call_and_validate(base_url=served.url, headers=served.headers_for(path), checks=CHECKS, timeout=10)
 
     answers()

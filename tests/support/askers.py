@@ -1,4 +1,4 @@
-"""Events, callers and questions to authorize in tests."""
+"""Events, callers and questions for tests of authorization."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def other_event(
 
 
 def question(subject: str = "20012345", resource: str = "ttd-letters", action: str = "subscribe") -> Question:
-    """May a user do this on a resource?"""
+    """The question whether a user may act on a resource."""
     return Question((("urn:altinn:userid", subject),), action, (("urn:altinn:resource", resource),), f"e-{resource}")

@@ -1,4 +1,4 @@
-"""Subscriptions and deliveries to store in tests, and the stores that hold them."""
+"""Subscriptions and deliveries for tests of their stores, on each kind of store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STREAM = Stream.of_resource(APP)
 
 @dataclass(frozen=True)
 class Stores:
-    """Two processes' view of the same subscriptions and deliveries."""
+    """The same subscriptions and deliveries, opened by two processes."""
 
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
@@ -44,20 +44,20 @@ async def on_sqlite(directory: Path) -> AsyncIterator[Stores]:
     files = [SqliteEventStore(directory / "events.db", idle=0.02) for _ in range(2)]
     one, other = files
     yield Stores(SqliteSubscriptions(one), SqliteDeliveries(one), SqliteSubscriptions(other), SqliteDeliveries(other))
-    for each in files:
-        await each.close()
+    for file in files:
+        await file.close()
 
 
 @asynccontextmanager
 async def on_cosmos(_: Path) -> AsyncIterator[Stores]:
-    """Two clients on one database, with segments that are soon full."""
+    """Two stores on one database with small segments."""
     async with cosmos_server() as server, server.database() as name:
         connection = CosmosConnection.of_string(server.connection_string)
         databases = [CosmosDatabase(connection, name) for _ in range(2)]
-        one, other = (CosmosDeliveries(each, CosmosLanes(each), segment_size=4) for each in databases)
+        one, other = (CosmosDeliveries(database, CosmosLanes(database), segment_size=4) for database in databases)
         yield Stores(CosmosSubscriptions(databases[0]), one, CosmosSubscriptions(databases[1]), other)
-        for each in databases:
-            await each.close()
+        for database in databases:
+            await database.close()
 
 
 STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Stores]]] = {"sqlite": on_sqlite, "cosmos": on_cosmos}
@@ -65,7 +65,7 @@ STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Stores]]] = {"sql
 
 
 def subscription(**changes: Any) -> Subscription:
-    """A subscription of ttd's to its app; `type`, `subject` and other filters by their names."""
+    """A subscription of ttd to its app, with filters by their names."""
     filters = {name: changes.pop(name) for name in list(changes) if name in EventFilter.__slots__}
     values: dict[str, Any] = {
         "id": 0,

@@ -1,4 +1,4 @@
-"""The composed application with what it delivers to, decides by and looks up in, and a clock that a test moves."""
+"""The composed application with its neighbours, and a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KNOWN_PERSON, KNOWN_UNIT = "01899699552", "974760673"
 
 @dataclass
 class Clock:
-    """The time of day, and what a test adds to it."""
+    """The time of day plus the seconds that a test adds."""
 
     ahead: int = 0
 
@@ -61,7 +61,7 @@ class Place:
     """Another process on the same store."""
 
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
-        """A subscription, by itself to the test's app, validated if the endpoint takes it."""
+        """Create a subscription, by default to the test's app, and validate its endpoint."""
         made = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
         caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
         subscribed = await self.events.subscriber.subscribe(caller, made)
@@ -69,7 +69,7 @@ class Place:
         return await self.known(subscribed.subscription.id)
 
     async def known(self, number: int) -> Subscription:
-        """A subscription as it stands."""
+        """The stored subscription."""
         found = await self.events.subscriber.subscriptions.get(number)
         assert found is not None
         return found
@@ -78,23 +78,23 @@ class Place:
         """Append events and follow them up."""
         events = events or self.events
         await events.store.append(some)
-        for resource in {each.resource for each in some}:
+        for resource in {event.resource for event in some}:
             await events.follow_up.follow(Stream.of_resource(resource))
 
     async def deliver(self, events: Application | None = None) -> None:
-        """Serve what is due, until nothing is."""
+        """Serve every lane that is due, until none is."""
         events = events or self.events
         events.wakeup_queue.drain()
         while lanes := await events.subscriber.deliveries.due(self.clock(), 1_000):
             await asyncio.gather(*(events.deliverer.serve(lane) for lane in lanes))
 
     async def idle(self) -> None:
-        """Return when this process does nothing by itself any more."""
+        """Return once this process serves nothing any more."""
         while tasks := self.events.deliverer._tasks:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:
-        """Have the decision point asked again."""
+        """Empty the cache of decisions."""
         self.events.authorization._decisions._kept.clear()
 
     async def deliveries(self, subscription: Subscription) -> Sequence[Delivery]:
@@ -103,7 +103,7 @@ class Place:
 
     async def states(self, subscription: Subscription) -> list[str]:
         """The states of a subscription's deliveries, in the order of their events."""
-        return [each.state.value for each in await self.deliveries(subscription)]
+        return [delivery.state.value for delivery in await self.deliveries(subscription)]
 
 
 @asynccontextmanager
@@ -137,17 +137,17 @@ async def place_on(store: str, directory: Path, **settings: Any) -> AsyncIterato
             return started[-1]
 
         yield Place(start(), receiver, pdp, register, clock, start)
-        for each in started:
-            await each.close()
+        for application in started:
+            await application.close()
 
 
 def names(receiver: WebhookServer, path: str | None = None) -> list[str]:
-    """The ids of what arrived, in the order of arrival."""
-    return [str(each["id"]) for each in receiver.events(path)]
+    """The ids of the events that arrived, in the order of arrival."""
+    return [str(event["id"]) for event in receiver.events(path)]
 
 
 def answering(*statuses: int) -> Answer:
-    """An endpoint that answers deliveries with these statuses in turn, the last one for ever; it takes validations."""
+    """An endpoint that answers deliveries with these statuses in turn, then the last one; it accepts validations."""
     left = list(statuses)
 
     def answer(received: Received) -> web.Response:

@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP as a test makes them, and what the service still does when the answer has come."""
+"""Subscriptions over HTTP in tests, and the deliveries that follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from events_core import app
 from tests.support.asgi import Answer
-from tests.support.service import APP_RESOURCE, PARTY, Service, instance_source, serve_rung
+from tests.support.service import APP_RESOURCE, PARTY, Service, instance_source, serve_wakeups
 from tests.support.webhook_server import WebhookServer
 
 SUBSCRIPTIONS = "/events/api/v1/subscriptions"
@@ -19,24 +19,24 @@ QUICK = {**LOOPBACK, "EVENTS_WEBHOOK_RETRY_SECONDS": "1,1,1"}
 
 
 async def settled() -> None:
-    """Return when this process has nothing to deliver any more that is due now."""
+    """Return once this process has no delivery that is due."""
     events = await app.current()
     while True:
-        serve_rung(events)
+        serve_wakeups(events)
         if not events.deliverer._tasks:
             return
         await asyncio.wait(events.deliverer._tasks)
 
 
 async def asked(service: Service, token: str, **fields: Any) -> Answer:
-    """Ask for a subscription; `fields` are the body's."""
+    """Ask for a subscription; `fields` are the members of the body."""
     return await service.request("POST", SUBSCRIPTIONS, token=token, json_body=fields)
 
 
 async def subscribed(
     service: Service, receiver: WebhookServer, token: str | None = None, path: str = "/hook", **fields: Any
 ) -> dict[str, Any]:
-    """A subscription to the test's app whose endpoint was validated; the answer to its creation."""
+    """Subscribe to the test's app with a validated endpoint; return the response."""
     body = {"endPoint": receiver.url + path, "resourceFilter": APP_RESOURCE, **fields}
     answer = await asked(service, token or service.org(), **body)
     assert answer.status == 201, answer.body
@@ -45,13 +45,13 @@ async def subscribed(
 
 
 async def deliveries_of(service: Service, number: int, token: str | None = None, **query: Any) -> list[dict[str, Any]]:
-    """A subscription's deliveries."""
+    """The deliveries of a subscription."""
     answer = await service.get(f"{SUBSCRIPTIONS}/{number}/deliveries", token or service.org(), **query)
     assert answer.status == 200, answer.body
     return list(answer.json()["deliveries"])
 
 
 async def published(service: Service, count: int = 1, **attributes: Any) -> list[str]:
-    """The ids of events that the test's app published, all of one instance unless said otherwise."""
+    """Publish events of the test's app, by default of one instance; return their ids."""
     source = instance_source(party=PARTY, guid=str(uuid.uuid4()))
     return [await service.publish_app_event(**{"source": source, **attributes}) for _ in range(count)]

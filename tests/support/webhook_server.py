@@ -1,4 +1,4 @@
-"""A webhook receiver that answers over real HTTP on loopback, well or badly as a test wants."""
+"""A webhook receiver on loopback that answers as a test needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Received:
         return document
 
     def verified_by(self, secret: str) -> bool:
-        """Whether a library that is not ours takes the signature."""
+        """Whether a library other than ours accepts the signature."""
         try:
             Webhook(secret).verify(self.body.decode(), self.headers)
         except Exception:  # noqa: BLE001 - whatever it says, it is a no
@@ -41,7 +41,7 @@ Answer = Callable[[Received], Awaitable[web.StreamResponse] | web.StreamResponse
 
 
 def accepting(_: Received) -> web.Response:
-    """Every request is fine."""
+    """Accept every request."""
     return web.Response()
 
 
@@ -49,7 +49,7 @@ def accepting(_: Received) -> web.Response:
 class WebhookServer:
     """Serves while it is entered.
 
-    `answer` is asked for each request; None closes the connection. `arrived` is set when one comes.
+    `answer` gives the response to each request; None closes the connection. `arrived` is set when a request comes.
     """
 
     answer: Answer = accepting
@@ -95,12 +95,13 @@ class WebhookServer:
         return answer if isinstance(answer, web.StreamResponse) else await answer
 
     def events(self, path: str | None = None) -> list[dict[str, Any]]:
-        """The events that were delivered, validation left out."""
-        posted = [each for each in self.received if each.method == "POST" and path in (None, each.path)]
-        return [each.event for each in posted if each.event.get("type") != "platform.events.validatesubscription"]
+        """The delivered events, without validations."""
+        posted = [request for request in self.received if request.method == "POST" and path in (None, request.path)]
+        events = [request.event for request in posted]
+        return [event for event in events if event.get("type") != "platform.events.validatesubscription"]
 
     async def until(self, count: int, seconds: float = 15, path: str | None = None) -> list[dict[str, Any]]:
-        """The events that were delivered, once there are so many."""
+        """Wait for a number of delivered events; return them."""
         async with asyncio.timeout(seconds):
             while len(self.events(path)) < count:
                 self.arrived.clear()
