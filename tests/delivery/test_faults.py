@@ -30,7 +30,7 @@ STORE_CALLS = ("record", "take", "ready", "save", "give_back", "keep", "due", "a
 class Faulty:
     """A store whose calls fail now and then: before they have done anything, or after, as a connection that is lost."""
 
-    def __init__(self, store: object, chance: Callable[[], bool]) -> None:
+    def __init__(self, store: object, chance: Callable[[float], bool]) -> None:
         self._store, self._chance = store, chance
 
     def __getattr__(self, name: str) -> Any:
@@ -38,18 +38,20 @@ class Faulty:
         if name not in STORE_CALLS:
             return method
 
+        rate = FAULTS / 50 if name == "record" else FAULTS / 10  # a page has 50 records, which fail or succeed together
+
         async def call(*arguments: Any, **named: Any) -> Any:
-            if self._chance():
+            if self._chance(rate):
                 raise errors.unavailable("The store does not answer.")
             result = await method(*arguments, **named)
-            if self._chance():
+            if self._chance(rate):
                 raise errors.unavailable("The store does not answer.")
             return result
 
         return call
 
 
-def with_faults(place: Place, chance: Callable[[], bool]) -> None:
+def with_faults(place: Place, chance: Callable[[float], bool]) -> None:
     """Let the stores that fan-out and delivery use fail by chance."""
     deliverer, fan_out = place.events.deliverer, place.events.subscriber.fan_out
     deliveries = Faulty(place.events.subscriber.deliveries, chance)
@@ -116,7 +118,7 @@ async def _under_faults(place: Place, subscriptions: int, count: int) -> None:
         return web.Response()
 
     place.receiver.answer = answer
-    with_faults(place, lambda: dice.random() < FAULTS / 10)
+    with_faults(place, lambda rate: dice.random() < rate)
     task = asyncio.create_task(_flickering(place, dice))
     for at in range(0, count, 20):
         await followed(place, some[at : at + 20])
