@@ -1,4 +1,4 @@
-"""The EventStore port against a list: whatever is done in whatever order, both tell the same."""
+"""The port EventStore against a list, which must always tell the same."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class Row:
         """Whether the row passes the filters."""
         org = None if self.event.resource == ANY else "ttd"
         return (
-            (not filters.types or any(matches(each, self.event.type) for each in filters.types))
-            and (not filters.sources or any(matches(each, self.event.source) for each in filters.sources))
+            (not filters.types or any(matches(pattern, self.event.type) for pattern in filters.types))
+            and (not filters.sources or any(matches(pattern, self.event.source) for pattern in filters.sources))
             and filters.subject in (None, self.subject)
             and filters.alternative_subject in (None, self.alternative)
             and filters.org in (None, org)
@@ -132,11 +132,11 @@ class Model(RuleBasedStateMachine):
         """Publish a batch."""
         outcomes = self.runner.run(self.store.append(batch))
         self.newest = max(self.newest, self.harness.clock.now) if batch else self.newest
-        for each, outcome in zip(batch, outcomes, strict=True):
-            standing = self._standing(each)
+        for appended, outcome in zip(batch, outcomes, strict=True):
+            standing = self._standing(appended)
             assert outcome.duplicate == (standing is not None)
             if standing is None:
-                self.rows.append(Row(each, self.newest, outcome.cursor))
+                self.rows.append(Row(appended, self.newest, outcome.cursor))
             else:
                 assert outcome.cursor == standing.cursor
 
@@ -250,8 +250,8 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_a_store_tells_what_a_list_would(adapter: str) -> None:
-    """Any sequence of appends, erasures, expiries and steps of the clock reads as it would from a list."""
+def test_a_store_reads_like_a_list(adapter: str) -> None:
+    """Any sequence of appends, erasures, expiries and steps of the clock."""
     machine: Any = type("Model", (Model,), {"make": staticmethod(HARNESSES[adapter])})
     case = machine.TestCase
     case.settings = settings(max_examples=EXAMPLES[adapter], stateful_step_count=25, deadline=None)
@@ -268,7 +268,7 @@ async def matching(store: EventStore, stream: Stream, values: list[str], pattern
     await store.append([event(str(n), type=v, source=v, resource=stream.key) for n, v in enumerate(values)])
     assert len(await everything(store, stream)) == len(values)
     filters = Filters(types=tuple(patterns)), Filters(sources=tuple(patterns))
-    return [ids(await walk(store, ReadRequest(stream, filters=each))) for each in filters]
+    return [ids(await walk(store, ReadRequest(stream, filters=filter_))) for filter_ in filters]
 
 
 @pytest.mark.slow
