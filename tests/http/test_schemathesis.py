@@ -129,7 +129,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
 def test_every_response_is_in_the_document(served: Served, path: str, method: str, mode: GenerationMode) -> None:
     """Well-formed and malformed requests, for known and unknown ids, get a documented status, type and body."""
-
     examples = EXAMPLES_OF_OLDER_ROUTES if DOCUMENT["paths"][path][method].get("deprecated") else EXAMPLES
 
     @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
