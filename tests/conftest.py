@@ -21,8 +21,8 @@ hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def only_this_machine_is_dialled() -> Iterator[None]:
-    """Whatever endpoints tests make up, no webhook leaves this machine."""
+def only_loopback_is_dialled() -> Iterator[None]:
+    """No webhook leaves this machine, whatever endpoint a test makes up."""
     opened = HttpWebhookSender._socket
 
     def on_this_machine(sender: HttpWebhookSender, address_info: Any) -> socket.socket:
@@ -48,6 +48,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def deployment(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Deployment]:
-    """The service with what it delivers to, on each store."""
+    """The service with its neighbours, on each store."""
     async with deployment_on(request.param, tmp_path) as deployment:
         yield deployment

@@ -1,4 +1,4 @@
-"""The composition root: what the settings describe is what is built, and bad files are bad settings."""
+"""The application is composed as the settings describe it, and bad files are bad settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _written(path: Path, text: str) -> str:
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The least that development needs: a data directory, and files that permit and know nothing."""
+    """Minimal settings for development: a data directory, a policy and a Register without content."""
     environment = {"AZURE_FUNCTIONS_ENVIRONMENT": "Development", "EVENTS_DATA_DIR": str(tmp_path / "data")}
     environment |= {name: _written(tmp_path / name, text) for name, text in EMPTY.items()}
     for name, value in environment.items():
@@ -41,7 +41,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 @pytest.fixture
 async def composed(environment: dict[str, str]) -> AsyncIterator[Compose]:
-    """Composes the application with more settings, and closes it."""
+    """Compose the application with more settings, and close it."""
     made: list[Application] = []
 
     def compose_with(**settings: str) -> Application:
@@ -63,32 +63,32 @@ async def entra(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EntraServer]:
 
 
 async def test_development_needs_two_files_only(composed: Compose) -> None:
-    """On a laptop store, decision point and Register are embedded, and each answers."""
+    """Store, PDP and Register are embedded, and each answers."""
     events = composed()
     for port in (events.store, events.decision_point, events.register):
         await port.ping()
-    assert [each.permit for each in await events.decision_point.decide([question()])] == [False]
+    assert [decision.permit for decision in await events.decision_point.decide([question()])] == [False]
 
 
-async def test_policy_file_decides(tmp_path: Path, composed: Compose) -> None:
-    """The embedded decision point reads the file that the setting names."""
+async def test_the_policy_file_decides(tmp_path: Path, composed: Compose) -> None:
+    """The embedded PDP reads the file of the setting."""
     rule = '{"who": {"urn:altinn:userid": "*"}, "may": ["subscribe"], "on": {"urn:altinn:resource": "*"}}'
     file = _written(tmp_path / "policy.json", f'{{"rules": [{rule}]}}')
     events = composed(EVENTS_POLICY_FILE=file)
-    assert [each.permit for each in await events.decision_point.decide([question()])] == [True]
+    assert [decision.permit for decision in await events.decision_point.decide([question()])] == [True]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_file_is_a_bad_setting(environment: dict[str, str], name: str) -> None:
-    """A file that is not there is one line that names the setting and does not show its value."""
+def test_a_missing_file_is_a_bad_setting(environment: dict[str, str], name: str) -> None:
+    """The error is one line that names the setting and not its value."""
     with pytest.raises(SettingsError, match=f"^{name}: No such file or directory$"):
         compose(load_settings({**environment, name: "/nowhere/canary.json"}))
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("text", ["", "{", "7", '"canary"', '{"rules": 7}', '[{"partyId": "canary"}]', "\ud800"])
-def test_bad_file_is_a_bad_setting(environment: dict[str, str], name: str, text: str) -> None:
-    """What is wrong in a file is one line that names the setting and shows no value."""
+def test_a_bad_file_is_a_bad_setting(environment: dict[str, str], name: str, text: str) -> None:
+    """The error is one line that names the setting and shows no value of the file."""
     Path(environment[name]).write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
         compose(load_settings(environment))
@@ -97,10 +97,10 @@ def test_bad_file_is_a_bad_setting(environment: dict[str, str], name: str, text:
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_requests_are_told_that_a_file_is_bad(
+async def test_requests_get_503_while_a_file_is_missing(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The application of the process is 503 until the file is there, with the line for /health."""
+    """/health shows the error."""
     monkeypatch.setenv(name, "/nowhere")
     with pytest.raises(MisconfiguredError) as caught:
         await app.current()
@@ -113,14 +113,14 @@ async def test_requests_are_told_that_a_file_is_bad(
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_store_is_opened_for_bad_files(environment: dict[str, str], name: str) -> None:
-    """What cannot be composed leaves nothing open behind, however often it is tried."""
+    """A composition that fails leaves nothing open, however often it is tried."""
     with pytest.raises(SettingsError):
         compose(load_settings({**environment, name: "/nowhere"}))
     assert not Path(environment["EVENTS_DATA_DIR"]).exists()
 
 
-async def test_decision_point_gets_the_token_of_its_scope(composed: Compose, entra: EntraServer) -> None:
-    """The token of EVENTS_PDP_SCOPE goes to the decision point as bearer."""
+async def test_the_pdp_gets_the_token_of_its_scope(composed: Compose, entra: EntraServer) -> None:
+    """The token for EVENTS_PDP_SCOPE is the bearer token."""
     async with PdpServer() as pdp:
         events = composed(EVENTS_PDP_URL=pdp.url, EVENTS_PDP_SCOPE="api://pdp/.default")
         await events.decision_point.decide([question()])
@@ -129,7 +129,7 @@ async def test_decision_point_gets_the_token_of_its_scope(composed: Compose, ent
 
 
 async def test_register_gets_the_token_of_its_scope(composed: Compose, entra: EntraServer) -> None:
-    """The token of EVENTS_REGISTER_SCOPE goes along with what the service asks of Register itself."""
+    """The token for EVENTS_REGISTER_SCOPE goes with the service's own questions."""
     async with RegisterServer(persons={PERSON: Person(50002108, PERSON_UUID)}) as register:
         events = composed(
             EVENTS_REGISTER_URL=register.url, EVENTS_REGISTER_SCOPE="api://register", EVENTS_CLIENT_ID="me"
@@ -141,14 +141,14 @@ async def test_register_gets_the_token_of_its_scope(composed: Compose, entra: En
 
 
 async def test_without_scopes_no_token_is_acquired(composed: Compose, entra: EntraServer) -> None:
-    """Nobody is asked for a token that no setting wants."""
+    """The identity endpoint gets no request."""
     async with PdpServer() as pdp:
         await composed(EVENTS_PDP_URL=pdp.url).decision_point.decide([question()])
     assert (entra.asked, "Authorization" in pdp.headers[0]) == ([], False)
 
 
-async def test_client_with_a_secret_asks_its_authority(composed: Compose, entra: EntraServer) -> None:
-    """With a secret the token comes from the authority, never from the identity endpoint."""
+async def test_a_client_with_a_secret_asks_its_authority(composed: Compose, entra: EntraServer) -> None:
+    """The identity endpoint gets no request."""
     async with PdpServer() as pdp:
         events = composed(
             EVENTS_PDP_URL=pdp.url,
@@ -165,8 +165,8 @@ async def test_client_with_a_secret_asks_its_authority(composed: Compose, entra:
     assert pdp.headers[0]["Authorization"] == "Bearer token-1"
 
 
-async def test_no_token_no_question(composed: Compose, entra: EntraServer) -> None:
-    """When no token can be had the decision point is not asked without one: 503."""
+async def test_the_pdp_is_not_asked_without_a_token(composed: Compose, entra: EntraServer) -> None:
+    """If no token can be had, the request is 503."""
     entra.status = 403
     async with PdpServer() as pdp:
         events = composed(EVENTS_PDP_URL=pdp.url, EVENTS_PDP_SCOPE="api://pdp/.default")

@@ -43,7 +43,7 @@ ONLY_IN = {
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:
-    """The line and the name of everything that a file imports, wherever in it."""
+    """The line and the name of every import in a file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -63,7 +63,7 @@ def area_of(path: Path) -> str:
 
 
 def test_areas_are_the_documented_ones() -> None:
-    """A new folder or file at the top of `events_core` gets its place in the order of imports on purpose."""
+    """A new folder or file at the top of `events_core` must get its rank in the order of imports."""
     assert {area_of(path) for path in CORE.rglob("*.py")} == {*MAY_IMPORT, "__init__"}
 
 

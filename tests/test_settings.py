@@ -1,4 +1,4 @@
-"""Settings: read, validated, and refused in one line that names them."""
+"""Settings are read and validated; an error is one line that names the setting."""
 
 import base64
 
@@ -19,14 +19,14 @@ DEPLOYED = {
 
 
 def test_development_needs_no_setting() -> None:
-    """On a laptop everything has a default."""
+    """Everything has a default."""
     settings = load_settings(DEVELOPMENT)
     assert settings.development
     assert settings.max_page_size == 1000
 
 
-def test_a_deployment_with_everything_loads() -> None:
-    """A complete deployment is accepted, its URLs without a slash at the end."""
+def test_a_complete_deployment_is_valid() -> None:
+    """URLs lose a slash at the end."""
     settings = load_settings(DEPLOYED)
     assert (settings.base_url, settings.register_url) == ("https://events.example", "https://register.example")
     assert not settings.development
@@ -34,8 +34,8 @@ def test_a_deployment_with_everything_loads() -> None:
 
 @pytest.mark.parametrize("missing", DEPLOYED)
 @pytest.mark.parametrize("environment", ["", "Production", "Staging"])
-def test_a_deployment_never_falls_back_to_what_is_embedded(missing: str, environment: str) -> None:
-    """Outside of development each of these is required, empty counts as missing, and the error names it."""
+def test_a_deployment_never_falls_back_to_embedded_parts(missing: str, environment: str) -> None:
+    """An empty setting counts as missing, and the error names it."""
     with pytest.raises(SettingsError, match=f"^{missing}: is missing"):
         load_settings({**DEPLOYED, missing: "", "AZURE_FUNCTIONS_ENVIRONMENT": environment})
 
@@ -49,7 +49,7 @@ def test_a_deployment_never_falls_back_to_what_is_embedded(missing: str, environ
     ],
 )
 def test_a_deployment_takes_no_development_keys(name: str, value: str) -> None:
-    """Keys from files, or for any issuer, are for development only."""
+    """Keys from files, or for any issuer, serve development only."""
     load_settings({**DEVELOPMENT, name: value})
     with pytest.raises(SettingsError, match=f"^{name}: "):
         load_settings({**DEPLOYED, name: value})
@@ -86,8 +86,8 @@ def test_a_deployment_takes_no_development_keys(name: str, value: str) -> None:
         ("EVENTS_MAX_WAITERS", "-1"),
     ],
 )
-def test_a_bad_setting_is_one_line_that_names_it_and_never_shows_its_value(name: str, value: str) -> None:
-    """The error is one line that begins with the setting's name; its value may be a secret."""
+def test_the_error_of_a_setting_names_it_and_not_its_value(name: str, value: str) -> None:
+    """The value may be a secret."""
     with pytest.raises(SettingsError) as caught:
         load_settings({**DEVELOPMENT, name: value})
     line = str(caught.value)
@@ -104,26 +104,26 @@ CLIENT = {
 
 
 def test_a_client_has_id_secret_and_authority() -> None:
-    """A whole client is accepted, and so is the id of a managed identity alone."""
+    """A managed identity needs the id alone."""
     assert load_settings({**DEVELOPMENT, **CLIENT}).authority == "https://login.example/tenant"
     assert load_settings({**DEVELOPMENT, "EVENTS_CLIENT_ID": "me"}).client_id == "me"
 
 
 @pytest.mark.parametrize("missing", CLIENT)
 def test_half_a_client_is_refused(missing: str) -> None:
-    """A client without its id, secret or authority is refused, and the error names what is missing."""
+    """The error names the missing settings."""
     with pytest.raises(SettingsError, match=f"^{missing}: is missing") as caught:
         load_settings({**DEVELOPMENT, **CLIENT, missing: ""})
     assert "CANARY" not in str(caught.value)
 
 
-def test_secrets_do_not_show_in_a_settings_text() -> None:
-    """Printing the settings shows no key."""
+def test_printed_settings_show_no_secret() -> None:
+    """`repr` may end up in a log."""
     assert KEY not in repr(load_settings(DEPLOYED))
 
 
 def test_lists_are_read_from_commas() -> None:
-    """Lists of names, networks and seconds are separated by commas."""
+    """Names, networks and seconds are separated by commas."""
     settings = load_settings(
         {**DEVELOPMENT, "EVENTS_ANONYMOUS_APPS": "ttd/a, skd/b", "EVENTS_WEBHOOK_RETRY_SECONDS": "1,2"}
     )
@@ -132,7 +132,7 @@ def test_lists_are_read_from_commas() -> None:
 
 
 def test_the_default_schedule_is_fifteen_retries_over_more_than_three_days() -> None:
-    """The waits add up to more than three days."""
+    """An endpoint may be down for a weekend."""
     waits = Settings().webhook_retry_seconds
     assert len(waits) == 15
     assert sum(waits) > 3 * 86_400

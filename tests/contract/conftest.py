@@ -1,4 +1,4 @@
-"""Every suite of a store's port runs against every adapter of it."""
+"""Every suite of a store's port runs against every adapter of the port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.deliveries import STORES, Stores
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Once for each adapter that can hold what the test says."""
+    """Run a test on each adapter that can keep its promise."""
     name = metafunc.function.__name__
     if "harness" in metafunc.fixturenames:
         metafunc.parametrize("harness", harnesses_for(name), indirect=True)
@@ -24,10 +24,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    """An adapter with an empty place of its own."""
+    """A harness around an adapter with an empty store."""
     harness = HARNESSES[request.param](tmp_path)
     yield harness
-    await getattr(harness, "discard", harness.close)()
+    await harness.discard()
 
 
 @pytest.fixture

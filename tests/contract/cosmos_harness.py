@@ -1,4 +1,4 @@
-"""The harness around CosmosEventStore: a database of its own on the server of the tests, everything followed up."""
+"""The harness around CosmosEventStore: a database of its own, where every append is followed up."""
 
 from __future__ import annotations
 
@@ -9,40 +9,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from events_core.access.names import Resource
+from typing_extensions import override
+
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
-from events_core.feeds.ports import Appended, Chunk, ReadRequest, StoredEvent
+from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, StoredEvent
+from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
+from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import Clock
 from tests.support.cosmos import CosmosServer, started_server
 
 KEY = bytes(32)
-ROWS = 500
 LAG_MS = 60.0
 COPIED = ("streams", "cursors")
 _SYSTEM = ("_rid", "_self", "_etag", "_attachments", "_ts")
 
 
-class FollowedStore:
-    """A CosmosEventStore whose events stand in all of their streams once `append` returns.
+class FollowedStore(EventStore):
+    """A CosmosEventStore whose `append` returns once the events are in all of their streams.
 
-    In the service that takes a moment; the suites say what holds from then on.
+    In the service following up takes a while; the suites state what holds afterwards.
     """
 
     def __init__(self, store: CosmosEventStore, harness: CosmosHarness) -> None:
         self.cosmos = store
         self._harness = harness
+        projection = Projection(store.projection, WaitingReaders(store, 0))
+        self._follow_up = FollowUp(store.checkpoints, [projection], pauses=())
         self._appending: set[asyncio.Task[Any]] = set()
 
     @property
+    @override
     def scan_rows(self) -> int:
-        """As of the store."""
         return self.cosmos.scan_rows
 
+    @override
     async def append(self, events: Sequence[CloudEvent]) -> list[Appended]:
-        """Append, and follow up."""
         task = asyncio.create_task(self._append(events))
         self._appending.add(task)
         task.add_done_callback(self._appending.discard)
@@ -51,95 +56,61 @@ class FollowedStore:
     async def _append(self, events: Sequence[CloudEvent]) -> list[Appended]:
         await self._harness.ready()
         if events:
-            self._harness.moment = max(self._harness.moment, self._harness.clock())
+            self._harness.newest = max(self._harness.newest, self._harness.clock())
         outcomes = await self.cosmos.append(events)
         with suppress(EventsError):  # a store that was closed meanwhile has stored them all the same
             await self._settle(events)
         return outcomes
 
     async def _settle(self, events: Sequence[CloudEvent]) -> None:
-        """Return when every reader sees what was appended, in all of its streams."""
-        await self._follow(events)
+        """Follow the streams of the events, in the order in which `events` names their resources first."""
+        for resource in dict.fromkeys(event.resource for event in events):
+            await self._follow_up.follow(Stream.of_resource(resource))
 
+    @override
     async def read(self, request: ReadRequest) -> Chunk:
-        """Read."""
         await self._harness.ready()
         return await self.cosmos.read(request)
 
+    @override
     async def head(self, stream: Stream) -> int:
-        """Ask for the head."""
         await self._harness.ready()
         return await self.cosmos.head(stream)
 
+    @override
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
-        """Read rows at positions."""
         await self._harness.ready()
         return await self.cosmos.at(stream, positions)
 
+    @override
     async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
-        """Find events."""
         await self._harness.ready()
         return await self.cosmos.find(source, event_id)
 
+    @override
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
-        """Erase."""
         await self._harness.ready()
         return await self.cosmos.erase(resource, source, event_id)
 
+    @override
     async def expire(self, registered_before: int) -> int:
-        """Remove what is too old."""
         await self._harness.ready()
         return await self.cosmos.expire(registered_before)
 
+    @override
     async def ping(self) -> None:
-        """Ping."""
         await self._harness.ready()
         await self.cosmos.ping()
 
+    @override
     async def close(self) -> None:
-        """Close."""
         if self._appending:
             await asyncio.wait(self._appending)
         await self.cosmos.close()
 
-    async def _follow(self, events: Sequence[CloudEvent]) -> None:
-        """Project what was not yet, in the order of the events: across resources the service promises none."""
-        store = self.cosmos.checkpoints
-        order = {(each.resource, each.source, each.id): n for n, each in reversed(list(enumerate(events)))}
-        async with self._harness.following:
-            resources = [Stream.of_resource(each) for each in dict.fromkeys(event.resource for event in events)]
-            checkpoints = [await store.checkpoint(stream) for stream in resources]
-            news = [await self._news(s, c.position) for s, c in zip(resources, checkpoints, strict=True)]
-            rows = sorted(
-                (row for some in news for row in some),
-                key=lambda row: order.get((row.resource, row.source, row.id), -1),
-            )
-            await self._project(rows)
-            for stream, checkpoint, some in zip(resources, checkpoints, news, strict=True):
-                if some:
-                    await store.advance(stream, checkpoint, some[-1].position, catch_up_pending=False, quarantined=[])
-
-    async def _news(self, stream: Stream, position: int) -> list[StoredEvent]:
-        news: list[StoredEvent] = []
-        while some := await self.cosmos.checkpoints.read_after(stream, news[-1].position if news else position, ROWS):
-            news += some
-        return news
-
-    async def _project(self, rows: Sequence[StoredEvent]) -> None:
-        targets: dict[Stream, list[StoredEvent]] = {}
-        for row in rows:
-            app = Resource.parse(row.resource).app
-            streams = [Stream.of_org(app.org)] if app else []
-            if app and row.subject:
-                streams.append(Stream.of_subject(row.subject))
-            for stream in streams:
-                targets.setdefault(stream, []).append(row)
-        for target, some in targets.items():
-            await self.cosmos.projection.project(target, some)
-
 
 class LaggingStore(FollowedStore):
-    """A store on a server whose reads are behind: what is appended is awaited, and not followed up."""
+    """A store on a server with stale reads: `append` waits until the events are visible, and follows nothing up."""
 
     async def _settle(self, events: Sequence[CloudEvent]) -> None:
         await asyncio.sleep(LAG_MS / 1_000)
@@ -147,7 +118,7 @@ class LaggingStore(FollowedStore):
 
 @dataclass
 class CosmosHarness:
-    """A database on the server of the tests; `moment` is the newest time at which anything was appended.
+    """A database on the tests' server. `newest` is the latest time at which anything was appended.
 
     Segments are small, so that the suites cross their boundaries.
     """
@@ -159,16 +130,15 @@ class CosmosHarness:
     opened: list[FollowedStore] = field(default_factory=list)
     server: CosmosServer | None = None
     database: str = ""
-    moment: int = 0
+    newest: int = 0
     kept: dict[str, list[Any]] = field(default_factory=dict)
     store: ClassVar[type[FollowedStore]] = FollowedStore
 
     def __post_init__(self) -> None:
-        self.following = asyncio.Lock()
         self._making = asyncio.Lock()
 
     async def ready(self) -> None:
-        """Make the database when it is first needed, and let the stores know it."""
+        """Create the database on first use, and connect the stores to it."""
         async with self._making:
             if self.server is None:
                 self.server = await started_server(self.mode, lag_ms=LAG_MS)
@@ -187,7 +157,7 @@ class CosmosHarness:
             CosmosConnection("http://", ""),
             "",
             key=KEY,
-            clock=clock or (lambda: self.moment),
+            clock=clock or (lambda: self.newest),
             segment_size=self.segment_size,
             idle=0.5,
             retention_gap=0,
@@ -201,18 +171,18 @@ class CosmosHarness:
             await self.opened.pop().close()
 
     async def discard(self) -> None:
-        """Close every store and leave nothing on the server."""
+        """Close every store and delete the database."""
         await self.close()
         await self._drop()
 
     async def wipe(self) -> FollowedStore:
-        """Drop the database."""
+        """Delete the database and open an empty one."""
         await self.close()
         await self._drop()
         return self.open()
 
     async def back_up(self) -> None:
-        """Keep every document."""
+        """Copy every document."""
         await self.close()
         assert self.server is not None
         async with self.server.client() as client:
@@ -220,11 +190,11 @@ class CosmosHarness:
             for name in COPIED:
                 items = database.get_container_client(name).read_all_items()
                 self.kept[name] = [
-                    {key: value for key, value in each.items() if key not in _SYSTEM} async for each in items
+                    {key: value for key, value in document.items() if key not in _SYSTEM} async for document in items
                 ]
 
     async def restore(self) -> FollowedStore:
-        """Make another database of the documents that were kept."""
+        """Make another database of the copied documents."""
         await self.close()
         await self._drop()
         await self.ready()
@@ -244,14 +214,14 @@ class CosmosHarness:
 
 @dataclass
 class LaggingHarness(CosmosHarness):
-    """A database whose reads see what stood up to `LAG_MS` ago; a new segment is asked for keys of the one before."""
+    """A database whose reads are up to `LAG_MS` behind. Segments are larger, since a new one asks for earlier keys."""
 
     mode: str = "lagging"
     segment_size: int = 1_000
     store: ClassVar[type[FollowedStore]] = LaggingStore
 
     async def ready(self) -> None:
-        """Make the database when it is first needed, and wait until its containers are seen."""
+        """Create the database on first use, and wait until its containers are visible."""
         is_new = not self.database
         await super().ready()
         if is_new:

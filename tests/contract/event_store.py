@@ -1,4 +1,4 @@
-"""What the suites of the EventStore port share: events to publish, walks, and a harness around each adapter."""
+"""Events, walks and harnesses for the suites of the EventStore port."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ids = itertools.count(1)
 
 
 def event(event_id: str | None = None, **attributes: Any) -> CloudEvent:
-    """A valid event; give the attributes that matter, under their CloudEvents names."""
+    """A valid event with these attributes, by their CloudEvents names."""
     values: dict[str, Any] = {
         "specversion": "1.0",
         "id": event_id or f"event-{next(_ids)}",
@@ -50,7 +50,7 @@ def event(event_id: str | None = None, **attributes: Any) -> CloudEvent:
 
 
 def events(count: int, **attributes: Any) -> list[CloudEvent]:
-    """Different events that have these attributes in common."""
+    """Different events with these attributes."""
     return [event(**attributes) for _ in range(count)]
 
 
@@ -60,7 +60,7 @@ def ids(rows: Sequence[StoredEvent | CloudEvent]) -> list[str]:
 
 
 async def walk(store: EventStore, request: ReadRequest) -> list[StoredEvent]:
-    """Every row from the request's start on, chunk by chunk, until the store says that it is caught up."""
+    """Every row from the request's start until the store is caught up, chunk by chunk."""
     rows: list[StoredEvent] = []
     while True:
         chunk = await store.read(request)
@@ -72,13 +72,13 @@ async def walk(store: EventStore, request: ReadRequest) -> list[StoredEvent]:
 
 
 async def everything(store: EventStore, stream: str | Stream = APP) -> list[StoredEvent]:
-    """Every row of a stream, by name or by resource."""
+    """Every row of a stream, named by itself or by its resource."""
     return await walk(store, ReadRequest(Stream.of_resource(stream) if isinstance(stream, str) else stream))
 
 
 async def published(store: EventStore, *some: CloudEvent) -> list[Cursor]:
-    """Publish events one by one; return their places."""
-    return [(await store.append([each]))[0].cursor for each in some]
+    """Publish events one by one; return their cursors."""
+    return [(await store.append([event]))[0].cursor for event in some]
 
 
 @dataclass
@@ -93,29 +93,32 @@ class Clock:
 
 
 class Harness(Protocol):
-    """One adapter with a place of its own to store in."""
+    """An adapter with a store of its own."""
 
     clock: Clock
 
     def open(self, clock: Callable[[], int] | None = None) -> EventStore:
-        """Another store over the same data, as another process would open it."""
+        """Open another store on the same data, as another process would."""
 
     async def close(self) -> None:
         """Close every store that was opened."""
 
+    async def discard(self) -> None:
+        """Close every store and delete the data."""
+
     async def wipe(self) -> EventStore:
-        """Close every store, lose the data, and open a new one in the same place."""
+        """Close every store, delete the data, and open an empty store."""
 
     async def back_up(self) -> None:
-        """Close every store and keep a copy of the data."""
+        """Close every store and copy the data."""
 
     async def restore(self) -> EventStore:
-        """Close every store, put the copy back, and open it."""
+        """Close every store, put the copy back, and open a store."""
 
 
 @dataclass
 class SqliteHarness:
-    """The embedded store in a directory."""
+    """The SQLite store in a directory."""
 
     directory: Path
     clock: Clock = field(default_factory=Clock)
@@ -136,20 +139,24 @@ class SqliteHarness:
         while self.opened:
             await self.opened.pop().close()
 
+    async def discard(self) -> None:
+        """Close every store; the directory is the caller's."""
+        await self.close()
+
     async def wipe(self) -> SqliteEventStore:
-        """Delete the file."""
+        """Delete the file and open an empty one."""
         await self.close()
         with suppress(FileNotFoundError):
             self.path.unlink()
         return self.open()
 
     async def back_up(self) -> None:
-        """Copy the file, which is all there is once every store is closed."""
+        """Copy the file, which holds everything once the stores are closed."""
         await self.close()
         shutil.copy(self.path, self.directory / "copy.db")
 
     async def restore(self) -> SqliteEventStore:
-        """Put the copy in the file's place."""
+        """Replace the file by the copy."""
         await self.close()
         shutil.copy(self.directory / "copy.db", self.path)
         return self.open()

@@ -1,4 +1,4 @@
-"""The StreamLedger port: checkpoints that only one can move, and streams that are projected once, in order."""
+"""The ports CheckpointStore and ProjectedStreams, against every adapter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBJECT, ORG = Stream.of_subject(PARTY), Stream.of_org("ttd")
 
 
 class Publishing(Protocol):
-    """The side of a store that fills the streams which its ledger follows."""
+    """The side of a store that fills the streams."""
 
     async def append(self, events: Sequence[CloudEvent]) -> object:
         """Publish events."""
@@ -37,12 +37,12 @@ class Publishing(Protocol):
         """Erase an event."""
 
     async def rows(self, stream: Stream) -> list[StoredEvent]:
-        """What readers see of a stream."""
+        """The rows of a stream as readers see them."""
 
 
 @dataclass
-class Place:
-    """A ledger with what fills it and the clock that both go by."""
+class Stage:
+    """A checkpoint store, the store that fills its streams, and their clock."""
 
     checkpoints: CheckpointStore
     publishing: Publishing
@@ -51,14 +51,14 @@ class Place:
 
     @property
     def projection(self) -> ProjectedStreams:
-        """Its projected streams."""
+        """The projected streams."""
         assert self.projected is not None
         return self.projected
 
 
 @dataclass
 class StorePublishing:
-    """A store."""
+    """Publishing through an event store."""
 
     store: EventStore
 
@@ -71,85 +71,85 @@ class StorePublishing:
         return await self.store.erase(event.resource, event.source, event.id)
 
     async def rows(self, stream: Stream) -> list[StoredEvent]:
-        """What readers see of a stream."""
+        """The rows of a stream as readers see them."""
         return await everything(self.store, stream)
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Place]:
-    """The ledger that the tests of the use case break."""
+async def memory() -> AsyncIterator[Stage]:
+    """The adapter in memory, which the tests of following up use."""
     clock = Clock()
     checkpoints = MemoryCheckpoints(clock)
-    yield Place(checkpoints, checkpoints, clock, checkpoints)
+    yield Stage(checkpoints, checkpoints, clock, checkpoints)
 
 
 @asynccontextmanager
-async def cosmos() -> AsyncIterator[Place]:
-    """Cosmos DB, on segments that are soon full."""
+async def cosmos() -> AsyncIterator[Stage]:
+    """Cosmos DB with small segments."""
     clock = Clock()
     async with cosmos_server() as server, server.database() as database:
         connection = CosmosConnection.of_string(server.connection_string)
         store = CosmosEventStore(connection, database, key=bytes(32), clock=clock, segment_size=8)
-        yield Place(store.checkpoints, StorePublishing(store), clock, store.projection)
+        yield Stage(store.checkpoints, StorePublishing(store), clock, store.projection)
         await store.close()
 
 
 @asynccontextmanager
-async def sqlite() -> AsyncIterator[Place]:
-    """A file, whose rows serve every stream."""
+async def sqlite() -> AsyncIterator[Stage]:
+    """A file, where one row of an event serves all of its streams."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as directory:
         store = SqliteEventStore(Path(directory) / "events.db", clock=clock)
-        yield Place(SqliteCheckpoints(store), StorePublishing(store), clock)
+        yield Stage(SqliteCheckpoints(store), StorePublishing(store), clock)
         await store.close()
 
 
-ADAPTERS: dict[str, Callable[[], AbstractAsyncContextManager[Place]]] = {
+ADAPTERS: dict[str, Callable[[], AbstractAsyncContextManager[Stage]]] = {
     "memory": memory,
     "cosmos": cosmos,
     "sqlite": sqlite,
 }
 """Every adapter of the port, by name."""
-projecting = pytest.mark.parametrize("place", ["memory", "cosmos"], indirect=True)
+projecting = pytest.mark.parametrize("stage", ["memory", "cosmos"], indirect=True)
 """The adapters that project; on SQLite an event's one row stands in all of its streams."""
 
 
 @pytest.fixture(params=ADAPTERS)
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    """An empty place."""
-    async with ADAPTERS[request.param]() as place:
-        yield place
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """Empty streams."""
+    async with ADAPTERS[request.param]() as stage:
+        yield stage
 
 
 @pytest.fixture
-def checkpoints(place: Place) -> CheckpointStore:
-    """Its ledger."""
-    return place.checkpoints
+def checkpoints(stage: Stage) -> CheckpointStore:
+    """The checkpoint store."""
+    return stage.checkpoints
 
 
 # -- Checkpoints ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_stream_that_does_not_exist_has_a_checkpoint_at_its_start(checkpoints: CheckpointStore) -> None:
-    """Without an etag, since nothing is written."""
+async def test_the_checkpoint_of_an_unknown_stream_is_its_start(checkpoints: CheckpointStore) -> None:
+    """It has no etag, since nothing is written."""
     assert await checkpoints.checkpoint(APPS) == Checkpoint()
 
 
-async def test_a_stream_that_was_never_followed_has_nothing_done(place: Place) -> None:
-    """And owes nothing that it knows of."""
-    await place.publishing.append(events(3))
-    seen = await place.checkpoints.checkpoint(APPS)
+async def test_a_stream_that_was_never_followed_is_at_its_start(stage: Stage) -> None:
+    """Nothing is pending or quarantined."""
+    await stage.publishing.append(events(3))
+    seen = await stage.checkpoints.checkpoint(APPS)
     assert (seen.position, seen.catch_up_pending, list(seen.quarantined)) == (0, False, [])
 
 
-async def test_a_checkpoint_is_moved_with_all_that_it_holds(place: Place) -> None:
-    """And read back so."""
-    await place.publishing.append(events(3))
+async def test_a_checkpoint_is_stored_whole(stage: Stage) -> None:
+    """Position, flag and quarantined events are read back."""
+    await stage.publishing.append(events(3))
     quarantined = [
         Quarantined("projection", SUBJECT.name, 2, "ValueError"),
         Quarantined("projection", Stream.of_subject(PERSON).name, 3, "KeyError"),
     ]
-    checkpoints = place.checkpoints
+    checkpoints = stage.checkpoints
     assert await checkpoints.advance(
         APPS, await checkpoints.checkpoint(APPS), 3, catch_up_pending=True, quarantined=quarantined
     )
@@ -157,10 +157,10 @@ async def test_a_checkpoint_is_moved_with_all_that_it_holds(place: Place) -> Non
     assert (seen.position, seen.catch_up_pending, list(seen.quarantined)) == (3, True, quarantined)
 
 
-async def test_a_checkpoint_that_somebody_else_moved_stays(place: Place) -> None:
-    """Of two who read the same one, the second is told."""
-    await place.publishing.append(events(3))
-    checkpoints = place.checkpoints
+async def test_a_stale_checkpoint_cannot_be_moved(stage: Stage) -> None:
+    """Of two callers who read the same checkpoint, the second fails."""
+    await stage.publishing.append(events(3))
+    checkpoints = stage.checkpoints
     stale = await checkpoints.checkpoint(APPS)
     assert await checkpoints.advance(APPS, stale, 1, catch_up_pending=False, quarantined=())
     assert not await checkpoints.advance(APPS, stale, 2, catch_up_pending=True, quarantined=())
@@ -168,44 +168,44 @@ async def test_a_checkpoint_that_somebody_else_moved_stays(place: Place) -> None
     assert (seen.position, seen.catch_up_pending) == (1, False)
 
 
-async def test_a_write_that_changes_nothing_is_a_write(place: Place) -> None:
-    """Whoever read before it loses, so that a mark can be renewed."""
-    await place.publishing.append(events(1))
-    checkpoints = place.checkpoints
+async def test_an_unchanged_checkpoint_gets_a_new_etag(stage: Stage) -> None:
+    """A caller who read it before fails, so that the flag can be renewed."""
+    await stage.publishing.append(events(1))
+    checkpoints = stage.checkpoints
     for _ in range(2):
         seen = await checkpoints.checkpoint(APPS)
         assert await checkpoints.advance(APPS, seen, 0, catch_up_pending=True, quarantined=())
     assert not await checkpoints.advance(APPS, seen, 0, catch_up_pending=False, quarantined=())
 
 
-async def test_the_first_checkpoint_is_written_by_one(checkpoints: CheckpointStore) -> None:
-    """Also where nothing stood."""
+async def test_the_first_checkpoint_is_written_once(checkpoints: CheckpointStore) -> None:
+    """The second caller fails, also for a stream without events."""
     assert await checkpoints.advance(APPS, Checkpoint(), 0, catch_up_pending=True, quarantined=())
     assert not await checkpoints.advance(APPS, Checkpoint(), 0, catch_up_pending=False, quarantined=())
 
 
-async def test_of_many_at_once_one_moves_the_checkpoint(place: Place) -> None:
-    """By its etag."""
-    await place.publishing.append(events(1))
-    seen = await place.checkpoints.checkpoint(APPS)
-    moves = [place.checkpoints.advance(APPS, seen, 1, catch_up_pending=False, quarantined=()) for _ in range(6)]
+async def test_one_of_many_callers_moves_the_checkpoint(stage: Stage) -> None:
+    """Exactly one of six succeeds."""
+    await stage.publishing.append(events(1))
+    seen = await stage.checkpoints.checkpoint(APPS)
+    moves = [stage.checkpoints.advance(APPS, seen, 1, catch_up_pending=False, quarantined=()) for _ in range(6)]
     assert sorted(await asyncio.gather(*moves)) == [False] * 5 + [True]
 
 
-async def test_streams_that_are_owed_are_listed(place: Place) -> None:
-    """Until the mark is taken away."""
-    await place.publishing.append([event(), event(resource=OTHER_APP)])
-    checkpoints = place.checkpoints
+async def test_streams_with_pending_catch_up_are_listed(stage: Stage) -> None:
+    """A stream is listed until its flag is cleared."""
+    await stage.publishing.append([event(), event(resource=OTHER_APP)])
+    checkpoints = stage.checkpoints
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=True, quarantined=())
     assert await checkpoints.catch_up_pending() == [APPS]
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=False, quarantined=())
     assert await checkpoints.catch_up_pending() == []
 
 
-async def test_streams_with_more_than_their_checkpoint_says_are_listed(place: Place) -> None:
-    """From their first event on, whoever was or was not told of it."""
-    checkpoints = place.checkpoints
-    await place.publishing.append([event(), event(), event(resource=OTHER_APP)])
+async def test_streams_behind_their_end_are_listed(stage: Stage) -> None:
+    """A stream is listed from its first event on, whether or not its wake-up was lost."""
+    checkpoints = stage.checkpoints
+    await stage.publishing.append([event(), event(), event(resource=OTHER_APP)])
     assert set(await checkpoints.behind()) == {APPS, OTHERS}
     for stream in (APPS, OTHERS):
         end = (await checkpoints.read_after(stream, 0, 10))[-1].position
@@ -214,14 +214,14 @@ async def test_streams_with_more_than_their_checkpoint_says_are_listed(place: Pl
             stream, await checkpoints.checkpoint(stream), end, catch_up_pending=False, quarantined=()
         )
     assert await checkpoints.behind() == []
-    await place.publishing.append([event()])
+    await stage.publishing.append([event()])
     assert await checkpoints.behind() == [APPS]
 
 
-async def test_streams_that_hold_events_back_are_listed(place: Place) -> None:
-    """Until nothing is parked."""
-    await place.publishing.append([event(), event(resource=OTHER_APP)])
-    checkpoints = place.checkpoints
+async def test_streams_with_quarantined_events_are_listed(stage: Stage) -> None:
+    """A stream is listed until nothing is quarantined."""
+    await stage.publishing.append([event(), event(resource=OTHER_APP)])
+    checkpoints = stage.checkpoints
     await checkpoints.advance(
         APPS,
         await checkpoints.checkpoint(APPS),
@@ -234,11 +234,11 @@ async def test_streams_that_hold_events_back_are_listed(place: Place) -> None:
     assert await checkpoints.quarantined() == []
 
 
-async def test_those_that_may_be_behind_come_with_their_checkpoints(place: Place) -> None:
-    """Those that are owed first, as many as are asked for, and every one that is behind."""
-    checkpoints, resources = place.checkpoints, [f"{APP}-{n}" for n in range(4)]
-    await place.publishing.append([event(resource=each) for each in resources])
-    streams = [Stream.of_resource(each) for each in resources]
+async def test_suspects_come_with_their_checkpoints(stage: Stage) -> None:
+    """Streams with the flag come first, and every stream that is behind is among them."""
+    checkpoints, resources = stage.checkpoints, [f"{APP}-{n}" for n in range(4)]
+    await stage.publishing.append([event(resource=resource) for resource in resources])
+    streams = [Stream.of_resource(resource) for resource in resources]
     catch_up_pending = streams[1]
     await checkpoints.advance(
         catch_up_pending, await checkpoints.checkpoint(catch_up_pending), 0, catch_up_pending=True, quarantined=()
@@ -250,32 +250,32 @@ async def test_those_that_may_be_behind_come_with_their_checkpoints(place: Place
     assert len(await checkpoints.suspects(2)) == 2
 
 
-async def test_a_stream_that_holds_nothing_ends_at_its_start(checkpoints: CheckpointStore) -> None:
-    """Position 0 stands for "before the first event"."""
+async def test_an_empty_stream_ends_at_position_0(checkpoints: CheckpointStore) -> None:
+    """Position 0 is before the first event."""
     assert await checkpoints.end(OTHERS) == 0
 
 
 # -- Reading ----------------------------------------------------------------------------------------------------------
 
 
-async def test_rows_are_read_in_their_order_from_any_position(place: Place) -> None:
-    """Page by page, none twice and none left out."""
+async def test_rows_are_read_in_their_order_from_any_position(stage: Stage) -> None:
+    """Pages neither repeat nor leave out a row."""
     some = events(30)
-    await place.publishing.append(some)
+    await stage.publishing.append(some)
     read: list[StoredEvent] = []
-    while page := await place.checkpoints.read_after(APPS, read[-1].position if read else 0, 7):
+    while page := await stage.checkpoints.read_after(APPS, read[-1].position if read else 0, 7):
         assert len(page) <= 7
         read += page
     assert ids(read) == ids(some)
-    assert [row.json for row in read] == [each.json for each in some]
+    assert [row.json for row in read] == [event.json for event in some]
 
 
-async def test_a_tombstone_keeps_its_place(place: Place) -> None:
-    """Without a text, with what says where it belongs."""
+async def test_a_tombstone_keeps_its_position(stage: Stage) -> None:
+    """It has no text, but id, resource and subject."""
     some = events(3)
-    await place.publishing.append(some)
-    await place.publishing.erase(some[1])
-    rows = await place.checkpoints.read_after(APPS, 0, 10)
+    await stage.publishing.append(some)
+    await stage.publishing.erase(some[1])
+    rows = await stage.checkpoints.read_after(APPS, 0, 10)
     assert [row.json is None for row in rows] == [False, True, False]
     assert (rows[1].id, rows[1].resource, rows[1].subject) == (some[1].id, APP, PARTY)
 
@@ -283,73 +283,73 @@ async def test_a_tombstone_keeps_its_place(place: Place) -> None:
 # -- Projecting -------------------------------------------------------------------------------------------------------
 
 
-async def rows_of(place: Place, some: Sequence[CloudEvent]) -> Sequence[StoredEvent]:
-    """Publish events of one resource; return their rows."""
-    await place.publishing.append(some)
-    return await place.checkpoints.read_after(Stream.of_resource(some[0].resource), 0, 1000)
+async def rows_of(stage: Stage, some: Sequence[CloudEvent]) -> Sequence[StoredEvent]:
+    """Publish events of one resource; return the rows of its stream."""
+    await stage.publishing.append(some)
+    return await stage.checkpoints.read_after(Stream.of_resource(some[0].resource), 0, 1000)
 
 
 @projecting
 @pytest.mark.parametrize("target", [SUBJECT, ORG, Stream.of_subject(PERSON)], ids=["party", "org", "person"])
-async def test_projected_events_are_what_was_published(place: Place, target: Stream) -> None:
-    """In the same order, with the same text."""
+async def test_projected_events_are_unchanged(stage: Stage, target: Stream) -> None:
+    """Order and text are those of publication."""
     some = events(20)
-    await place.projection.project(target, await rows_of(place, some))
-    assert [row.json for row in await place.publishing.rows(target)] == [each.json for each in some]
+    await stage.projection.project(target, await rows_of(stage, some))
+    assert [row.json for row in await stage.publishing.rows(target)] == [event.json for event in some]
 
 
 @projecting
-async def test_projecting_again_changes_nothing(place: Place) -> None:
-    """Not even in part: what is new comes after what stands."""
-    rows = await rows_of(place, events(20))
-    await place.projection.project(SUBJECT, rows[:12])
-    await place.projection.project(SUBJECT, rows[5:])
-    await place.projection.project(SUBJECT, rows[:3])
-    assert ids(await place.publishing.rows(SUBJECT)) == ids(rows)
+async def test_projecting_again_changes_nothing(stage: Stage) -> None:
+    """New events come after the stored ones, even if a page overlaps."""
+    rows = await rows_of(stage, events(20))
+    await stage.projection.project(SUBJECT, rows[:12])
+    await stage.projection.project(SUBJECT, rows[5:])
+    await stage.projection.project(SUBJECT, rows[:3])
+    assert ids(await stage.publishing.rows(SUBJECT)) == ids(rows)
 
 
 @projecting
-async def test_projecting_at_once_keeps_the_order(place: Place) -> None:
-    """Each event stands once."""
-    rows = await rows_of(place, events(20))
-    await asyncio.gather(*(place.projection.project(SUBJECT, rows[:end]) for end in (20, 5, 12, 20)))
-    assert ids(await place.publishing.rows(SUBJECT)) == ids(rows)
+async def test_concurrent_projections_keep_the_order(stage: Stage) -> None:
+    """Each event is stored once."""
+    rows = await rows_of(stage, events(20))
+    await asyncio.gather(*(stage.projection.project(SUBJECT, rows[:end]) for end in (20, 5, 12, 20)))
+    assert ids(await stage.publishing.rows(SUBJECT)) == ids(rows)
 
 
 @projecting
-async def test_events_of_several_resources_stand_in_one_stream(place: Place) -> None:
-    """Those with the same source and id too."""
+async def test_a_stream_holds_events_of_several_resources(stage: Stage) -> None:
+    """Events with the same source and id are different if their resources are."""
     for resource in (APP, OTHER_APP):
-        rows = await rows_of(place, [event("a", resource=resource)])
-        await place.projection.project(ORG, rows)
-    assert [row.resource for row in await place.publishing.rows(ORG)] == [APP, OTHER_APP]
+        rows = await rows_of(stage, [event("a", resource=resource)])
+        await stage.projection.project(ORG, rows)
+    assert [row.resource for row in await stage.publishing.rows(ORG)] == [APP, OTHER_APP]
 
 
 @projecting
-async def test_projected_events_are_registered_when_they_are_projected(place: Place) -> None:
-    """Never earlier than the newest there, whatever the clock says."""
-    rows = await rows_of(place, events(2))
-    moment = place.clock.now = place.clock.now + 60_000_000
-    await place.projection.project(SUBJECT, rows[:1])
-    place.clock.now -= 30_000_000
-    await place.projection.project(SUBJECT, rows[1:])
-    assert [row.registered for row in await place.publishing.rows(SUBJECT)] == [moment, moment]
+async def test_events_are_registered_at_their_projection(stage: Stage) -> None:
+    """The time never decreases along the stream, whatever the clock."""
+    rows = await rows_of(stage, events(2))
+    projected = stage.clock.now = stage.clock.now + 60_000_000
+    await stage.projection.project(SUBJECT, rows[:1])
+    stage.clock.now -= 30_000_000
+    await stage.projection.project(SUBJECT, rows[1:])
+    assert [row.registered for row in await stage.publishing.rows(SUBJECT)] == [projected, projected]
 
 
 @projecting
-async def test_a_tombstone_is_projected_as_one(place: Place) -> None:
-    """So that an event erased meanwhile can never come after it."""
+async def test_a_tombstone_is_projected_as_a_tombstone(stage: Stage) -> None:
+    """A slow projection cannot bring the erased event back."""
     some = events(2)
-    late = await rows_of(place, some)
-    await place.publishing.erase(some[0])
-    await place.projection.project(SUBJECT, await place.checkpoints.read_after(APPS, 0, 10))
-    await place.projection.project(SUBJECT, late)
-    texts = [row.json for row in await place.publishing.rows(SUBJECT)]
+    late = await rows_of(stage, some)
+    await stage.publishing.erase(some[0])
+    await stage.projection.project(SUBJECT, await stage.checkpoints.read_after(APPS, 0, 10))
+    await stage.projection.project(SUBJECT, late)
+    texts = [row.json for row in await stage.publishing.rows(SUBJECT)]
     assert [text for text in texts if text is not None] == [some[1].json]
 
 
 @projecting
-async def test_nothing_is_projected_of_nothing(place: Place) -> None:
-    """An empty page is no work."""
-    await place.projection.project(SUBJECT, [])
-    assert await place.publishing.rows(SUBJECT) == []
+async def test_an_empty_page_projects_nothing(stage: Stage) -> None:
+    """The stream stays empty."""
+    await stage.projection.project(SUBJECT, [])
+    assert await stage.publishing.rows(SUBJECT) == []

@@ -1,4 +1,4 @@
-"""What every decision point promises, held against the one over HTTP and the embedded one."""
+"""The port DecisionPoint, against the PDP over HTTP and the embedded one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLICY = {
 
 
 def _rule(asked: Asked) -> Ruling:
-    """The same policy, told to the server."""
+    """The rules of the policy, as the server's code."""
     user, resource = asked.subject["urn:altinn:userid"], asked.resource["urn:altinn:resource"]
     if asked.action != "read" or resource not in {"1": ("a", "b", "secret"), "2": ("b",)}.get(user, ()):
         return pdp_server.DENY
@@ -37,7 +37,7 @@ def _rule(asked: Asked) -> Ruling:
 
 @pytest.fixture(params=["http", "embedded"])
 async def point(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DecisionPoint]:
-    """Each kind of decision point, deciding by the same policy."""
+    """Each kind of decision point with the same policy."""
     if request.param == "embedded":
         file = tmp_path / "policy.json"
         file.write_text(json.dumps(POLICY))
@@ -56,50 +56,50 @@ async def _permits(point: DecisionPoint, *asked: tuple[str, str]) -> list[bool]:
     ]
 
 
-async def test_what_is_permitted_is_permitted(point: DecisionPoint) -> None:
-    """A question that the policy permits is answered Permit."""
+async def test_a_permitted_question_is_permitted(point: DecisionPoint) -> None:
+    """A rule matches subject, action and resource."""
     assert await point.decide([question("1", "a", "read")]) == [Decision(permit=True)]
 
 
-async def test_what_nothing_permits_is_denied(point: DecisionPoint) -> None:
-    """A subject, action or resource that the policy does not know is denied."""
+async def test_a_question_without_a_rule_is_denied(point: DecisionPoint) -> None:
+    """Unknown subjects, actions and resources are denied."""
     asked = [question("3", "a", "read"), question("1", "a", "publish"), question("1", "c", "read")]
     assert await point.decide(asked) == [DENY, DENY, DENY]
 
 
-async def test_answers_come_in_the_order_of_the_questions(point: DecisionPoint) -> None:
-    """Each answer stands at its question's place."""
+async def test_decisions_come_in_the_order_of_the_questions(point: DecisionPoint) -> None:
+    """The caller matches them by index."""
     assert await _permits(point, ("1", "c"), ("1", "a"), ("1", "x"), ("1", "b")) == [False, True, False, True]
 
 
-async def test_many_subjects_are_answered_at_once(point: DecisionPoint) -> None:
-    """Questions of several subjects about the same resources are kept apart."""
+async def test_one_call_may_ask_about_many_subjects(point: DecisionPoint) -> None:
+    """Questions of different subjects about the same resource are kept apart."""
     asked = [(user, resource) for user in ("1", "2", "3") for resource in ("a", "b")]
     assert await _permits(point, *asked) == [True, True, False, True, False, False]
 
 
 async def test_a_thousand_questions_are_answered(point: DecisionPoint) -> None:
-    """A page of the greatest size, every row another question, is one call."""
+    """One call may ask about every row of the largest page."""
     asked = [("1", "a" if number == 500 else f"n{number}") for number in range(1000)]
-    assert [place for place, permit in enumerate(await _permits(point, *asked)) if permit] == [500]
+    assert [index for index, permit in enumerate(await _permits(point, *asked)) if permit] == [500]
 
 
 async def test_obligations_come_with_the_decision(point: DecisionPoint) -> None:
-    """The levels that a permit asks for come along, and with other decisions none."""
+    """A permit has the levels that the policy demands, another decision none."""
     decisions = await point.decide([question("1", name, "read") for name in ("secret", "a")])
     assert decisions == [Decision(permit=True, level=4, level_org=3), Decision(permit=True)]
 
 
-async def test_no_questions_have_no_answers(point: DecisionPoint) -> None:
-    """Nothing asked, nothing answered."""
+async def test_no_questions_get_no_decisions(point: DecisionPoint) -> None:
+    """The list is empty."""
     assert await point.decide([]) == []
 
 
-async def test_odd_characters_are_asked_as_they_are(point: DecisionPoint) -> None:
-    """Names and values of any text are asked and answered."""
+async def test_names_and_values_may_have_any_characters(point: DecisionPoint) -> None:
+    """They arrive unchanged."""
     assert await _permits(point, ("1", "æ\u0000\U0001f600\"'<a>"), ("1", "a")) == [False, True]
 
 
-async def test_ping_returns_when_it_is_there(point: DecisionPoint) -> None:
-    """A decision point that answers is up."""
+async def test_ping_returns_while_the_pdp_answers(point: DecisionPoint) -> None:
+    """Health relies on it."""
     await point.ping()

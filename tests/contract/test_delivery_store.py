@@ -1,4 +1,4 @@
-"""The DeliveryStore port, held against every adapter: what is recorded, who may serve it, when it is due."""
+"""The port DeliveryStore, against every adapter: recording, leases, due times."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def store(stores: Stores) -> DeliveryStore:
     return stores.deliveries
 
 
-def at(some: Sequence[Delivery]) -> list[int]:
+def positions(some: Sequence[Delivery]) -> list[int]:
     """The positions of deliveries."""
-    return [each.position for each in some]
+    return [delivery.position for delivery in some]
 
 
 async def leased(store: DeliveryStore, lane: Lane = LANE, now: int = NOW) -> Lease:
@@ -38,33 +38,36 @@ async def leased(store: DeliveryStore, lane: Lane = LANE, now: int = NOW) -> Lea
 
 
 async def ready(store: DeliveryStore, lease: Lease, now: int = NOW) -> list[Delivery]:
-    """All that is due."""
+    """All deliveries that are due."""
     return list(await store.ready(lease, now, 100, 100))
 
 
-async def test_what_is_recorded_is_due_and_comes_as_it_was(store: DeliveryStore) -> None:
-    """Its lane too; every field of it, in the order of positions."""
+async def test_a_recorded_delivery_is_due_and_unchanged(store: DeliveryStore) -> None:
+    """Its lane is due too; deliveries come in the order of positions."""
     some = [delivery(n, permit=True, decided=5, unsure=n == 2) for n in range(1, 11)]
     await store.record(some, NOW)
     assert list(await store.due(NOW, 10)) == [LANE]
     found = await ready(store, await leased(store))
-    assert [replace(each, version="") for each in found] == some
+    assert [replace(delivery, version="") for delivery in found] == some
 
 
 async def test_recording_again_changes_nothing(stores: Stores) -> None:
-    """Not what was attempted meanwhile either; what is new among it is added."""
+    """Attempts made meanwhile stay, and new deliveries are added."""
     await stores.deliveries.record([delivery(1)], NOW)
     lease = await leased(stores.deliveries)
     (one,) = await ready(stores.deliveries, lease)
     done = replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW)
     assert await stores.deliveries.save(done) is not None
     await stores.other_deliveries.record([delivery(1), delivery(2)], NOW)
-    assert at(await ready(stores.other_deliveries, lease)) == [2]
-    assert [each.state for each in await stores.deliveries.page(1, (0, 0), 10)] == [State.DELIVERED, State.PENDING]
+    assert positions(await ready(stores.other_deliveries, lease)) == [2]
+    assert [delivery.state for delivery in await stores.deliveries.page(1, (0, 0), 10)] == [
+        State.DELIVERED,
+        State.PENDING,
+    ]
 
 
-async def test_a_lane_is_served_by_one(stores: Stores) -> None:
-    """While a lease runs nobody else has it, and it is not told of as due; when it has ended another may."""
+async def test_a_lane_has_one_lease(stores: Stores) -> None:
+    """A leased lane is not due; once the lease has ended another worker may take it."""
     await stores.deliveries.record([delivery(1)], NOW)
     lease = await leased(stores.deliveries)
     assert await stores.other_deliveries.take(LANE, NOW + SECOND, NOW + 99 * SECOND) is None
@@ -78,16 +81,16 @@ async def test_a_lane_is_served_by_one(stores: Stores) -> None:
     assert await stores.deliveries.take(LANE, later, later + 9 * SECOND) is None
 
 
-async def test_of_many_who_want_a_lane_one_gets_it(stores: Stores) -> None:
-    """At the same moment, in two processes."""
+async def test_one_of_many_workers_gets_the_lease(stores: Stores) -> None:
+    """Eight workers in two processes ask at the same time."""
     await stores.deliveries.record([delivery(1)], NOW)
     both = [stores.deliveries, stores.other_deliveries]
     taken = await asyncio.gather(*(both[n % 2].take(LANE, NOW, NOW + 60 * SECOND + n) for n in range(8)))
-    assert sum(each is not None for each in taken) == 1
+    assert sum(lease is not None for lease in taken) == 1
 
 
-async def test_a_lease_can_be_kept(store: DeliveryStore) -> None:
-    """Also while more is recorded; it goes on until the new moment."""
+async def test_a_lease_can_be_renewed(store: DeliveryStore) -> None:
+    """More deliveries may be recorded meanwhile."""
     await store.record([delivery(1)], NOW)
     lease = await leased(store)
     await store.record([delivery(2)], NOW)
@@ -96,8 +99,8 @@ async def test_a_lease_can_be_kept(store: DeliveryStore) -> None:
     assert await store.take(LANE, NOW + 100 * SECOND, NOW + 200 * SECOND) is None
 
 
-async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: DeliveryStore) -> None:
-    """What is due next is the earliest attempt to come, not before the moment that is asked for."""
+async def test_a_lane_is_due_with_its_next_attempt(store: DeliveryStore) -> None:
+    """An empty lane is never due."""
     await store.record([delivery(1), delivery(2)], NOW)
     lease = await leased(store)
     one, two = await ready(store, lease)
@@ -109,8 +112,8 @@ async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: Deli
     assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]
     later = NOW + 10 * SECOND
     lease = await leased(store, now=later)
-    assert at(await ready(store, lease, later - 1)) == []
-    assert at(await ready(store, lease, later)) == [2]
+    assert positions(await ready(store, lease, later - 1)) == []
+    assert positions(await ready(store, lease, later)) == [2]
     await store.release(lease, Breaker(), now=later, at=NOW + 30 * SECOND)
     assert list(await store.due(NOW + 29 * SECOND, 10)) == []
     lease = await leased(store, now=NOW + 30 * SECOND)
@@ -120,15 +123,15 @@ async def test_an_empty_lane_is_not_due_and_one_with_a_retry_is_then(store: Deli
 
 
 async def test_a_first_attempt_is_due_whatever_the_clock_says(store: DeliveryStore) -> None:
-    """A clock that was set back since must not let a later event overtake."""
+    """A clock that was set back must not let a later event overtake."""
     await store.record([delivery(1, next_attempt=NOW + 3_600 * SECOND)], NOW + 3_600 * SECOND)
     await store.record([delivery(2)], NOW)
     lease = await leased(store)
-    assert at(await ready(store, lease)) == [1, 2]
+    assert positions(await ready(store, lease)) == [1, 2]
 
 
 async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: Stores) -> None:
-    """Whoever recorded it may have looked at the clock after the one who gives the lane back."""
+    """The recording process may have another clock than the worker."""
     await stores.deliveries.wake(LANE, NOW)
     lease = await leased(stores.deliveries)
     later = NOW + SECOND
@@ -138,7 +141,7 @@ async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: 
 
 
 async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -> None:
-    """Its replays' too, and its live one though nothing stands in it; nobody else's."""
+    """Its replays are woken too, and its live lane even if it is empty."""
     begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)
     lease = await store.take(begun.lane, NOW, NOW + SECOND)
     assert lease is not None
@@ -148,8 +151,8 @@ async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -
     assert set(await store.due(NOW + SECOND, 10)) >= {LANE, begun.lane}
 
 
-async def test_what_is_recorded_while_a_lane_is_served_keeps_it_due(stores: Stores) -> None:
-    """Whoever looked too early learns that there is more, however close together it is."""
+async def test_deliveries_recorded_during_a_turn_keep_the_lane_due(stores: Stores) -> None:
+    """A worker that looked too early leaves the lane due."""
     await stores.deliveries.record([delivery(1)], NOW)
     lease = await leased(stores.deliveries)
     (one,) = await ready(stores.deliveries, lease)
@@ -161,7 +164,7 @@ async def test_what_is_recorded_while_a_lane_is_served_keeps_it_due(stores: Stor
 
 
 async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) -> None:
-    """Twenty times: in the end the lane is due as long as anything is open."""
+    """In the end the lane is due as long as a delivery is open."""
     for n in range(1, 21):
         await stores.deliveries.wake(LANE, NOW)
         lease = await leased(stores.deliveries)
@@ -178,7 +181,7 @@ async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) ->
 
 
 async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> None:
-    """At the earlier of two moments; also while somebody serves it."""
+    """The earlier of two times counts, also during a turn."""
     await store.wake(LANE, NOW + 5 * SECOND)
     await store.wake(LANE, NOW + 9 * SECOND)
     assert list(await store.due(NOW + 4 * SECOND, 10)) == []
@@ -190,33 +193,33 @@ async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> N
 
 
 async def test_the_breaker_stays_with_the_lane(store: DeliveryStore) -> None:
-    """Whoever serves it next knows how the endpoint is."""
+    """The next worker knows the state of the endpoint."""
     await store.record([delivery(1)], NOW)
     await store.release(await leased(store), Breaker(21, NOW + 7), now=NOW)
     assert (await leased(store)).breaker == Breaker(21, NOW + 7)
 
 
-async def test_a_lane_that_is_dropped_is_none(store: DeliveryStore) -> None:
-    """Nothing is due; what was delivered can still be read about by its event."""
+async def test_a_dropped_lane_is_gone(store: DeliveryStore) -> None:
+    """Finished deliveries can still be found by their event."""
     await store.record([delivery(1)], NOW)
     await store.drop(await leased(store))
     assert list(await store.due(NOW + 999 * SECOND, 10)) == []
     assert await store.take(LANE, NOW, NOW + 1) is None
-    assert at(await store.of_event(STREAM, 1)) == [1]
+    assert positions(await store.of_event(STREAM, 1)) == [1]
 
 
 async def test_first_attempts_come_by_position_and_retries_by_their_time(store: DeliveryStore) -> None:
-    """As many of each as are asked for, over segments."""
+    """Both are limited, and cross segments."""
     await store.record([delivery(n) for n in range(1, 13)], NOW)
     lease = await leased(store)
-    for each in await ready(store, lease):
-        if each.position % 2:
-            await store.save(replace(each, state=State.FAILING, next_attempt=NOW + each.position))
-    assert at(await store.ready(lease, NOW + 100, 3, 2)) == [2, 4, 6, 1, 3]
+    for item in await ready(store, lease):
+        if item.position % 2:
+            await store.save(replace(item, state=State.FAILING, next_attempt=NOW + item.position))
+    assert positions(await store.ready(lease, NOW + 100, 3, 2)) == [2, 4, 6, 1, 3]
 
 
 async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> None:
-    """So what a worker writes that has lost its lease is discarded."""
+    """A worker that lost its lease cannot record an attempt."""
     await store.record([delivery(1)], NOW)
     (one,) = await ready(store, await leased(store))
     attempt = Attempt(NOW, 500, "refused", 3)
@@ -232,46 +235,46 @@ async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> N
 
 
 async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
-    """By position and job, of one subscription, of one state if that is asked for."""
+    """Pages have an order by position and replay, and may be filtered by state."""
     replayed = Lane(1, 1)
     await store.record([delivery(n) for n in range(1, 11)], NOW)
     await store.record([delivery(n, replayed) for n in (3, 8)], NOW)
     await store.record([delivery(5, Lane(2))], NOW)
     seen: list[tuple[int, int]] = []
     while page := await store.page(1, seen[-1] if seen else (0, 0), 4):
-        seen += [(each.position, each.lane.replay) for each in page]
+        seen += [(item.position, item.lane.replay) for item in page]
     assert seen == sorted([*((n, 0) for n in range(1, 11)), (3, 1), (8, 1)])
     lease = await leased(store)
     await store.save(replace((await ready(store, lease))[6], state=State.DEAD, next_attempt=None, settled=NOW))
-    assert at(await store.page(1, (0, 0), 10, State.DEAD)) == [7]
+    assert positions(await store.page(1, (0, 0), 10, State.DEAD)) == [7]
 
 
 async def test_an_events_deliveries_are_found(store: DeliveryStore) -> None:
-    """Of every subscription and replay; those of another stream are not its."""
+    """They are those of every subscription and replay."""
     await store.record([delivery(3, Lane(n)) for n in (1, 2)], NOW)
     await store.record([delivery(3, Lane(1, 4)), delivery(4, Lane(1, 4))], NOW)
     await store.record([delivery(3, Lane(9), stream=Stream.of_resource("urn:other:x"))], NOW)
-    assert [each.lane for each in await store.of_event(STREAM, 3)] == [Lane(1), Lane(1, 4), Lane(2)]
+    assert [item.lane for item in await store.of_event(STREAM, 3)] == [Lane(1), Lane(1, 4), Lane(2)]
 
 
-async def test_what_is_dead_can_be_revived(store: DeliveryStore) -> None:
-    """It is due again, with its attempts, and begins its schedule anew."""
+async def test_a_dead_delivery_can_be_revived(store: DeliveryStore) -> None:
+    """It keeps its attempts and begins the schedule anew."""
     await store.record([delivery(n) for n in range(1, 7)], NOW)
     lease = await leased(store)
-    for each in await ready(store, lease):
-        state = State.DEAD if each.position > 2 else State.DELIVERED
-        await store.save(replace(each, state=state, tries=16, next_attempt=None, settled=NOW))
+    for item in await ready(store, lease):
+        state = State.DEAD if item.position > 2 else State.DELIVERED
+        await store.save(replace(item, state=state, tries=16, next_attempt=None, settled=NOW))
     await store.release(lease, Breaker(), now=NOW)
     assert await store.revive(1, NOW + SECOND) == 4
     assert list(await store.due(NOW + SECOND, 10)) == [LANE]
     revived = await ready(store, await leased(store, now=NOW + SECOND), NOW + SECOND)
-    assert sorted(at(revived)) == [3, 4, 5, 6]
-    assert {(each.state, each.tries, each.settled) for each in revived} == {(State.FAILING, 0, None)}
+    assert sorted(positions(revived)) == [3, 4, 5, 6]
+    assert {(item.state, item.tries, item.settled) for item in revived} == {(State.FAILING, 0, None)}
     assert await store.revive(1, NOW) == 0
 
 
 async def test_replays_have_lanes_of_their_own(stores: Stores) -> None:
-    """Each a new one, due at once; how far it has come is noted by whoever serves it, and by nobody else."""
+    """A new lane is due at once, and only the worker that has it stores its progress."""
     store = stores.deliveries
     await store.record([delivery(1)], NOW)
     first = await store.begin_replay(Replay(LANE, 0, 9), NOW)
@@ -286,38 +289,38 @@ async def test_replays_have_lanes_of_their_own(stores: Stores) -> None:
     assert await store.replay(LANE) is None
 
 
-async def test_old_ones_go_and_dead_ones_stay_with_their_event(tmp_path: Path) -> None:
-    """Where the store does not forget by itself: what came to its end long ago, and all of what retention removed."""
+async def test_finished_deliveries_expire_and_dead_ones_stay_with_their_event(tmp_path: Path) -> None:
+    """The SQLite store removes them; Cosmos DB does it by itself."""
     async with STORES["sqlite"](tmp_path) as stores:
         store = stores.deliveries
         await store.record([delivery(n, registered=NOW + n) for n in range(1, 5)], NOW)
         one, two, three, _ = await ready(store, await leased(store))
-        for each, state in ((one, State.DELIVERED), (two, State.DEAD), (three, State.WITHHELD)):
-            await store.save(replace(each, state=state, next_attempt=None, settled=NOW))
+        for item, state in ((one, State.DELIVERED), (two, State.DEAD), (three, State.WITHHELD)):
+            await store.save(replace(item, state=state, next_attempt=None, settled=NOW))
         assert await store.expire(NOW + 1, NOW) == 2
-        assert at(await store.page(1, (0, 0), 10)) == [2, 4]
+        assert positions(await store.page(1, (0, 0), 10)) == [2, 4]
         assert await store.expire(NOW, NOW + 3) == 1
-        assert at(await store.page(1, (0, 0), 10)) == [4]
+        assert positions(await store.page(1, (0, 0), 10)) == [4]
 
 
 # -- Measuring --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_due_is_told_with_since_when(store: DeliveryStore) -> None:
-    """Of each lane, whether or not somebody serves it; what is due later is not."""
+async def test_the_backlog_has_the_time_since_when_a_lane_is_due(store: DeliveryStore) -> None:
+    """It covers leased lanes, and leaves out lanes that are due later."""
     await store.record([delivery(1), delivery(9)], NOW)
     await store.record([delivery(1, Lane(2))], NOW + 5)
     await store.record([delivery(1, Lane(3), next_attempt=NOW + 90 * SECOND, state=State.FAILING)], NOW)
     await _given_back(store, Lane(3))
     await leased(store)
     now = NOW + 60 * SECOND
-    found = {each.lane: (each.since, each.breaker) for each in await store.overdue(now)}
+    found = {lane.lane: (lane.since, lane.breaker) for lane in await store.overdue(now)}
     assert {*found} == {LANE, Lane(2)}
     assert all(NOW <= since <= NOW + 5 for since, _ in found.values())
 
 
-async def test_what_is_due_is_told_with_how_the_endpoint_is(store: DeliveryStore) -> None:
-    """As whoever served it last left it, also when it is put off."""
+async def test_the_backlog_has_the_state_of_the_endpoint(store: DeliveryStore) -> None:
+    """A lane that was put off keeps it."""
     await store.record([delivery(1)], NOW)
     breaker = Breaker(25, NOW + 60 * SECOND)
     await store.release(await leased(store), breaker, now=NOW, at=breaker.open_until)
@@ -326,7 +329,7 @@ async def test_what_is_due_is_told_with_how_the_endpoint_is(store: DeliveryStore
 
 
 async def test_dead_deliveries_are_counted(store: DeliveryStore) -> None:
-    """Those of all subscriptions."""
+    """The count covers all subscriptions."""
     assert await store.dead() == 0
     dead: dict[str, Any] = {"state": State.DEAD, "next_attempt": None, "settled": NOW}
     await store.record([delivery(1, **dead), delivery(2), delivery(3, **dead)], NOW)

@@ -1,4 +1,4 @@
-"""The EventStore port, its writing side: order, durability, idempotency, erasure, retention."""
+"""The port EventStore, its writing side: order, durability, idempotency, erasure, retention."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ RESOURCE = Stream.of_resource(APP)
 
 
 async def test_events_come_back_in_order_as_published(store: EventStore) -> None:
-    """The stream holds the events in the order of their appends, byte for byte."""
+    """The order is that of the appends, and the text is the same, byte for byte."""
     batches = [events(3), events(1), events(5)]
     for batch in batches:
         await store.append(batch)
-    assert [row.json for row in await everything(store)] == [each.json for batch in batches for each in batch]
+    assert [row.json for row in await everything(store)] == [event.json for batch in batches for event in batch]
 
 
 async def test_a_row_knows_its_attributes(store: EventStore) -> None:
-    """A row gives id, source, type, subject, resource and instance of its event."""
+    """A row has the id, source, type, subject, resource and instance of its event."""
     published_ = event(resourceinstance="50002108/3f1c", type="æøå.created")
     await store.append([published_])
     (row,) = await everything(store)
@@ -47,7 +47,7 @@ async def test_a_row_knows_its_attributes(store: EventStore) -> None:
 
 
 async def test_attributes_survive_any_spelling_in_json(store: EventStore) -> None:
-    """Texts that JSON spells with escapes, or that occur elsewhere in it, are given as they are."""
+    """JSON may escape a text, or hold it elsewhere too."""
     plain = event('say "hei"\\', source="urn:ø", subject="/party/1", resource=ANY, resourceinstance="1")
     escaped = replace(plain, json=plain.json.replace(b"/", b"\\/"))
     await store.append([escaped])
@@ -57,7 +57,7 @@ async def test_attributes_survive_any_spelling_in_json(store: EventStore) -> Non
 
 
 async def test_absent_attributes_are_none(store: EventStore) -> None:
-    """An event without subject and instance has none as a row."""
+    """Subject and instance are optional."""
     await store.append([event(subject=None)])
     (row,) = await everything(store)
     assert (row.subject, row.resource_instance) == (None, None)
@@ -69,15 +69,15 @@ async def test_appending_nothing_changes_nothing(store: EventStore) -> None:
     assert await store.head(RESOURCE) == 0
 
 
-async def test_outcomes_stand_in_the_order_of_the_batch(store: EventStore) -> None:
-    """Each outcome's place is the place of its event."""
+async def test_outcomes_have_the_order_of_the_batch(store: EventStore) -> None:
+    """The cursor of an outcome is that of its event."""
     batch = events(3)
     outcomes = await store.append(batch)
     assert [outcome.cursor for outcome in outcomes] == [row.cursor for row in await everything(store)]
 
 
-async def test_an_app_event_stands_in_three_streams(store: EventStore) -> None:
-    """An app event is in the streams of its resource, its subject and its org."""
+async def test_an_app_event_is_in_three_streams(store: EventStore) -> None:
+    """The streams are those of its resource, its subject and its org."""
     batch = [event(), event(resource=OTHER_APP)]
     await store.append(batch)
     assert ids(await everything(store, OTHER_APP)) == [batch[1].id]
@@ -85,7 +85,7 @@ async def test_an_app_event_stands_in_three_streams(store: EventStore) -> None:
     assert ids(await everything(store, Stream.of_org("ttd"))) == ids(batch)
 
 
-async def test_other_events_stand_in_their_resource_stream_only(store: EventStore) -> None:
+async def test_other_events_are_in_their_resource_stream_only(store: EventStore) -> None:
     """Subject streams hold app events only."""
     await store.append([event(resource=ANY)])
     assert len(await everything(store, ANY)) == 1
@@ -93,7 +93,7 @@ async def test_other_events_stand_in_their_resource_stream_only(store: EventStor
 
 
 async def test_a_repeat_is_a_duplicate_and_changes_nothing(store: EventStore) -> None:
-    """The same (resource, source, id) again answers with the first one's place, whatever else differs."""
+    """The same (resource, source, id) has the cursor of the first event, whatever else differs."""
     first = event("a", type="first")
     (outcome,) = await store.append([first])
     (repeat,) = await store.append([event("a", type="second")])
@@ -102,20 +102,20 @@ async def test_a_repeat_is_a_duplicate_and_changes_nothing(store: EventStore) ->
 
 
 async def test_a_repeat_within_a_batch_is_a_duplicate(store: EventStore) -> None:
-    """An event that stands twice in one batch is stored once."""
+    """Of equal events in a batch the first is stored."""
     outcomes = await store.append([event("a"), event("b"), event("a")])
     assert [outcome.duplicate for outcome in outcomes] == [False, False, True]
     assert outcomes[0].cursor == outcomes[2].cursor
 
 
 async def test_an_id_may_occur_under_several_sources_and_resources(store: EventStore) -> None:
-    """Identity is (resource, source, id): none of the three alone makes a duplicate."""
+    """Identity is (resource, source, id)."""
     batch = [event("a"), event("a", source="urn:x"), event("a", resource=ANY), event("b")]
     assert not any(outcome.duplicate for outcome in await store.append(batch))
 
 
-async def test_repeats_at_the_same_moment_are_stored_once(harness: Harness) -> None:
-    """Of many appends of one event at once, in two stores, exactly one is no duplicate."""
+async def test_simultaneous_repeats_are_stored_once(harness: Harness) -> None:
+    """Two stores append the event 20 times at once."""
     stores = [harness.open(), harness.open()]
     outcomes = await asyncio.gather(*(stores[n % 2].append([event("a")]) for n in range(20)))
     assert [outcome.duplicate for (outcome,) in outcomes].count(False) == 1
@@ -123,7 +123,7 @@ async def test_repeats_at_the_same_moment_are_stored_once(harness: Harness) -> N
 
 
 async def test_a_batch_that_was_stored_in_part_is_completed_without_repeats(store: EventStore) -> None:
-    """Sending a batch again stores what is missing of it, and that only."""
+    """Only the missing events are added."""
     batch = events(10)
     await store.append(batch[:4])
     outcomes = await store.append(batch)
@@ -131,8 +131,8 @@ async def test_a_batch_that_was_stored_in_part_is_completed_without_repeats(stor
     assert ids(await everything(store)) == ids(batch)
 
 
-async def test_what_was_acknowledged_is_there_after_reopening(harness: Harness) -> None:
-    """A store that is opened again holds the same events at the same places."""
+async def test_acknowledged_events_outlive_the_store(harness: Harness) -> None:
+    """Events and cursors are the same after reopening."""
     store = harness.open()
     await store.append(events(3))
     before = [(row.cursor, row.json) for row in await everything(store)]
@@ -155,11 +155,14 @@ async def _follow(store: EventStore, size: int, count: int) -> list[str]:
         chunk = await store.read(ReadRequest(RESOURCE, cursor=cursor, limit=size))
         seen += ids(chunk.rows)
         cursor = chunk.end
+        if chunk.caught_up:
+            await asyncio.sleep(0.01)  # a poll without a pause would keep the publishers from the processor
     return seen
 
 
+@pytest.mark.slow
 async def test_readers_miss_and_repeat_nothing_while_publishers_write(harness: Harness) -> None:
-    """Four readers of eight publishers, over two stores, see one order of all events, and each publisher's own."""
+    """Four readers of two stores see one order of the events of eight publishers, and the order of each publisher."""
     stores = [harness.open(), harness.open()]
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         for publisher in range(PUBLISHERS):
@@ -170,11 +173,13 @@ async def test_readers_miss_and_repeat_nothing_while_publishers_write(harness: H
     assert all(other == first for other in others)
     assert len(set(first)) == PUBLISHERS * OWN
     for publisher in range(PUBLISHERS):
-        assert [each for each in first if each.startswith(f"{publisher}-")] == [f"{publisher}-{n}" for n in range(OWN)]
+        assert [event_id for event_id in first if event_id.startswith(f"{publisher}-")] == [
+            f"{publisher}-{n}" for n in range(OWN)
+        ]
 
 
-async def test_a_caller_that_gives_up_breaks_nothing(store: EventStore) -> None:
-    """An append whose caller is cancelled neither loses nor delays others' events."""
+async def test_a_cancelled_caller_harms_no_other(store: EventStore) -> None:
+    """The events of other callers are neither lost nor delayed."""
     given_up = [asyncio.ensure_future(store.append([event()])) for _ in range(20)]
     await asyncio.sleep(0)
     for task in given_up:
@@ -185,14 +190,14 @@ async def test_a_caller_that_gives_up_breaks_nothing(store: EventStore) -> None:
 
 
 async def test_head_is_the_newest_position(store: EventStore) -> None:
-    """The head of each stream is its newest row's position."""
+    """Every stream has its own head."""
     await published(store, event(), event(resource=ANY), event(resource=OTHER_APP, subject="/party/1"))
     for stream in (RESOURCE, Stream.of_resource(ANY), Stream.of_subject("/party/1"), Stream.of_org("ttd")):
         assert await store.head(stream) == (await everything(store, stream))[-1].position
 
 
 async def test_an_erased_event_is_a_tombstone_in_every_stream(store: EventStore) -> None:
-    """Of an erased event the place, the id and the source are left."""
+    """Cursor, id and source are left."""
     erased = event("a", resourceinstance="1/2", alternativesubject=PERSON)
     await store.append([event("before"), erased, event("after")])
     before = [row.cursor for row in await everything(store)]
@@ -205,7 +210,7 @@ async def test_an_erased_event_is_a_tombstone_in_every_stream(store: EventStore)
 
 
 async def test_erasing_is_idempotent_and_exact(store: EventStore) -> None:
-    """Erasing again is fine; an event that is not there is not erased, and neither is its namesake."""
+    """Only the event of that resource, source and id is erased."""
     await store.append([event("a"), event("a", source="urn:x")])
     assert [await store.erase(APP, "urn:x", "a") for _ in range(2)] == [True, True]
     assert not await store.erase(APP, "urn:x", "b")
@@ -214,7 +219,7 @@ async def test_erasing_is_idempotent_and_exact(store: EventStore) -> None:
 
 
 async def test_an_erased_event_is_not_published_again(store: EventStore) -> None:
-    """Publishing an erased event is a duplicate and brings nothing back."""
+    """A repeat of it is a duplicate."""
     await store.append([event("a")])
     await store.erase(APP, event().source, "a")
     (outcome,) = await store.append([event("a")])
@@ -224,7 +229,7 @@ async def test_an_erased_event_is_not_published_again(store: EventStore) -> None
 
 @pytest.mark.parametrize(("subject", "left"), [(PARTY, PARTY), (PERSON, None), ("/partyless", None)])
 async def test_a_tombstone_keeps_only_a_party_as_its_subject(store: EventStore, subject: str, left: str | None) -> None:
-    """A subject that may name a person goes with the event."""
+    """Any other subject may name a person."""
     await store.append([event("a", subject=subject)])
     await store.erase(APP, event().source, "a")
     (row,) = await everything(store)
@@ -232,7 +237,7 @@ async def test_a_tombstone_keeps_only_a_party_as_its_subject(store: EventStore, 
 
 
 async def test_reading_goes_on_after_a_tombstone(store: EventStore) -> None:
-    """A tombstone's cursor and its id are places like any others."""
+    """Its cursor and its id are valid starts."""
     await store.append([event("a"), event("b")])
     await store.erase(APP, event().source, "a")
     by_id = await walk(store, ReadRequest(RESOURCE, event_id="a"))
@@ -241,7 +246,7 @@ async def test_reading_goes_on_after_a_tombstone(store: EventStore) -> None:
 
 
 async def test_retention_removes_the_oldest(harness: Harness, store: EventStore) -> None:
-    """What was registered before the moment is gone, what was registered at it is kept."""
+    """An event that was registered exactly at the limit stays."""
     await store.append(events(3))
     harness.clock.now += SECOND
     kept = events(2)
@@ -251,25 +256,26 @@ async def test_retention_removes_the_oldest(harness: Harness, store: EventStore)
     assert ids(await everything(store)) == ids(kept)
 
 
+@pytest.mark.slow
 async def test_retention_of_many_events_is_complete(harness: Harness, store: EventStore) -> None:
-    """However many events are too old, one call removes them all."""
-    for _ in range(25):
+    """One call removes all of them."""
+    for _ in range(11):
         await store.append(events(100))
     harness.clock.now += SECOND
-    assert await store.expire(harness.clock.now) == 2_500
+    assert await store.expire(harness.clock.now) == 1_100  # more than one transaction, and many segments
     assert await everything(store) == []
 
 
-async def test_places_rise_even_over_retention(harness: Harness, store: EventStore) -> None:
-    """After everything expired, the next event stands after all that ever stood."""
+async def test_positions_rise_even_over_retention(harness: Harness, store: EventStore) -> None:
+    """An event after an empty stream has a position after all earlier ones."""
     (last,) = await published(store, event())
     await store.expire(harness.clock.now + SECOND)
-    (place,) = await published(store, event())
-    assert place.position > last.position
+    (later,) = await published(store, event())
+    assert later.position > last.position
 
 
-async def test_a_cursor_that_expired_starts_from_the_oldest_kept(harness: Harness, store: EventStore) -> None:
-    """Nothing is lost to a reader that was away for longer than the retention."""
+async def test_an_expired_cursor_starts_from_the_oldest_kept_row(harness: Harness, store: EventStore) -> None:
+    """A reader that was away for longer than the retention misses no kept row."""
     (old,) = await published(store, event())
     harness.clock.now += SECOND
     await store.append([event("kept"), event("newer")])
@@ -278,7 +284,7 @@ async def test_a_cursor_that_expired_starts_from_the_oldest_kept(harness: Harnes
 
 
 async def test_registration_never_decreases_even_over_retention(harness: Harness, store: EventStore) -> None:
-    """A clock that steps back after everything expired does not register earlier than before."""
+    """A clock that steps back after everything expired makes no difference."""
     await store.append([event()])
     (row,) = await everything(store)
     await store.expire(harness.clock.now + SECOND)
@@ -288,12 +294,12 @@ async def test_registration_never_decreases_even_over_retention(harness: Harness
 
 
 async def test_a_store_that_is_up_answers_a_ping(store: EventStore) -> None:
-    """A ping returns."""
+    """Health relies on it."""
     await store.ping()
 
 
 async def test_a_closed_store_is_unavailable(store: EventStore) -> None:
-    """Every call after close is 503, and closing again is fine."""
+    """Every call raises UNAVAILABLE, and closing again is fine."""
     await store.append([event()])
     await store.close()
     await store.close()
@@ -304,8 +310,8 @@ async def test_a_closed_store_is_unavailable(store: EventStore) -> None:
         assert caught.value.problem is Problem.UNAVAILABLE
 
 
-async def test_closing_finishes_what_was_submitted(harness: Harness) -> None:
-    """Appends that are under way when the store closes are stored and acknowledged."""
+async def test_closing_finishes_pending_appends(harness: Harness) -> None:
+    """They are stored and acknowledged."""
     store = harness.open()
     appends = [asyncio.ensure_future(store.append([event()])) for _ in range(10)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What every Register promises, held against the one over HTTP and the embedded one."""
+"""The port PartyRegister, against Register over HTTP and the embedded one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTIES = [
 
 @pytest.fixture(params=["http", "embedded"])
 async def register(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PartyRegister]:
-    """Each kind of Register, knowing the same parties."""
+    """Each kind of Register with the same parties."""
     if request.param == "embedded":
         file = tmp_path / "register.json"
         file.write_text(json.dumps(PARTIES))
@@ -46,36 +46,36 @@ async def register(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         await client.close()
 
 
-async def test_unit_has_its_party(register: PartyRegister) -> None:
+async def test_a_unit_has_its_party(register: PartyRegister) -> None:
     """An organisation number leads to the organisation's party."""
     assert await register.party_of_unit(UNIT, USER) == 50074838
 
 
-async def test_person_has_their_party(register: PartyRegister) -> None:
+async def test_a_person_has_their_party(register: PartyRegister) -> None:
     """A person number leads to the person's party."""
     assert await register.party_of_person(PERSON, USER) == 50002108
 
 
-async def test_unknown_numbers_have_none(register: PartyRegister) -> None:
-    """A number that is not known, or is one of the other kind, has no party."""
+async def test_an_unknown_number_has_no_party(register: PartyRegister) -> None:
+    """Neither has a number of the other kind."""
     assert await register.party_of_unit(UNKNOWN_UNIT, USER) is None
     assert await register.party_of_person(STRANGER, USER) is None
     assert await register.party_of_person(UNIT, USER) is None
     assert await register.party_of_unit(PERSON, USER) is None
 
 
-async def test_known_persons_have_uuids_and_strangers_none(register: PartyRegister) -> None:
-    """Of several person numbers the known ones come with their uuid, in a mapping by number."""
+async def test_only_known_persons_have_uuids(register: PartyRegister) -> None:
+    """The mapping leaves unknown persons out."""
     assert await register.party_uuids([STRANGER, PERSON, OTHER]) == {PERSON: PERSON_UUID, OTHER: OTHER_UUID}
 
 
-async def test_nobody_asked_for_is_nobody(register: PartyRegister) -> None:
-    """No numbers, no uuids."""
+async def test_no_numbers_have_no_uuids(register: PartyRegister) -> None:
+    """The mapping is empty."""
     assert await register.party_uuids([]) == {}
 
 
-async def test_repeated_numbers_are_one(register: PartyRegister) -> None:
-    """The same number twice is one person."""
+async def test_a_repeated_number_is_one_person(register: PartyRegister) -> None:
+    """The mapping has it once."""
     assert await register.party_uuids([PERSON, PERSON]) == {PERSON: PERSON_UUID}
 
 
@@ -83,17 +83,17 @@ async def test_repeated_numbers_are_one(register: PartyRegister) -> None:
     "subject", [f"/organisation/{SUB_UNIT}", "/party/50074840", f"urn:altinn:organization:identifier-no:{SUB_UNIT}"]
 )
 async def test_a_sub_unit_has_its_main_unit_under_every_name(register: PartyRegister, subject: str) -> None:
-    """Whatever name an event calls the sub-unit by, every name of its main unit comes."""
+    """Every name of a sub-unit leads to every name of its main unit."""
     names = {"/party/50074838", f"/organisation/{UNIT}", f"urn:altinn:organization:identifier-no:{UNIT}"}
     assert set(await register.main_units(subject)) == names
 
 
 @pytest.mark.parametrize("subject", ["/party/50002108", f"/organisation/{UNIT}", "/user/1", f"urn:x:{SUB_UNIT}", ""])
-async def test_who_is_no_sub_unit_has_no_main_unit(register: PartyRegister, subject: str) -> None:
-    """Persons, main units, and subjects of other shapes have none."""
+async def test_only_a_sub_unit_has_a_main_unit(register: PartyRegister, subject: str) -> None:
+    """Persons, main units and other subjects have none."""
     assert list(await register.main_units(subject)) == []
 
 
-async def test_ping_returns_when_it_is_there(register: PartyRegister) -> None:
-    """A Register that answers is up."""
+async def test_ping_returns_while_register_answers(register: PartyRegister) -> None:
+    """Health relies on it."""
     await register.ping()

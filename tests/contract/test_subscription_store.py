@@ -1,4 +1,4 @@
-"""The SubscriptionStore port, held against every adapter."""
+"""The port SubscriptionStore, against every adapter."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def store(stores: Stores) -> SubscriptionStore:
     return stores.subscriptions
 
 
-async def test_what_is_created_is_there_as_it_was(store: SubscriptionStore) -> None:
-    """Every field of it, under a new id."""
+async def test_a_created_subscription_is_stored_whole(store: SubscriptionStore) -> None:
+    """It has a new id."""
     draft = subscription(
         type="a.%", subject="/party/1", alternative_subject="/person/x", source="https://a", subject_is_derived=True
     )
@@ -30,8 +30,8 @@ async def test_what_is_created_is_there_as_it_was(store: SubscriptionStore) -> N
     assert replace(created, id=0, version="") == draft
 
 
-async def test_the_same_again_is_the_one_that_stands(store: SubscriptionStore) -> None:
-    """With the secret that it had; another consumer, endpoint or filter is another one."""
+async def test_an_equal_subscription_is_the_stored_one(store: SubscriptionStore) -> None:
+    """It keeps its secret; another consumer, endpoint or filter makes another subscription."""
     first, _ = await store.create(subscription(secrets=SealedSecrets("first")))
     again, is_new = await store.create(subscription(secrets=SealedSecrets("second")))
     assert (again, is_new) == (first, False)
@@ -42,31 +42,31 @@ async def test_the_same_again_is_the_one_that_stands(store: SubscriptionStore) -
         subscription(subject="/party/1"),
         subscription(subject="/party/1", include_subunits=True),
     ]
-    created = [await store.create(each) for each in others]
+    created = [await store.create(other) for other in others]
     assert all(new for _, new in created)
-    assert len({each.id for each, _ in created} | {first.id}) == 6
+    assert len({stored.id for stored, _ in created} | {first.id}) == 6
 
 
-async def test_eight_at_once_are_one(stores: Stores) -> None:
-    """Exactly one of them is new, in two processes."""
+async def test_simultaneous_equal_subscriptions_are_one(stores: Stores) -> None:
+    """Exactly one of eight in two processes is new."""
     both = [stores.subscriptions, stores.other_subscriptions]
     drafts = [subscription(secrets=SealedSecrets(f"{n}")) for n in range(8)]
-    outcomes = await asyncio.gather(*(both[n % 2].create(each) for n, each in enumerate(drafts)))
+    outcomes = await asyncio.gather(*(both[n % 2].create(draft) for n, draft in enumerate(drafts)))
     assert [is_new for _, is_new in outcomes].count(True) == 1
-    assert len({each.id for each, _ in outcomes}) == 1
-    assert len({each.secrets.current for each, _ in outcomes}) == 1
+    assert len({stored.id for stored, _ in outcomes}) == 1
+    assert len({stored.secrets.current for stored, _ in outcomes}) == 1
 
 
-async def test_different_ones_at_once_have_different_ids(stores: Stores) -> None:
-    """Ids rise, and none is given twice."""
+async def test_simultaneous_subscriptions_have_different_ids(stores: Stores) -> None:
+    """Ids rise."""
     both = [stores.subscriptions, stores.other_subscriptions]
     drafts = [subscription(endpoint=f"https://example.com/{n}") for n in range(12)]
-    outcomes = await asyncio.gather(*(both[n % 2].create(each) for n, each in enumerate(drafts)))
-    assert len({each.id for each, is_new in outcomes if is_new}) == 12
+    outcomes = await asyncio.gather(*(both[n % 2].create(draft) for n, draft in enumerate(drafts)))
+    assert len({stored.id for stored, is_new in outcomes if is_new}) == 12
 
 
 async def test_a_change_needs_the_version_that_was_read(store: SubscriptionStore) -> None:
-    """Of two changes of one version the second is refused, and what the first wrote stays."""
+    """The second of two changes to one version fails."""
     created, _ = await store.create(subscription())
     first = await store.change(replace(created, paused=True))
     assert first is not None
@@ -76,8 +76,8 @@ async def test_a_change_needs_the_version_that_was_read(store: SubscriptionStore
     assert (standing.paused, standing.disabled) == (True, False)
 
 
-async def test_what_is_deleted_is_gone_and_its_key_is_free(store: SubscriptionStore) -> None:
-    """Nobody finds it any more; the same again is a new one with another id."""
+async def test_a_deleted_subscription_is_gone_and_its_key_is_free(store: SubscriptionStore) -> None:
+    """An equal subscription gets another id."""
     created, _ = await store.create(subscription())
     assert await store.change(replace(created, deleted=True)) is not None
     assert await store.get(created.id) is None
@@ -86,8 +86,8 @@ async def test_what_is_deleted_is_gone_and_its_key_is_free(store: SubscriptionSt
     assert (is_new, again.id > created.id) == (True, True)
 
 
-async def test_a_consumers_own_are_listed_in_pages(store: SubscriptionStore) -> None:
-    """By id, whoever else has some."""
+async def test_a_consumers_subscriptions_are_listed_in_pages(store: SubscriptionStore) -> None:
+    """The order is that of ids."""
     own = [(await store.create(subscription(endpoint=f"https://example.com/{n}")))[0] for n in range(5)]
     await store.create(subscription(consumer="/org/skd"))
     first = await store.owned_by("/org/ttd", 0, 3)
@@ -96,16 +96,16 @@ async def test_a_consumers_own_are_listed_in_pages(store: SubscriptionStore) -> 
     assert list(await store.owned_by("/org/ttd", own[-1].id, 3)) == []
 
 
-async def test_changes_tell_everything_since_the_token(stores: Stores) -> None:
-    """What another process created, changed and deleted; without a token all that stands."""
+async def test_changes_are_complete_since_the_token(stores: Stores) -> None:
+    """They are those of every process; without a token they are all subscriptions."""
     index = SubscriptionIndex()
     token: str | None = None
 
     async def catch_up() -> set[int]:
         nonlocal token
         changes = await stores.other_subscriptions.changes(token)
-        for each in changes.subscriptions:
-            index.put(each)
+        for changed in changes.subscriptions:
+            index.put(changed)
         token = changes.token
         return set(index._by_id)
 
@@ -120,10 +120,10 @@ async def test_changes_tell_everything_since_the_token(stores: Stores) -> None:
     await stores.subscriptions.change(replace(changed, deleted=True))
     assert await catch_up() == {two.id}
     everything: list[Subscription] = list((await stores.subscriptions.changes()).subscriptions)
-    assert [each.id for each in everything] == [two.id]
+    assert [listed.id for listed in everything] == [two.id]
 
 
-async def test_nobody_is_nobody(store: SubscriptionStore) -> None:
-    """An id that was never given."""
+async def test_an_unknown_id_has_no_subscription(store: SubscriptionStore) -> None:
+    """The id was never given."""
     assert await store.get(12345) is None
     assert await store.change(replace(subscription(), id=12345, version="1")) is None

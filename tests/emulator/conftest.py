@@ -17,7 +17,7 @@ PARTITION = "resource:urn:altinn:resource:app_ttd_apps-test|00000000"
 
 
 @dataclass
-class Place:
+class Database:
     """An empty database with every container."""
 
     server: CosmosServer
@@ -39,37 +39,37 @@ class Place:
             await self.streams.create_item(document(partition, seq), no_response=True)
 
     async def query(self, sql: str, within: str | None = PARTITION, page: int = 1000, **values: Any) -> list[Any]:
-        """What a query finds in a partition, or with None in all."""
+        """The rows of a query on one partition, or with None on all."""
         scope: dict[str, Any] = {} if within is None else {"partition_key": within}
-        parameters: list[dict[str, object]] = [{"name": f"@{name}", "value": each} for name, each in values.items()]
+        parameters: list[dict[str, object]] = [{"name": f"@{name}", "value": value} for name, value in values.items()]
         found = self.streams.query_items(sql, parameters=parameters, max_item_count=page, **scope)
-        return [each async for each in found]
+        return [row async for row in found]
 
     async def seqs(self) -> list[int]:
-        """What stands, in order."""
+        """The stored numbers in order."""
         return await self.query("SELECT VALUE c.seq FROM c ORDER BY c.seq")
 
     async def counts(self) -> dict[str, int]:
-        """The requests on events since this was last asked."""
+        """The requests on events since the last call."""
         return dict((await self.server.counts(self.name)).get("streams", {}))
 
 
 @asynccontextmanager
-async def place_on(server: CosmosServer) -> AsyncIterator[Place]:
-    """A place that is gone in the end; its client repeats what is throttled once, and nothing else."""
+async def database_on(server: CosmosServer) -> AsyncIterator[Database]:
+    """A database that is deleted at the end; its client repeats a throttled request once, and no other."""
     async with server.database() as name, server.client(retry_total=0, retry_throttle_total=1) as client:
-        yield Place(server, client, name)
+        yield Database(server, client, name)
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    """On a server whose batches are atomic."""
-    async with cosmos_server() as server, place_on(server) as place:
-        yield place
+async def database() -> AsyncIterator[Database]:
+    """A database on a server with atomic batches."""
+    async with cosmos_server() as server, database_on(server) as database:
+        yield database
 
 
 @pytest.fixture
-async def prefix() -> AsyncIterator[Place]:
-    """On a server whose batches stop where they fail."""
-    async with cosmos_server("prefix") as server, place_on(server) as place:
-        yield place
+async def prefix() -> AsyncIterator[Database]:
+    """A database on a server whose batches keep what came before a failure."""
+    async with cosmos_server("prefix") as server, database_on(server) as database:
+        yield database

@@ -103,6 +103,7 @@ async def slow_server() -> AsyncIterator[CosmosServer]:
         yield server
 
 
+@pytest.mark.slow
 async def test_following_up_keeps_up_with_278_events_a_second(slow_server: CosmosServer) -> None:
     """Over 5,000 subjects, from a cold start on, an event costs little more than one request.
 

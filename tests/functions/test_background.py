@@ -1,4 +1,4 @@
-"""What runs without a request, as the Functions host calls it."""
+"""Functions without a request, called as the Functions host calls them."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def change(resource: str) -> func.DocumentList:
     return func.DocumentList([func.Document({"stream": f"resource:{resource}", "resource": resource})])
 
 
-async def test_the_documents_of_the_container_name_the_streams_to_follow() -> None:
-    """Each resource once, however long its name; what was projected is told of as well, and names none."""
+async def test_documents_of_the_change_feed_name_resource_streams() -> None:
+    """Each stream comes once, however long its name; projected events name none."""
     long = f"{ANY}-{'long' * 400}"
     async with cosmos_server() as server, server.database() as database:
         async with store_on(server, database) as store:
@@ -62,8 +62,8 @@ async def test_the_documents_of_the_container_name_the_streams_to_follow() -> No
     assert {*streams_of(documents)} == {APPS, Stream.of_resource(OTHER_APP), Stream.of_resource(long)}
 
 
-async def test_what_names_no_resource_holds_up_nobody(events: Application) -> None:
-    """A batch comes again until its function returns: what retention leaves of an event does not keep it from that."""
+async def test_a_document_without_a_resource_fails_no_batch(events: Application) -> None:
+    """A failed batch comes again forever, so a placeholder of retention must be skipped."""
     await events.store.append([event("a"), event("b")])
     left = placeholder({"id": "2", "partition": "p", "stream": APPS.name, "seq": 2, "registered": 1})
     await FUNCTIONS["follow_up"](func.DocumentList([*map(func.Document.from_dict, [left, {"id": "x"}]), *change(APP)]))
@@ -76,14 +76,14 @@ async def _all_of(client: CosmosClient, database: str) -> list[dict[str, Any]]:
 
 
 async def test_the_change_feed_brings_events_to_their_subjects(events: Application) -> None:
-    """The trigger's batch says where, and the store says what."""
+    """The batch names the stream, and the events come from the store."""
     await events.store.append([event("a"), event("b")])
     await FUNCTIONS["follow_up"](change(APP))
     assert ids(await everything(events.store, SUBJECT)) == ["a", "b"]
 
 
-async def test_the_change_feed_is_given_short_rounds(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others have longer ones: they keep nobody waiting."""
+async def test_the_change_feed_gets_short_rounds(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nightly comparison may take longer, since nothing waits for it."""
     given: list[float] = []
 
     async def follow(_: FollowUp, __: Stream, seconds: float = ROUND_SECONDS) -> None:
@@ -96,15 +96,15 @@ async def test_the_change_feed_is_given_short_rounds(events: Application, monkey
     assert given == [FEED_ROUND_SECONDS, ROUND_SECONDS]
 
 
-async def test_the_nightly_comparison_finds_what_was_missed(events: Application) -> None:
-    """Whoever lost the wake-up."""
+async def test_the_nightly_comparison_finds_missed_events(events: Application) -> None:
+    """A wake-up may be lost."""
     await events.store.append([event("a")])
     await FUNCTIONS["compare"](TICK)
     assert ids(await everything(events.store, SUBJECT)) == ["a"]
 
 
-async def test_the_sweep_follows_what_is_owed(events: Application) -> None:
-    """And nothing else."""
+async def test_the_sweep_follows_pending_streams(events: Application) -> None:
+    """Streams without the flag are left alone."""
     checkpoints = events.checkpoints
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
     await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=True, quarantined=())
@@ -113,10 +113,10 @@ async def test_the_sweep_follows_what_is_owed(events: Application) -> None:
 
 
 @pytest.mark.parametrize("name", ["follow_up", "sweep", "compare"])
-async def test_on_the_embedded_store_nothing_is_left_to_do(
+async def test_on_sqlite_there_is_nothing_to_project(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rows serve every stream."""
+    """One row of an event serves all of its streams."""
     files = {"policy_file": ROOT / "local/policy.json", "register_file": ROOT / "local/register.json"}
     embedded = compose(Settings(data_dir=tmp_path, development=True, **files))
     monkeypatch.setattr(app, "_application", embedded)
@@ -134,8 +134,8 @@ def message(text: str) -> Any:
     return QueueMessage(id="1", body=text, dequeue_count=1)  # type: ignore[no-untyped-call] # the library's
 
 
-async def told(deployment: Deployment, name: str, argument: Any) -> list[str]:
-    """What the queue is told by a function."""
+async def sent(deployment: Deployment, name: str, argument: Any) -> list[str]:
+    """The wake-ups that a function sends."""
     binding = FUNCTIONS[name].outputs[0]
     await FUNCTIONS[name](argument)
     queue = FUNCTIONS[name].queues.of(binding)
@@ -146,44 +146,44 @@ async def told(deployment: Deployment, name: str, argument: Any) -> list[str]:
 
 @pytest.fixture
 async def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
-    """The application on the embedded store, with an endpoint."""
+    """The application on SQLite, with an endpoint."""
     async with deployment_on("sqlite", tmp_path) as deployment:
         monkeypatch.setattr(app, "_application", deployment.application)
         yield deployment
 
 
-async def test_what_is_followed_up_is_told_to_the_queue_and_delivered_by_its_message(deployment: Deployment) -> None:
-    """Once for each subscription."""
+async def test_following_up_sends_a_wakeup_that_delivers(deployment: Deployment) -> None:
+    """A subscription gets one wake-up for a page of events."""
     subscription = await deployment.subscribe()
     await deployment.application.store.append([event("a"), event("b")])
-    assert await told(deployment, "follow_up", change(APP)) == [f"{subscription.id}"]
-    assert await told(deployment, "deliver", message(f"{subscription.id}")) == []
+    assert await sent(deployment, "follow_up", change(APP)) == [f"{subscription.id}"]
+    assert await sent(deployment, "deliver", message(f"{subscription.id}")) == []
     assert names(deployment.receiver) == ["a", "b"]
 
 
-async def test_what_nobody_was_told_of_is_swept(deployment: Deployment) -> None:
+async def test_the_sweep_repeats_a_lost_wakeup(deployment: Deployment) -> None:
     """A message may be lost."""
     subscription = await deployment.subscribe()
     await deployment.application.store.append([event("a")])
-    await told(deployment, "follow_up", change(APP))
-    assert await told(deployment, "sweep_deliveries", TICK) == [f"{subscription.id}"]
+    await sent(deployment, "follow_up", change(APP))
+    assert await sent(deployment, "sweep_deliveries", TICK) == [f"{subscription.id}"]
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1r", "99999", "\ud800".encode(errors="replace").decode()])
-async def test_a_message_that_names_no_lane_is_left(deployment: Deployment, text: str) -> None:
-    """Whoever wrote it."""
-    assert await told(deployment, "deliver", message(text)) == []
+async def test_a_message_without_a_lane_is_ignored(deployment: Deployment, text: str) -> None:
+    """It may come from anywhere."""
+    assert await sent(deployment, "deliver", message(text)) == []
 
 
-async def test_a_message_that_cannot_be_served_now_is_left_to_the_sweep(deployment: Deployment) -> None:
-    """It is no poison: the lane stands in the store."""
+async def test_a_message_that_cannot_be_served_is_left_to_the_sweep(deployment: Deployment) -> None:
+    """It does not become poison, since the store knows the lane."""
     subscription = await deployment.subscribe()
     await deployment.application.store.close()
-    assert await told(deployment, "deliver", message(f"{subscription.id}")) == []
+    assert await sent(deployment, "deliver", message(f"{subscription.id}")) == []
 
 
-async def test_records_of_deliveries_are_kept_for_thirty_days(deployment: Deployment) -> None:
-    """Those that came to their end; retention takes them with the events that are too old."""
+async def test_finished_deliveries_are_kept_for_thirty_days(deployment: Deployment) -> None:
+    """Retention removes later ones with their events."""
     subscription = await deployment.subscribe()
     await deployment.publish(event("a"))
     await deployment.deliver()

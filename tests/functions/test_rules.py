@@ -1,4 +1,4 @@
-"""The rules of the Functions host and its Python worker, where breaking one would show in Azure alone."""
+"""Rules of the Functions host and its Python worker; a violation would show in Azure alone."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ print(json.dumps({"seen": seen, "threads": threading.active_count(), "modules": 
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, Any]:
-    """What a new process did while it imported function_app."""
+    """The actions of a new process while it imports function_app."""
     printed = subprocess.run(
         [sys.executable, "-c", _AT_IMPORT], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -60,43 +60,41 @@ def imported() -> dict[str, Any]:
 
 
 def test_importing_the_app_does_no_work(imported: dict[str, Any]) -> None:
-    """No socket, process, database, file that is written, or thread: the host imports it to index it, too."""
+    """The host imports the app to index it, so no socket, process, database, file or thread is opened."""
     assert imported["seen"] == []
     assert imported["threads"] == 1
 
 
-@pytest.mark.parametrize(
-    "module", ["azure.cosmos", "azure.storage", "aiohttp", "msal", "pydantic", "sqlite3", "jwt", "opentelemetry"]
-)
-def test_what_costs_a_cold_start_waits_for_the_first_request(imported: dict[str, Any], module: str) -> None:
-    """And what is not configured is never imported."""
-    assert module not in imported["modules"]
+def test_slow_imports_wait_for_the_first_request(imported: dict[str, Any]) -> None:
+    """They would lengthen every cold start, and a process imports only the adapters that its settings name."""
+    slow = {"azure.cosmos", "azure.storage", "aiohttp", "msal", "pydantic", "sqlite3", "jwt", "opentelemetry"}
+    assert slow & {*imported["modules"]} == set()
 
 
 # -- Requests ---------------------------------------------------------------------------------------------------------
 
 
 def test_each_value_of_a_repeated_parameter_counts() -> None:
-    """The host's own map keeps one of them and drops empty ones; the URL has all."""
+    """The host's own map keeps one value and drops empty ones, but the URL has all."""
     url = "https://events.example/events/api/v1/app/ttd/apps-test?type=a&type=b&from="
     raw = func.HttpRequest("GET", url, headers={}, params={"type": "b"}, route_params={}, body=b"")
     assert Request(raw, None).query == [("type", "a"), ("type", "b"), ("from", "")]
 
 
-def test_nobody_asks_the_map_of_the_host() -> None:
-    """Neither for the query, nor for a body as JSON or form, which it reads in its own way."""
-    for path in (ROOT / "events_core").rglob("*.py"):
-        assert not re.search(r"\.params\b(?!\()|\.get_json\(|\.form\b", path.read_text()), path
+def test_no_code_reads_parsed_requests_of_the_host() -> None:
+    """The host parses queries and bodies in its own way."""
+    files = (ROOT / "events_core").rglob("*.py")
+    parsed = re.compile(r"\.params\b(?!\()|\.get_json\(|\.form\b")
+    assert [path for path in files if parsed.search(path.read_text())] == []
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_is_a_coroutine(name: str) -> None:
-    """All of them share one event loop, with one client of each neighbour; none waits for a thread of the pool."""
-    assert inspect.iscoroutinefunction(FUNCTIONS[name].user_function)
+def test_every_function_is_a_coroutine() -> None:
+    """All functions share one event loop and its HTTP clients, and none waits for a thread of the pool."""
+    assert [n for n, function in FUNCTIONS.items() if not inspect.iscoroutinefunction(function.user_function)] == []
 
 
-def test_blocking_calls_in_coroutines_are_looked_for() -> None:
-    """By the linter, in all that is deployed; a blocking call would stall every request of the process."""
+def test_the_linter_finds_blocking_calls() -> None:
+    """A blocking call in a coroutine would stall every request of the process."""
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     assert lint["select"] == ["ALL"]
     ignored = [
@@ -104,18 +102,17 @@ def test_blocking_calls_in_coroutines_are_looked_for() -> None:
         *(rule for name, rules in lint["per-file-ignores"].items() if "**" in name for rule in rules),
     ]
     assert not any(rule.startswith("ASYNC") for rule in ignored)
-    for path in (ROOT / "events_core").rglob("*.py"):
-        assert "noqa: ASYNC" not in path.read_text(), path
+    assert [path for path in (ROOT / "events_core").rglob("*.py") if "noqa: ASYNC" in path.read_text()] == []
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_trigger_is_one_call(name: str) -> None:
-    """Nothing is decided in function_app.py: what is there no test of the core sees."""
-    (function,) = ast.parse(textwrap.dedent(inspect.getsource(FUNCTIONS[name].user_function))).body
-    assert isinstance(function, ast.AsyncFunctionDef)
-    documentation, statement = function.body
-    assert isinstance(documentation, ast.Expr)
-    assert isinstance(statement, ast.Return | ast.Expr)
+def test_a_trigger_is_one_call() -> None:
+    """The tests of the core do not see code in function_app.py, so nothing is decided there."""
+    for name, function in FUNCTIONS.items():
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function.user_function))).body
+        assert isinstance(definition, ast.AsyncFunctionDef)
+        documentation, statement = definition.body
+        assert isinstance(documentation, ast.Expr), name
+        assert isinstance(statement, ast.Return | ast.Expr), name
 
 
 # -- The files around -------------------------------------------------------------------------------------------------
@@ -123,16 +120,17 @@ def test_a_trigger_is_one_call(name: str) -> None:
 
 def test_settings_that_bindings_name_are_set_everywhere() -> None:
     """`%NAME%` without a value keeps a function from being indexed."""
-    bindings = [each for function in FUNCTIONS.values() for each in (function.trigger, *function.outputs)]
-    named = {name for each in bindings for value in each.values() for name in re.findall(r"%(\w+)%", str(value))}
+    bindings = [binding for function in FUNCTIONS.values() for binding in (function.trigger, *function.outputs)]
+    values = [str(value) for binding in bindings for value in binding.values()]
+    named = {name for value in values for name in re.findall(r"%(\w+)%", value)}
     assert named == {"EVENTS_COSMOS_DATABASE"}
     for name in named:
         assert SAMPLE[name]
         assert re.search(rf"^  {name}: ", MAIN_BICEP, re.MULTILINE)
 
 
-def test_the_sample_is_a_developers_and_nothing_of_it_is_deployed() -> None:
-    """What is switched off on a laptop runs in Azure; what Flex Consumption sets by itself is not set."""
+def test_the_settings_of_the_sample_are_not_deployed() -> None:
+    """Azure runs the functions that the sample disables, and Flex Consumption sets the rest itself."""
     assert SAMPLE["AZURE_FUNCTIONS_ENVIRONMENT"] == "Development"
     for source in (MAIN_BICEP, FUNCTIONS_BICEP):
         assert not re.search(
@@ -142,27 +140,27 @@ def test_the_sample_is_a_developers_and_nothing_of_it_is_deployed() -> None:
         )
 
 
-def test_every_connection_is_in_the_sample_or_switched_off_with_what_uses_it() -> None:
-    """So that `func start` does not want what a laptop does not have."""
+def test_functions_with_a_connection_are_disabled_in_the_sample() -> None:
+    """`func start` must not need a storage account."""
     for function in FUNCTIONS.values():
-        needs = {each["connection"] for each in (function.trigger, *function.outputs) if each.get("connection")}
-        if needs or function.trigger["type"] == "timerTrigger":
+        is_connected = any(binding.get("connection") for binding in (function.trigger, *function.outputs))
+        if is_connected or function.trigger["type"] == "timerTrigger":
             assert SAMPLE[f"AzureWebJobs.{function.name}.Disabled"] == "true"
 
 
-def test_no_function_is_cut_off_at_its_work() -> None:
-    """The host ends a function after ten minutes; what a call does at most takes less than two."""
+def test_no_function_runs_into_the_hosts_timeout() -> None:
+    """The host ends a function after ten minutes, and the longest call takes less than two."""
     hours, minutes, seconds = map(int, HOST["functionTimeout"].split(":"))
     longest = max(ROUND_SECONDS, (TURN + lease_length(Settings().webhook_timeout_seconds * SECOND)) / SECOND)
     assert (hours * 60 + minutes) * 60 + seconds >= 5 * longest
 
 
 def test_a_message_of_the_queue_is_small() -> None:
-    """48 KiB is the most; a message names a lane, and whoever gets it asks the store."""
+    """A message names a lane, far below the limit of 48 KiB."""
     assert len(str(Lane(2**63, 2**63)).encode()) < 100
 
 
-def test_the_bundle_of_extensions_is_the_fourth() -> None:
-    """The one with the triggers as they are used here."""
+def test_the_extension_bundle_is_version_4() -> None:
+    """The triggers rely on its options."""
     assert HOST["extensionBundle"]["version"] == "[4.*, 5.0.0)"
     assert HOST["version"] == "2.0"

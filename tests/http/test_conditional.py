@@ -1,4 +1,4 @@
-"""ETag and If-None-Match: what did not change is not sent again."""
+"""ETag and If-None-Match: an unchanged page is not sent again."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from tests.support.service import (
 
 
 async def read(service: Service, etag: str | None = None, token: str | None = None, **query: Any) -> Answer:
-    """Read the owner's feed, perhaps on condition that it changed."""
+    """Read the owner's feed, on condition that it changed if an ETag is given."""
     headers = {"If-None-Match": etag} if etag else {}
     return await service.get(APP_FEED, token or service.org(), from_=ANCIENT, headers=headers, **query)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
-async def test_a_page_that_did_not_change_is_304_with_next(service: Service, path: str, query: dict[str, Any]) -> None:
-    """`ETag` is on every 200; sent back it gives 304 without a body, with the same `next`."""
+async def test_an_unchanged_page_is_304_with_next(service: Service, path: str, query: dict[str, Any]) -> None:
+    """304 has no body, and the headers of the page."""
     await service.publish(*app_events(3))
     token = service.org("altinn:events.subscribe")
     page = await service.get(path, token, from_=ANCIENT, size=2, **query)
@@ -43,7 +44,7 @@ async def test_a_page_that_did_not_change_is_304_with_next(service: Service, pat
 
 
 async def test_a_posted_feed_is_conditional_too(service: Service) -> None:
-    """A feed asked by POST has an ETag, and answers 304 to it."""
+    """A feed asked by POST has an ETag, and gets 304 for it."""
     body, token = {"from": ANCIENT, "party": PARTY}, service.user()
     page = await service.request("POST", PARTY_FEED, token=token, json_body=body)
     headers = {"If-None-Match": page.headers["etag"]}
@@ -51,14 +52,16 @@ async def test_a_posted_feed_is_conditional_too(service: Service) -> None:
     assert (answer.status, answer.headers["next"]) == (304, page.headers["next"])
 
 
+@pytest.mark.on_cosmos
 async def test_an_empty_page_has_an_etag_too(service: Service) -> None:
-    """Polling an empty feed is answered 304 until something is there."""
+    """Polling an empty feed gets 304 until there is an event."""
     etag = (await read(service)).headers["etag"]
     assert (await read(service, etag)).status == 304
     await service.publish(*app_events(1))
     assert (await read(service, etag)).status == 200
 
 
+@pytest.mark.on_cosmos
 async def test_a_page_that_grew_is_sent(service: Service) -> None:
     """A new event changes the page's ETag."""
     await service.publish(*app_events(1))
@@ -68,8 +71,9 @@ async def test_a_page_that_grew_is_sent(service: Service) -> None:
     assert (answer.status, len(answer.json()), answer.headers["etag"] == etag) == (200, 2, False)
 
 
+@pytest.mark.on_cosmos
 async def test_a_full_page_changes_when_it_is_no_longer_the_last(service: Service) -> None:
-    """What the answer says of the stream's end counts: a poll sees that more is there."""
+    """`Events-Caught-Up` is part of the ETag, so a poll sees that there is more."""
     await service.publish(*app_events(2))
     etag = (await read(service, size=2)).headers["etag"]
     await service.publish(*app_events(1))
@@ -77,8 +81,9 @@ async def test_a_full_page_changes_when_it_is_no_longer_the_last(service: Servic
     assert (answer.status, answer.headers["events-caught-up"]) == (200, "false")
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_changes_the_page(service: Service) -> None:
-    """After an erasure the old page is no longer confirmed."""
+    """The old ETag does not match after an erasure."""
     await service.publish(*(published := app_events(2)))
     etag = (await read(service)).headers["etag"]
     query = {"source": published[0]["source"], "resource": APP_RESOURCE}
@@ -92,8 +97,8 @@ async def test_an_erased_event_changes_the_page(service: Service) -> None:
     assert (answer.status, ids(answer.json())) == (200, ids(published[1:]))
 
 
-async def test_the_etag_changes_with_what_the_caller_may_read(service: Service) -> None:
-    """The ETag is made after authorization: the same caller at a lower level gets another page, and no 304."""
+async def test_the_etag_depends_on_authorization(service: Service) -> None:
+    """The same caller at a lower level gets another page and no 304."""
     service.pdp.decide = lambda _: Ruling(level=3)
     await service.publish(*app_events(1))
     high, low = [service.org(**{"urn:altinn:authlevel": level}) for level in ("3", "2")]
@@ -103,7 +108,7 @@ async def test_the_etag_changes_with_what_the_caller_may_read(service: Service) 
     assert (await read(service, etag, token=high)).status == 304
 
 
-async def test_an_etag_confirms_nothing_to_another_caller(service: Service) -> None:
+async def test_an_etag_is_of_one_caller(service: Service) -> None:
     """Two callers who read the same page have different ETags."""
     await service.publish(*app_events(1))
     mine, theirs = await read(service), await read(service, token=service.org(org="skd"))
@@ -113,7 +118,7 @@ async def test_an_etag_confirms_nothing_to_another_caller(service: Service) -> N
 
 
 async def test_the_etag_is_of_one_representation(service: Service) -> None:
-    """Another media type is another representation, with another ETag."""
+    """Another media type has another ETag."""
     tags = [
         (await service.get(APP_FEED, service.org(), from_=ANCIENT, headers={"Accept": accept})).headers["etag"]
         for accept in ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
@@ -135,14 +140,15 @@ async def test_the_etag_is_of_one_representation(service: Service) -> None:
     ],
 )
 async def test_if_none_match_is_read_as_a_list_and_compared_weakly(service: Service, form: str, status: int) -> None:
-    """Several tags, weak ones, and `*` are understood (RFC 9110, section 13.1.2); anything else changes nothing."""
+    """Lists, weak tags and `*` are understood (RFC 9110, section 13.1.2); anything else matches nothing."""
     await service.publish(*app_events(1))
     etag = (await read(service)).headers["etag"]
     assert (await read(service, form.format(etag))).status == status
 
 
-async def test_the_etag_holds_nothing_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a restart on the same store an unchanged page is still confirmed."""
+@pytest.mark.on_cosmos
+async def test_the_etag_outlives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unchanged page is still 304 after a restart on the same store."""
     async with running(tmp_path, monkeypatch) as service:
         await service.publish(*app_events(3))
         etag = (await read(service, size=2)).headers["etag"]
@@ -150,8 +156,8 @@ async def test_the_etag_holds_nothing_of_the_process(tmp_path: Path, monkeypatch
         assert (await read(service, etag, size=2)).status == 304
 
 
-async def test_a_304_is_authorized_as_a_200_is(service: Service) -> None:
-    """While the decision point is down a known page is not confirmed to who must be asked about."""
+async def test_a_304_is_authorized_like_a_page(service: Service) -> None:
+    """While the PDP is down, a caller that needs it gets no 304."""
     await service.publish(*app_events(1))
     etag = (await read(service, token=service.org(org="skd"))).headers["etag"]
     service.pdp.status = 500

@@ -1,4 +1,4 @@
-"""Cosmos DB slow, throttling, refusing or gone, as callers see it: one success or 503, and nothing lost or doubled."""
+"""Faults of Cosmos DB as callers see them: one success or 503, and no event lost or doubled."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def server() -> AsyncIterator[CosmosServer]:
 
 @pytest.fixture
 async def cosmos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: CosmosServer) -> AsyncIterator[Service]:
-    """The service on a database of its own, which has written and read, and gives up soon."""
+    """The service on a database of its own, after its first event, with a short deadline."""
     async with server.database() as database:
         settings = {"EVENTS_COSMOS": server.connection_string, "EVENTS_COSMOS_DATABASE": database}
         async with running(tmp_path, monkeypatch, **settings) as service:
@@ -76,49 +76,49 @@ async def publish(service: Service, event_id: str) -> Answer:
 
 
 def is_unavailable(answer: Answer) -> bool:
-    """Whether the answer is a problem that says when to come again."""
+    """Whether the response is a 503 problem with `Retry-After`."""
     later = answer.headers.get("retry-after", "")
     is_problem = answer.headers["content-type"] == "application/problem+json"
     return answer.status == 503 and is_problem and later.isdecimal() and int(later) > 0
 
 
-async def stands_once(service: Service, *expected: str) -> bool:
-    """Whether these events and the first are in the feed, in this order."""
+async def is_stored_once(service: Service, *expected: str) -> bool:
+    """Whether the feed holds the first event and these, in this order."""
     return ids(await feed(service)) == ["first", *expected]
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=str)
 async def test_a_passing_fault_is_one_success(cosmos: Service, server: CosmosServer, fault: Fault) -> None:
-    """Whether or not the write was done before it failed: 200, no duplicate, and the event stands once."""
+    """The write may have been done before the fault; the event is stored once and is no duplicate."""
     await server.inject(replace(fault, operation="create", container="streams"))
     answer = await publish(cosmos, "a")
     assert (answer.status, answer.json()["events"][0]["duplicate"]) == (200, False)
-    assert await stands_once(cosmos, "a")
+    assert await is_stored_once(cosmos, "a")
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=str)
 async def test_a_passing_fault_of_a_batch_is_one_success(cosmos: Service, server: CosmosServer, fault: Fault) -> None:
-    """All of a batch stands once, in its order."""
+    """The whole batch is stored once, in its order."""
     await server.inject(replace(fault, operation="batch", container="streams"))
     names: Sequence[str] = ["a", "b", "c"]
     answer = await batch(cosmos, [event(id=name) for name in names], cosmos.org(ADMIN_SCOPE))
-    assert [each["duplicate"] for each in answer.json()["events"]] == [False] * 3
-    assert await stands_once(cosmos, *names)
+    assert [outcome["duplicate"] for outcome in answer.json()["events"]] == [False] * 3
+    assert await is_stored_once(cosmos, *names)
 
 
 @pytest.mark.parametrize("fault", OUTAGES, ids=str)
 @pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
-async def test_an_outage_is_503_and_sending_again_completes_it(
+async def test_an_outage_is_503_and_a_repeat_completes_it(
     cosmos: Service, server: CosmosServer, fault: Fault, *, after: bool
 ) -> None:
-    """The publisher is told to come again; nothing is lost or doubled when it does, whatever had been written."""
+    """A repeat neither loses nor doubles the event, whatever had been written."""
     is_after = after and fault.status != 429 and not fault.delay_ms
     await server.inject(replace(fault, container="streams", after=is_after, times=10_000))
     assert is_unavailable(await publish(cosmos, "a"))
     await server.heal()
     answer = await publish(cosmos, "a")
     assert answer.status == 200
-    assert await stands_once(cosmos, "a")
+    assert await is_stored_once(cosmos, "a")
 
 
 @pytest.mark.parametrize("fault", OUTAGES, ids=str)
@@ -130,10 +130,10 @@ async def test_an_outage_is_503_and_sending_again_completes_it(
         (RESOURCE_FEED, {"after": "unknown", "resource": RESOURCE}),
     ],
 )
-async def test_readers_are_told_to_come_again(
+async def test_an_outage_is_503_for_readers(
     cosmos: Service, server: CosmosServer, fault: Fault, path: str, query: dict[str, Any]
 ) -> None:
-    """No page is better than one that leaves something out; once the server is well the feed is read as ever."""
+    """The service sends no incomplete page; afterwards it serves the feed as before."""
     token = cosmos.org(APP_TOKEN_SCOPES, "altinn:events.subscribe")
     await server.inject(replace(fault, times=10_000))
     assert is_unavailable(await cosmos.get(path, token, **query))
@@ -142,7 +142,7 @@ async def test_readers_are_told_to_come_again(
 
 
 async def test_health_names_the_store_and_recovers(cosmos: Service, server: CosmosServer) -> None:
-    """While Cosmos DB does not answer the service is neither well nor ready, and is both again by itself."""
+    """The service is neither healthy nor ready during the outage, and is both again after it."""
     await server.inject(Fault(status=503, times=10_000))
     for path in ("/health", "/health/ready"):
         answer = await cosmos.get(path)
@@ -153,7 +153,7 @@ async def test_health_names_the_store_and_recovers(cosmos: Service, server: Cosm
 
 
 async def test_a_database_that_cannot_be_reached_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the start on: every feed and publishing say so, health names the store."""
+    """Publishing and feeds are 503 from the start, and health names the store."""
     nobody = "AccountEndpoint=http://127.0.0.1:9/;AccountKey=bm9ib2R5;"
     async with running(tmp_path, monkeypatch, EVENTS_COSMOS=nobody) as service:
         assert is_unavailable(await publish(service, "a"))
@@ -162,8 +162,8 @@ async def test_a_database_that_cannot_be_reached_is_503(tmp_path: Path, monkeypa
         assert (await service.get("/health")).json()["checks"]["store"] != "up"
 
 
-async def test_an_app_is_answered_as_anybody(cosmos: Service, server: CosmosServer) -> None:
-    """5.1: 503 while the store is down, and one event after the second try."""
+async def test_an_app_gets_503_too(cosmos: Service, server: CosmosServer) -> None:
+    """A repeat stores the app's event once."""
     document = app_event(id="a")
     await server.inject(Fault("create", status=503, after=True, container="streams", times=10_000))
     await server.inject(Fault("query", status=503, times=10_000))

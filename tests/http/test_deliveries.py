@@ -1,4 +1,4 @@
-"""Deliveries over HTTP: what is published reaches the endpoints of those who may read it, and is accounted for."""
+"""Deliveries over HTTP: a published event reaches the endpoints of the consumers who may read it, and is traced."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ from tests.support.webhook_server import WebhookServer
 
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """The service, which may deliver to loopback."""
+    """The service with permission to deliver to loopback."""
     async with running(tmp_path, monkeypatch, **LOOPBACK) as service:
         yield service
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that takes everything."""
+    """An endpoint that accepts everything."""
     async with WebhookServer() as receiver:
         yield receiver
 
 
-async def test_what_is_published_arrives_signed_and_as_it_was(service: Service, receiver: WebhookServer) -> None:
-    """The event in structured mode, with the three headers of Standard Webhooks."""
+@pytest.mark.on_cosmos
+async def test_an_event_arrives_unchanged_and_signed(service: Service, receiver: WebhookServer) -> None:
+    """The endpoint gets the event in structured mode, with the three headers of Standard Webhooks."""
     subscription = await subscribed(service, receiver)
     (name,) = await published(service, data={"a": 1.0})
     await settled()
@@ -61,26 +62,29 @@ async def test_what_is_published_arrives_signed_and_as_it_was(service: Service, 
     assert [attempt["status"] for attempt in delivery["attempts"]] == [200]
 
 
+@pytest.mark.on_cosmos
 async def test_events_of_one_subject_arrive_in_order(service: Service, receiver: WebhookServer) -> None:
-    """As they were published."""
+    """The order is that of publication."""
     await subscribed(service, receiver)
     names = await published(service, 20)
     await settled()
     assert ids(receiver.events()) == names
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_that_the_consumer_may_not_read_is_withheld(service: Service, receiver: WebhookServer) -> None:
-    """And recorded so."""
+    """The delivery is recorded as withheld, and nothing is sent."""
     subscription = await subscribed(service, receiver)
     service.pdp.decide = lambda asked: DENY if asked.action == "read" else PERMIT
     await published(service)
     await settled()
     assert receiver.events() == []
-    assert [each["state"] for each in await deliveries_of(service, subscription["id"])] == ["withheld"]
+    assert [delivery["state"] for delivery in await deliveries_of(service, subscription["id"])] == ["withheld"]
 
 
-async def test_other_resources_arrive_where_they_are_subscribed_to(service: Service, receiver: WebhookServer) -> None:
-    """And nowhere else."""
+@pytest.mark.on_cosmos
+async def test_an_event_arrives_only_at_subscribers_of_its_resource(service: Service, receiver: WebhookServer) -> None:
+    """A subscription to another resource gets nothing."""
     token = service.org("altinn:events.subscribe")
     await subscribed(service, receiver, token, path="/mail", resourceFilter=RESOURCE)
     await subscribed(service, receiver, token, path="/app", resourceFilter=APP_RESOURCE)
@@ -90,8 +94,9 @@ async def test_other_resources_arrive_where_they_are_subscribed_to(service: Serv
     assert receiver.events("/app") == []
 
 
-async def test_what_was_published_before_is_not_delivered(service: Service, receiver: WebhookServer) -> None:
-    """A subscription begins when it is made."""
+@pytest.mark.on_cosmos
+async def test_earlier_events_are_not_delivered(service: Service, receiver: WebhookServer) -> None:
+    """A subscription begins with its creation."""
     await published(service)
     await subscribed(service, receiver)
     (name,) = await published(service)
@@ -99,8 +104,9 @@ async def test_what_was_published_before_is_not_delivered(service: Service, rece
     assert ids(receiver.events()) == [name]
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_wait_for_the_validation(service: Service, receiver: WebhookServer) -> None:
-    """What matches meanwhile is sent once the endpoint is validated."""
+    """Events that match before the validation are sent after it."""
     receiver.answer = lambda _: web.Response(status=500)
     answer = await asked(service, service.org(), endPoint=receiver.url, resourceFilter=APP_RESOURCE)
     (name,) = await published(service)
@@ -118,8 +124,9 @@ async def test_deliveries_wait_for_the_validation(service: Service, receiver: We
 # -- Lists ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_are_listed_in_pages(service: Service, receiver: WebhookServer) -> None:
-    """In the order of their events; `next` is on every page, and goes on when more comes."""
+    """Deliveries stand in the order of their events; `next` of the last page finds later ones."""
     subscription = await subscribed(service, receiver)
     names = await published(service, 5)
     await settled()
@@ -129,7 +136,7 @@ async def test_deliveries_are_listed_in_pages(service: Service, receiver: Webhoo
         answer = await service.request("GET", target, token=service.org())
         page = answer.json()
         assert page["count"] == len(page["deliveries"])
-        seen += [each["eventId"] for each in page["deliveries"]]
+        seen += [delivery["eventId"] for delivery in page["deliveries"]]
         target = answer.headers["next"]
         if not page["count"]:
             break
@@ -137,11 +144,12 @@ async def test_deliveries_are_listed_in_pages(service: Service, receiver: Webhoo
     more = await published(service)
     await settled()
     later = await service.request("GET", target, token=service.org())
-    assert [each["eventId"] for each in later.json()["deliveries"]] == more
+    assert [delivery["eventId"] for delivery in later.json()["deliveries"]] == more
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_are_listed_by_state(service: Service, receiver: WebhookServer) -> None:
-    """With every try of each; the schedule's next one stands beside."""
+    """A failing delivery shows its attempts and the time of the next one."""
     subscription = await subscribed(service, receiver)
     receiver.answer = lambda _: web.Response(status=503)
     await published(service)
@@ -157,8 +165,8 @@ async def test_deliveries_are_listed_by_state(service: Service, receiver: Webhoo
 @pytest.mark.parametrize(
     ("query", "field"), [({"state": "lost"}, "state"), ({"after": "x"}, "after"), ({"size": "0"}, "size")]
 )
-async def test_a_list_that_cannot_be_is_refused(service: Service, query: dict[str, Any], field: str) -> None:
-    """400 that names the parameter."""
+async def test_invalid_parameters_of_a_list_are_refused(service: Service, query: dict[str, Any], field: str) -> None:
+    """The problem names the parameter."""
     answer = await asked(service, service.org(), endPoint="https://x.example/", resourceFilter=APP_RESOURCE)
     path = f"{SUBSCRIPTIONS}/{answer.json()['id']}/deliveries"
     refused = await service.get(path, service.org(), **query)
@@ -168,8 +176,9 @@ async def test_a_list_that_cannot_be_is_refused(service: Service, query: dict[st
 # -- Replaying --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: WebhookServer) -> None:
-    """From a moment, after an event or a cursor of the feed, or one delivery."""
+@pytest.mark.on_cosmos
+async def test_a_replay_sends_events_again_under_new_ids(service: Service, receiver: WebhookServer) -> None:
+    """A replay starts at a time, an event, a cursor or a delivery."""
     subscription = await subscribed(service, receiver)
     names = await published(service, 3)
     await settled()
@@ -190,7 +199,7 @@ async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: 
         assert answer.status == 202, answer.body
         await settled()
         assert ids(receiver.events()) == expected, body
-    every = [each["id"] for each in await deliveries_of(service, subscription["id"], size=1000)]
+    every = [delivery["id"] for delivery in await deliveries_of(service, subscription["id"], size=1000)]
     assert len(set(every)) == len(every) == 3 + 3 + 1 + 2 + 1
 
 
@@ -209,8 +218,8 @@ async def test_a_replay_sends_again_under_other_ids(service: Service, receiver: 
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
     ],
 )
-async def test_a_replay_that_cannot_be_is_refused(service: Service, body: dict[str, Any]) -> None:
-    """400, and nothing is replayed."""
+async def test_an_invalid_replay_is_refused(service: Service, body: dict[str, Any]) -> None:
+    """The response is 400, and nothing is replayed."""
     answer = await asked(service, service.org(), endPoint="https://x.example/", resourceFilter=APP_RESOURCE)
     path = f"{SUBSCRIPTIONS}/{answer.json()['id']}/replay"
     assert (await service.request("POST", path, token=service.org(), json_body=body)).status == 400
@@ -219,8 +228,9 @@ async def test_a_replay_that_cannot_be_is_refused(service: Service, body: dict[s
 # -- Secrets ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_after_a_rotation_both_secrets_verify(service: Service, receiver: WebhookServer) -> None:
-    """The new one is shown once."""
+    """A consumer has time to switch; the response shows the new secret once."""
     subscription = await subscribed(service, receiver)
     path = f"{SUBSCRIPTIONS}/{subscription['id']}/rotate-secret"
     answer = await service.request("POST", path, token=service.org())
@@ -235,8 +245,9 @@ async def test_after_a_rotation_both_secrets_verify(service: Service, receiver: 
 # -- Erasing ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.on_cosmos
 async def test_deliveries_of_an_erased_event_are_dropped(service: Service, receiver: WebhookServer) -> None:
-    """Of those that were still to come."""
+    """A delivery that was not sent yet disappears with its event."""
     subscription = await subscribed(service, receiver)
     path = f"{SUBSCRIPTIONS}/{subscription['id']}"
     await service.request("PATCH", path, token=service.org(), json_body={"paused": True})
@@ -256,12 +267,13 @@ async def test_deliveries_of_an_erased_event_are_dropped(service: Service, recei
 
 
 async def trace_of(service: Service, event_id: str, source: str, token: str) -> Answer:
-    """What the service tells of an event."""
+    """Ask for the trace of an event."""
     return await service.get(f"{PUBLISH}/{event_id}/trace", token, source=source)
 
 
-async def test_a_publisher_sees_all_that_happened(service: Service, receiver: WebhookServer) -> None:
-    """By its PlatformAccessToken, or whoever may publish there."""
+@pytest.mark.on_cosmos
+async def test_a_publisher_sees_the_whole_trace(service: Service, receiver: WebhookServer) -> None:
+    """A PlatformAccessToken of the app or the right to publish opens the trace; it names no endpoint."""
     subscription = await subscribed(service, receiver)
     source = instance_source()
     (name,) = await published(service, source=source)
@@ -271,16 +283,17 @@ async def test_a_publisher_sees_all_that_happened(service: Service, receiver: We
     )
     assert answer.status == 200
     entries = answer.json()["entries"]
-    assert [each["activity"] for each in entries] == ["registered", "matched", "attempted", "delivered"]
-    assert [each["subscriptionId"] for each in entries] == [None, *[subscription["id"]] * 3]
+    assert [entry["activity"] for entry in entries] == ["registered", "matched", "attempted", "delivered"]
+    assert [entry["subscriptionId"] for entry in entries] == [None, *[subscription["id"]] * 3]
     assert (entries[2]["status"], entries[2]["consumer"]) == (200, "/org/ttd")
     assert receiver.url not in answer.body.decode()
     permitted = await trace_of(service, name, source, service.org(org="skd"))
     assert permitted.json() == answer.json()
 
 
+@pytest.mark.on_cosmos
 async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: WebhookServer) -> None:
-    """And nobody sees anything who has nothing to do with it: 404, as of an event that is not there."""
+    """A caller without a part in the event gets 404, as for an unknown event."""
     mine = await subscribed(service, receiver)
     user = service.user()
     await subscribed(service, receiver, user, path="/user", subjectFilter=f"/party/{PARTY}")
@@ -289,8 +302,8 @@ async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: Web
     await settled()
     service.pdp.decide = lambda asked: DENY if asked.action == "publish" else PERMIT
     own = await trace_of(service, name, source, service.org())
-    assert {each["subscriptionId"] for each in own.json()["entries"]} == {mine["id"]}
-    assert {each["consumer"] for each in (await trace_of(service, name, source, user)).json()["entries"]} == {
+    assert {entry["subscriptionId"] for entry in own.json()["entries"]} == {mine["id"]}
+    assert {entry["consumer"] for entry in (await trace_of(service, name, source, user)).json()["entries"]} == {
         "/user/20012345"
     }
     assert (await trace_of(service, name, source, service.org(org="skd"))).status == 404
@@ -298,12 +311,13 @@ async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: Web
     assert (await service.get(f"{PUBLISH}/{name}/trace", service.org())).status == 400
 
 
-async def test_a_trace_tells_what_was_withheld(service: Service, receiver: WebhookServer) -> None:
-    """And of whom."""
+@pytest.mark.on_cosmos
+async def test_a_trace_shows_withheld_deliveries(service: Service, receiver: WebhookServer) -> None:
+    """A publisher sees that a consumer was denied the event."""
     await subscribed(service, receiver)
     service.pdp.decide = lambda asked: DENY if asked.action == "read" else PERMIT
     source = instance_source()
     (name,) = await published(service, source=source)
     await settled()
     entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
-    assert [each["activity"] for each in entries] == ["registered", "matched", "withheld"]
+    assert [entry["activity"] for entry in entries] == ["registered", "matched", "withheld"]

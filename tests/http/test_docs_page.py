@@ -1,4 +1,4 @@
-"""The documentation page as it renders the OpenAPI document, without a browser."""
+"""The documentation page renders the OpenAPI document; Node.js runs its script without a browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGE, OPENAPI = STATIC / "docs.html", STATIC / "openapi.json"
 
 @cache
 def rendered() -> dict[str, Any]:
-    """What stands in each part of the page that its script fills."""
+    """The content of each part of the page that the script fills."""
     command = [program("node"), str(Path(__file__).with_name("page.js")), str(PAGE), str(OPENAPI)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -28,7 +28,7 @@ def rendered() -> dict[str, Any]:
 
 
 def elements(node: Any, tag: str | None = None) -> Iterator[dict[str, Any]]:
-    """The elements in a node, itself among them, in their order."""
+    """A node and the elements in it, in their order."""
     if not isinstance(node, dict):
         return
     if tag in (None, node["tag"]):
@@ -38,21 +38,21 @@ def elements(node: Any, tag: str | None = None) -> Iterator[dict[str, Any]]:
 
 
 def text(node: Any) -> str:
-    """What a node reads."""
+    """The text of a node."""
     return node if isinstance(node, str) else "".join(map(text, node["children"]))
 
 
 def box(name: str) -> str:
-    """What the box of an operation or a schema reads."""
-    (found,) = (each for part in rendered().values() for each in elements(part) if each["attributes"].get("id") == name)
+    """The text of the box of an operation or a schema."""
+    (found,) = (node for part in rendered().values() for node in elements(part) if node["attributes"].get("id") == name)
     return text(found)
 
 
 def test_every_operation_and_webhook_has_its_box() -> None:
-    """Once, with the method, and for the endpoints' own the word for their URL."""
+    """The box has the method and the path; a webhook has the word for the endpoint's URL."""
     described = document()
-    boxes = [each for each in elements(rendered()["operations"], "details") if each["attributes"].get("class") == "box"]
-    shown = [(each["attributes"]["id"], text(next(elements(each, "summary")))) for each in boxes]
+    boxes = [node for node in elements(rendered()["operations"], "details") if node["attributes"].get("class") == "box"]
+    shown = [(node["attributes"]["id"], text(next(elements(node, "summary")))) for node in boxes]
     wanted = {
         (f"operation-{operation['operationId']}", f"{method.upper()}{path}{operation['summary']}")
         for kind, items in (("paths", described["paths"]), ("webhooks", described["webhooks"]))
@@ -66,21 +66,21 @@ def test_every_operation_and_webhook_has_its_box() -> None:
 
 
 def test_each_tag_is_a_heading() -> None:
-    """In the order of the document."""
-    headings = [text(each) for each in elements(rendered()["operations"], "h3")]
+    """The order is that of the document."""
+    headings = [text(node) for node in elements(rendered()["operations"], "h3")]
     assert headings == [tag["name"] for tag in document()["tags"]]
 
 
-def test_a_webhook_is_shown_as_what_the_service_sends() -> None:
-    """With its headers, body and answers, and without a word on tokens, for it needs none of ours."""
+def test_a_webhook_is_shown_with_its_headers_and_responses() -> None:
+    """It mentions no token, since the endpoint needs none."""
     shown = box("operation-webhook_event")
     assert all(word in shown for word in ("webhook-id", "webhook-signature", "CloudEvent", "410", "Retry-After"))
     assert "oken" not in shown
 
 
-def test_what_can_be_tried_is_the_feeds() -> None:
-    """What reads a page of anything else would not be shown."""
-    options = [text(each) for each in elements(rendered()["feed"], "option")]
+def test_only_feeds_can_be_tried() -> None:
+    """The page can show nothing but events."""
+    options = [text(node) for node in elements(rendered()["feed"], "option")]
     feeds = {
         f"{item['get']['summary']}: {path}"
         for path, item in document()["paths"].items()
@@ -90,20 +90,20 @@ def test_what_can_be_tried_is_the_feeds() -> None:
     assert len(options) == 4
 
 
-def test_every_schema_that_is_linked_has_its_box() -> None:
-    """No link to a schema leads nowhere."""
+def test_every_linked_schema_has_its_box() -> None:
+    """No link to a schema is broken."""
     links = {
-        each["attributes"]["href"][1:]
+        node["attributes"]["href"][1:]
         for part in rendered().values()
-        for each in elements(part, "a")
-        if each["attributes"]["href"].startswith("#schema-")
+        for node in elements(part, "a")
+        if node["attributes"]["href"].startswith("#schema-")
     }
-    boxes = {each["attributes"].get("id") for each in elements(rendered()["schemas"], "details")}
+    boxes = {node["attributes"].get("id") for node in elements(rendered()["schemas"], "details")}
     assert {"schema-Subscription", "schema-Delivery", "schema-CloudEvent"} <= links
     assert links <= boxes
 
 
-def test_a_subscription_that_was_just_made_is_shown_whole() -> None:
-    """The members that its schema takes over from another too."""
+def test_the_schema_of_a_new_subscription_is_shown_whole() -> None:
+    """It shows inherited members too."""
     shown = box("schema-NewSubscription")
     assert all(name in shown for name in ("secret", *document()["components"]["schemas"]["Subscription"]["properties"]))

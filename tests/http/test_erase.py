@@ -32,23 +32,24 @@ SOURCE = "https://mail.example/box"
 async def erase(
     service: Service, event_id: str, source: str = SOURCE, resource: str = RESOURCE, token: str | None = None
 ) -> Answer:
-    """Erase an event; by default with the scope to."""
+    """Erase an event, by default with the scope for it."""
     query = urlencode({"source": source, "resource": resource})
     path = f"{RESOURCE_FEED}/{quote(event_id, safe='')}?{query}"
     return await service.request("DELETE", path, token=token or service.org(ERASE_SCOPE))
 
 
-async def three(service: Service) -> str:
-    """Publish the app events a, b and c; their source."""
+async def publish_three(service: Service) -> str:
+    """Publish the app events a, b and c; return their source."""
     source = instance_source()
     for name in "abc":
         await service.publish_app_event(id=name, source=source, data=f"secret-{name}")
     return source
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_is_in_no_feed(service: Service) -> None:
-    """204 without a body, and the owner, org, party and resource feed skip it."""
-    answer = await erase(service, "b", await three(service), APP_RESOURCE)
+    """The feeds of owner, org, party and resource leave it out."""
+    answer = await erase(service, "b", await publish_three(service), APP_RESOURCE)
     assert (answer.status, answer.body) == (204, b"")
     owner = service.org("altinn:events/ttd")
     pages = [
@@ -60,14 +61,16 @@ async def test_an_erased_event_is_in_no_feed(service: Service) -> None:
     assert ids(await feed(service, APP_RESOURCE)) == ["a", "c"]
 
 
+@pytest.mark.on_cosmos
 async def test_nothing_of_an_erased_event_is_kept(service: Service, tmp_path: Path) -> None:
-    """The store's file holds neither its data nor its text any more."""
-    await erase(service, "b", await three(service), APP_RESOURCE)
+    """The store holds neither its data nor its text."""
+    await erase(service, "b", await publish_three(service), APP_RESOURCE)
     assert [b"secret-b" in text for text in await stored()] == [False] * 3
 
 
-async def test_an_erased_event_is_still_known(service: Service) -> None:
-    """Publishing it again is a duplicate and brings nothing back."""
+@pytest.mark.on_cosmos
+async def test_an_erased_event_is_not_published_again(service: Service) -> None:
+    """A repeat of it is a duplicate."""
     sent = event(id="e1")
     await structured(service, sent)
     await erase(service, "e1")
@@ -76,9 +79,10 @@ async def test_an_erased_event_is_still_known(service: Service) -> None:
     assert await feed(service) == []
 
 
+@pytest.mark.on_cosmos
 async def test_a_walk_goes_on_over_an_erased_event(service: Service) -> None:
-    """A `next` that names an event goes on behind its place after it was erased, with its cursor and without."""
-    source = await three(service)
+    """`next` continues behind an erased event, by its cursor and by its id."""
+    source = await publish_three(service)
     token = service.org(APP_TOKEN_SCOPES)
     page = await service.get(APP_FEED, token, from_=ANCIENT, size=2)
     await erase(service, "b", source, APP_RESOURCE)
@@ -86,8 +90,9 @@ async def test_a_walk_goes_on_over_an_erased_event(service: Service) -> None:
     assert ids((await service.get(APP_FEED, token, after="b")).json()) == ["c"]
 
 
-async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) -> None:
-    """The cursor before an erased event still stands: reading on from it gives what follows."""
+@pytest.mark.on_cosmos
+async def test_the_location_of_an_erased_event_leads_to_later_events(service: Service) -> None:
+    """The cursor just before an erased event stays valid."""
     source = instance_source()
     sent = {"specversion": "1.0", "id": "a", "type": "t", "subject": "/party/1", "source": source}
     answer = await service.request("POST", "/events/api/v1/app", platform_token=service.app(), json_body=sent)
@@ -97,6 +102,7 @@ async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) 
     assert ids(await service.walk(page, service.org(APP_TOKEN_SCOPES))) == ["b"]
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(
     ("event_id", "source", "resource"),
     [
@@ -106,23 +112,25 @@ async def test_the_location_of_an_erased_event_breaks_nothing(service: Service) 
         ("E1", SOURCE, RESOURCE),
     ],
 )
-async def test_what_is_not_there_cannot_be_erased(service: Service, event_id: str, source: str, resource: str) -> None:
-    """Another id, source or resource is 404, and the event stays."""
+async def test_an_unknown_event_cannot_be_erased(service: Service, event_id: str, source: str, resource: str) -> None:
+    """Another id, source or resource gets 404, and the event stays."""
     await structured(service, event(id="e1"))
     assert (await erase(service, event_id, source, resource)).status == 404
     assert ids(await feed(service)) == ["e1"]
 
 
-async def test_only_the_event_of_that_source_is_erased(service: Service) -> None:
-    """Of two events with one id the one of the other source stays."""
+@pytest.mark.on_cosmos
+async def test_only_the_event_of_the_given_source_is_erased(service: Service) -> None:
+    """Of two events with one id, the event of the other source stays."""
     for source in (SOURCE, f"{SOURCE}2"):
         await structured(service, event(id="e1", source=source))
     await erase(service, "e1")
     assert [found["source"] for found in await feed(service)] == [f"{SOURCE}2"]
 
 
+@pytest.mark.on_cosmos
 async def test_erasing_twice_is_erasing_once(service: Service) -> None:
-    """A request that is sent again, because its answer was lost, is 204 again."""
+    """A caller that lost the response may erase again."""
     await structured(service, event(id="e1"))
     assert [(await erase(service, "e1")).status for _ in range(2)] == [204, 204]
 
@@ -138,7 +146,7 @@ async def test_erasing_twice_is_erasing_once(service: Service) -> None:
     ],
 )
 async def test_source_and_resource_are_required(service: Service, query: str, named: str) -> None:
-    """Without `source` or `resource`, or with two of one, it is 400 that names it, and nothing is erased."""
+    """Without exactly one `source` and one `resource` the response is 400, and nothing is erased."""
     await structured(service, event(id="e1"))
     answer = await service.request("DELETE", f"{RESOURCE_FEED}/e1{query}", token=service.org(ERASE_SCOPE))
     assert (answer.status, fields(answer)) == (400, [named])
@@ -147,7 +155,7 @@ async def test_source_and_resource_are_required(service: Service, query: str, na
 
 @pytest.mark.parametrize("scope", ["", PUBLISH_SCOPE, "altinn:events.publish.admin", "altinn:events"])
 async def test_erasing_needs_its_scope(service: Service, scope: str) -> None:
-    """Without `altinn:events.erase` it is 403, whether or not the event is there."""
+    """Without `altinn:events.erase` the response is 403, whether or not the event exists."""
     await structured(service, event(id="e1"))
     answers = [await erase(service, name, token=service.org(scope)) for name in ("e1", "e2")]
     assert [answer.status for answer in answers] == [403, 403]
@@ -155,7 +163,7 @@ async def test_erasing_needs_its_scope(service: Service, scope: str) -> None:
 
 
 async def test_erasing_needs_a_bearer_token(service: Service) -> None:
-    """Without a trusted bearer it is 401, with a PlatformAccessToken too."""
+    """A PlatformAccessToken is not enough."""
     path = f"{RESOURCE_FEED}/e1?source={SOURCE}&resource={RESOURCE}"
     answers = [
         await service.request("DELETE", path),
@@ -165,9 +173,10 @@ async def test_erasing_needs_a_bearer_token(service: Service) -> None:
     assert [(answer.status, answer.headers["www-authenticate"]) for answer in answers] == [(401, "Bearer")] * 3
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("event_id", ["a b", "å/b", "a/b/", "50%", "a?b#c", "+", "e1/", '"', "a&b"])
 async def test_any_id_can_be_erased(service: Service, event_id: str) -> None:
-    """The id stands percent-encoded in the path, whatever characters it has."""
+    """The id stands percent-encoded in the path, whatever its characters."""
     await structured(service, event(id=event_id))
     assert (await erase(service, event_id)).status == 204
     assert await feed(service) == []
@@ -175,12 +184,13 @@ async def test_any_id_can_be_erased(service: Service, event_id: str) -> None:
 
 async def test_the_older_notation_of_a_resource_is_understood(service: Service) -> None:
     """`altinnapp.{org}.{app}` names the app's resource here too."""
-    source = await three(service)
+    source = await publish_three(service)
     assert (await erase(service, "b", source, "urn:altinn:resource:altinnapp.ttd.apps-test")).status == 204
 
 
+@pytest.mark.on_cosmos
 async def test_an_erased_event_stays_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """204 means durable: after a new start it is still gone."""
+    """An acknowledged erasure outlives a restart."""
     async with running(tmp_path, monkeypatch) as service:
         await structured(service, event(id="e1"))
         await erase(service, "e1")

@@ -1,4 +1,4 @@
-"""What the decision point is told of an event and its reader, and what of persons it is not."""
+"""The questions to the PDP describe an event and its reader, and name no person by number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUBJECT_NAMES = {"urn:altinn:partyid", "urn:altinn:userid", "urn:altinn:org", "u
 
 
 async def owner(service: Service, token: str | None = None, **query: Any) -> Answer:
-    """Read the app owner's feed, by default with a token whose events are authorized one by one."""
+    """Read the app owner's feed, by default with a token that needs a decision about each event."""
     return await service.get(APP_FEED, token or service.org(), from_=ANCIENT, **query)
 
 
@@ -43,8 +43,8 @@ async def mail(service: Service, token: str | None = None, **query: Any) -> Answ
     return await service.get(RESOURCE_FEED, token or service.org(SUBSCRIBE), resource=RESOURCE, from_=ANCIENT, **query)
 
 
-async def test_an_app_events_question(service: Service) -> None:
-    """Of an app's event: org, app, party, instance, `events`, and the id of one event that stands for the question."""
+async def test_the_question_about_an_app_event(service: Service) -> None:
+    """It has the org, the app, the party, the instance, `events` and the id of one such event."""
     guid = str(uuid.uuid4())
     await service.publish(published := app_events(1, source=instance_source(guid=guid))[0])
     await owner(service)
@@ -62,8 +62,8 @@ async def test_an_app_events_question(service: Service) -> None:
     )
 
 
-async def test_org_and_app_are_those_of_the_resource(service: Service) -> None:
-    """A source of another app changes neither org nor app, and its instance is not taken for one of the app."""
+async def test_org_and_app_come_from_the_resource(service: Service) -> None:
+    """A source of another app changes neither, and its instance is left out."""
     await service.publish(*app_events(1, source=instance_source("skd/other")))
     await owner(service)
     resource = service.pdp.asked[0][0].resource
@@ -71,8 +71,8 @@ async def test_org_and_app_are_those_of_the_resource(service: Service) -> None:
     assert "urn:altinn:instance-id" not in resource
 
 
-async def test_the_party_feeds_question_has_the_subjects_party_and_the_sources_instance(service: Service) -> None:
-    """The subject's party, and the instance with the party that its URL names."""
+async def test_party_and_instance_come_from_subject_and_source(service: Service) -> None:
+    """The party of an instance's URL may be another than the subject's."""
     guid = str(uuid.uuid4())
     await service.publish(*app_events(1, source=instance_source(party=7, guid=guid)))
     await service.get(PARTY_FEED, service.user(), from_=ANCIENT, party=PARTY)
@@ -80,8 +80,8 @@ async def test_the_party_feeds_question_has_the_subjects_party_and_the_sources_i
     assert (resource["urn:altinn:partyid"], resource["urn:altinn:instance-id"]) == (str(PARTY), f"7/{guid}")
 
 
-async def test_another_events_question(service: Service) -> None:
-    """Of any other event: its id, type, source, resource, subject and resource instance."""
+async def test_the_question_about_another_event(service: Service) -> None:
+    """It has the id, type, source, resource, subject and resource instance."""
     published = event(subject=f"/party/{PARTY}", resourceinstance="box-7")
     await service.publish(published)
     await mail(service)
@@ -112,34 +112,34 @@ async def test_another_events_question(service: Service) -> None:
     ],
 )
 async def test_subjects_become_attributes(service: Service, subject: str, name: str, value: str) -> None:
-    """Each shape of a subject is one attribute; a URN is split at its last colon."""
+    """Each form of a subject is one attribute; a URN is split at its last colon."""
     await service.publish(event(subject=subject))
     assert len((await mail(service)).json()) == 1
     assert service.pdp.asked[0][0].resource[name] == value
 
 
 @pytest.mark.parametrize("subject", [None, "somebody", "/party/x", "/party/", "/nobody/1", "/party/1/2", "https://a/b"])
-async def test_a_subject_of_no_known_shape_gives_no_attribute(service: Service, subject: str | None) -> None:
-    """An event without a subject, or with one of another shape, is put to the decision point without."""
+async def test_a_subject_of_unknown_form_gives_no_attribute(service: Service, subject: str | None) -> None:
+    """The PDP decides without it."""
     await service.publish(event(**({} if subject is None else {"subject": subject})))
     assert len((await mail(service)).json()) == 1
     assert not service.pdp.asked[0][0].resource.keys() & SUBJECT_NAMES
 
 
-async def test_one_odd_row_fails_no_page(service: Service) -> None:
-    """Rows of every shape stand in one page with all others."""
+async def test_an_odd_subject_fails_no_page(service: Service) -> None:
+    """The page holds every permitted event."""
     await service.publish(
         *(odd := [event(), event(subject="?"), event(subject=STRANGER_URN), event(subject="urn:x:"), event()])
     )
     answer = await mail(service)
     assert (answer.status, ids(answer.json())) == (
         200,
-        [each["id"] for each in odd if each.get("subject") != STRANGER_URN],
+        [sent["id"] for sent in odd if sent.get("subject") != STRANGER_URN],
     )
 
 
 async def test_the_callers_claims_are_the_subject(service: Service) -> None:
-    """Every claim that begins `urn:altinn:` is told, and no other."""
+    """The question has the claims that begin with `urn:altinn:`."""
     await service.publish(*app_events(1))
     token = service.user(**dict[str, Any]({"urn:altinn:userName": "made-up", "acr": "Level3", "urn:other": "x"}))
     await service.get(PARTY_FEED, token, from_=ANCIENT, party=PARTY)
@@ -158,39 +158,39 @@ async def test_the_callers_claims_are_the_subject(service: Service) -> None:
         ("organisation", "urn:altinn:organization:identifier-no", "974760673"),
     ],
 )
-async def test_systems_and_organisations_are_told_by_their_ids(
+async def test_systems_and_organisations_are_named_by_their_ids(
     service: Service, kind: str, name: str, value: str
 ) -> None:
-    """A system user is told by its id, an organisation by its number, whatever claim it stood in."""
+    """Their ids come from nested claims."""
     await service.publish(*app_events(1))
     await service.get(PARTY_FEED, getattr(service, kind)(), from_=ANCIENT, party=PARTY)
     assert service.pdp.asked[0][0].subject[name] == value
 
 
 async def test_the_subscription_key_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`EVENTS_PDP_SUBSCRIPTION_KEY` goes along as `Ocp-Apim-Subscription-Key`."""
+    """`EVENTS_PDP_SUBSCRIPTION_KEY` is the header `Ocp-Apim-Subscription-Key`."""
     async with running(tmp_path, monkeypatch, EVENTS_PDP_SUBSCRIPTION_KEY="made-up-key") as service:
         await service.publish(*app_events(1))
         await owner(service)
         assert service.pdp.headers[0]["Ocp-Apim-Subscription-Key"] == "made-up-key"
 
 
-async def test_the_request_is_of_the_multiple_decision_profile(service: Service) -> None:
-    """One subject, one action, each distinct resource, and a reference for each question."""
+async def test_a_request_uses_the_multiple_decision_profile(service: Service) -> None:
+    """It has one subject, one action, each distinct resource, and a reference for each question."""
     await service.publish(*app_events(2))
     await owner(service)
-    (request,) = (each["Request"] for each in service.pdp.requests)
+    (request,) = (sent["Request"] for sent in service.pdp.requests)
     assert request["ReturnPolicyIdList"] is False
     assert [len(request[name]) for name in ("AccessSubject", "Action", "Resource")] == [1, 1, 2]
-    references = [each["ReferenceId"] for each in request["MultiRequests"]["RequestReference"]]
+    references = [reference["ReferenceId"] for reference in request["MultiRequests"]["RequestReference"]]
     assert references == [["s1", "a1", "r1"], ["s1", "a1", "r2"]]
 
 
 # -- persons ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_persons_number_never_goes_to_the_decision_point(service: Service) -> None:
-    """A person as subject is told by the uuid of their party, which Register gives."""
+async def test_a_persons_number_never_goes_to_the_pdp(service: Service) -> None:
+    """Register gives the uuid of the person's party instead."""
     await service.publish(published := event(subject=PERSON_URN))
     assert ids((await mail(service)).json()) == [published["id"]]
     resource = service.pdp.asked[0][0].resource
@@ -198,8 +198,8 @@ async def test_a_persons_number_never_goes_to_the_decision_point(service: Servic
     assert PERSON not in service.pdp.log
 
 
-async def test_no_way_to_read_tells_the_decision_point_a_number(service: Service) -> None:
-    """Whoever reads whatever feed, no request to the decision point holds a person's number."""
+async def test_no_feed_sends_a_persons_number_to_the_pdp(service: Service) -> None:
+    """The number stays out, also if it is in a claim, a header or a subject."""
     await service.publish(*app_events(2, subject=PERSON_URN), *app_events(2), event(subject=PERSON_URN.upper()))
     await service.publish(event(subject=PERSON_URN), event(subject=STRANGER_URN))
     claims: dict[str, Any] = {"urn:altinn:person:identifier-no": PERSON, "urn:altinn:ssn": PERSON}
@@ -213,15 +213,15 @@ async def test_no_way_to_read_tells_the_decision_point_a_number(service: Service
     assert STRANGER_URN[-11:] not in service.pdp.log
 
 
-async def test_a_person_whom_register_does_not_know_is_a_denied_row(service: Service) -> None:
-    """Such an event is left out and asked about nowhere; the others of its page are shown."""
+async def test_an_event_about_an_unknown_person_is_denied(service: Service) -> None:
+    """The PDP is not asked about it, and the other events of the page are shown."""
     await service.publish(event(subject=STRANGER_URN), shown := event(), event(subject=STRANGER_URN))
     assert ids((await mail(service)).json()) == [shown["id"]]
-    assert [len(each) for each in service.pdp.asked] == [1]
+    assert [len(questions) for questions in service.pdp.asked] == [1]
 
 
-async def test_persons_are_asked_for_a_hundred_at_a_time(service: Service) -> None:
-    """The persons of a page are asked of Register in requests of 100, each person once."""
+async def test_persons_are_looked_up_a_hundred_at_a_time(service: Service) -> None:
+    """Each person of a page is asked of Register once."""
     numbers = [f"01810{number:06}" for number in range(130)]
     service.register.persons.update({n: Person(i, str(uuid.uuid4())) for i, n in enumerate(numbers, 1)})
     published = [event(subject=f"urn:altinn:person:identifier-no:{number}") for number in numbers]
@@ -233,7 +233,7 @@ async def test_persons_are_asked_for_a_hundred_at_a_time(service: Service) -> No
 
 
 async def test_register_down_makes_a_page_about_persons_503(service: Service) -> None:
-    """While it is not known who a person is nothing is shown; a page about nobody is."""
+    """A page without persons does not need Register."""
     await service.publish(event(subject=PERSON_URN))
     service.register.status = 500
     answer = await mail(service)
@@ -242,8 +242,8 @@ async def test_register_down_makes_a_page_about_persons_503(service: Service) ->
     assert (await owner(service)).status == 200
 
 
-async def test_only_the_resources_own_stream_is_authorized(service: Service) -> None:
-    """What a filter leaves out is asked about nowhere."""
+async def test_filtered_events_need_no_decision(service: Service) -> None:
+    """The PDP is asked about matching events only."""
     await service.publish(*app_events(5, type="other"), *app_events(2, type="wanted"), event(APP_RESOURCE + "2"))
     assert len((await owner(service, type="wanted")).json()) == 2
-    assert [len(each) for each in service.pdp.asked] == [2]
+    assert [len(questions) for questions in service.pdp.asked] == [2]

@@ -1,4 +1,4 @@
-"""Health: `GET /health` for the store and the settings, `GET /health/ready` for everything that is depended on."""
+"""`GET /health` reports the store and the settings, `GET /health/ready` every dependency."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READY = {**UP, "decisionPoint": "up", "register": "up", "issuers": "up"}
 
 
 def checks(answer: Answer) -> dict[str, str]:
-    """What each part says of itself."""
+    """The report on each part."""
     return dict(answer.json()["checks"])
 
 
@@ -45,23 +45,22 @@ def clock(service: Service, monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def test_a_healthy_service_says_so(service: Service) -> None:
-    """200 with what was looked at, for anybody, never cached on the way."""
+async def test_a_healthy_service_reports_up(service: Service) -> None:
+    """Anyone may ask; the response is not cached."""
     answer = await service.get("/health")
     assert (answer.status, answer.json()) == (200, {"status": "up", "checks": UP})
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_a_ready_service_says_so(service: Service) -> None:
-    """Readiness is the store, the decision point, Register and the issuers."""
+async def test_a_ready_service_reports_up(service: Service) -> None:
+    """Readiness covers the store, the PDP, Register and the issuers."""
     answer = await service.get("/health/ready")
     assert (answer.status, answer.json()) == (200, {"status": "up", "checks": READY})
 
 
-@pytest.mark.embedded_only("what happens to the file")
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 async def test_a_removed_store_is_down(service: Service, tmp_path: Path, path: str) -> None:
-    """When the file is gone it is 503 with `Retry-After`, and the store is named."""
+    """Without its file the store is down, and the response is 503 with `Retry-After`."""
     await structured(service, event())
     (tmp_path / "data" / "events.db").unlink()
     answer = await service.get(path)
@@ -69,17 +68,15 @@ async def test_a_removed_store_is_down(service: Service, tmp_path: Path, path: s
     assert answer.json()["status"] == "down"
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_an_overwritten_store_is_down(service: Service, tmp_path: Path) -> None:
-    """A file that is no store any more is found out though connections to it are open."""
+    """Health notices although connections to the file are open."""
     await structured(service, event())
     (tmp_path / "data" / "events.db").write_bytes(b"no database" * 1000)
     assert down(await service.get("/health")) == {"store"}
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_a_store_that_cannot_be_written_is_down(service: Service, tmp_path: Path) -> None:
-    """A store that reads and does not write is down."""
+    """A store that can only be read is down."""
     store = (await app.current()).store
     assert isinstance(store, SqliteEventStore)
     store._writer._busy_timeout = 0.05
@@ -88,12 +85,11 @@ async def test_a_store_that_cannot_be_written_is_down(service: Service, tmp_path
         assert down(await service.get("/health")) == {"store"}
 
 
-@pytest.mark.embedded_only("what happens to the file")
 @pytest.mark.parametrize("spoil", ["garbage", "directory", "no-directory"])
 async def test_a_store_that_cannot_be_opened_is_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
-    """From the start on: health names the store, every other route is 503, and no thread is left behind."""
+    """Health names the store, every other route is 503, and no thread is left behind."""
     data = tmp_path / "data"
     if spoil == "no-directory":
         data.write_bytes(b"")
@@ -107,13 +103,12 @@ async def test_a_store_that_cannot_be_opened_is_down(
         assert (answer.status, down(answer)) == (503, {"store"})
         threads = threading.active_count()
         answers = [await structured(service, event()) for _ in range(5)]
-        assert {(each.status, each.headers["retry-after"]) for each in answers} == {(503, "5")}
+        assert {(answer.status, answer.headers["retry-after"]) for answer in answers} == {(503, "5")}
         assert threading.active_count() <= threads
 
 
-@pytest.mark.embedded_only("what happens to the file")
 async def test_health_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that could not be opened is opened when it can be, without a new start."""
+    """The service opens the store later, without a restart."""
     data = tmp_path / "data"
     data.write_bytes(b"")
     async with running(data, monkeypatch) as service:
@@ -123,9 +118,8 @@ async def test_health_recovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert (await service.get("/health")).status == 200
 
 
-@pytest.mark.embedded_only("what happens to the file")
-async def test_health_is_asked_of_the_store_every_5_seconds(service: Service, clock: Clock, tmp_path: Path) -> None:
-    """Within 5 seconds the last report is repeated, up or down; then it is made anew."""
+async def test_a_health_report_is_kept_for_5_seconds(service: Service, clock: Clock, tmp_path: Path) -> None:
+    """Frequent probes do not burden the store."""
     assert (await service.get("/health")).status == 200
     moved = (tmp_path / "data" / "events.db").rename(tmp_path / "moved")
     clock.now = 4.9
@@ -140,7 +134,7 @@ async def test_health_is_asked_of_the_store_every_5_seconds(service: Service, cl
 
 
 async def test_readiness_is_never_kept(service: Service) -> None:
-    """`/health/ready` asks each time."""
+    """`/health/ready` asks every dependency for each request."""
     assert (await service.get("/health/ready")).status == 200
     await service.pdp.stop()
     assert (await service.get("/health/ready")).status == 503
@@ -149,8 +143,8 @@ async def test_readiness_is_never_kept(service: Service) -> None:
 @pytest.mark.parametrize(
     ("neighbour", "name"), [("pdp", "decisionPoint"), ("register", "register"), ("issuer", "issuers")]
 )
-async def test_who_does_not_answer_is_named(service: Service, neighbour: str, name: str) -> None:
-    """A neighbour that is down makes the service not ready, and is the one that is named; `/health` stays up."""
+async def test_a_dependency_that_does_not_answer_is_named(service: Service, neighbour: str, name: str) -> None:
+    """The service is not ready, but `/health` stays up."""
     await getattr(service, neighbour).stop()
     answer = await service.get("/health/ready")
     assert (answer.status, down(answer)) == (503, {name})
@@ -158,15 +152,15 @@ async def test_who_does_not_answer_is_named(service: Service, neighbour: str, na
     assert (await service.get("/health")).status == 200
 
 
-async def test_who_answers_with_500_is_down(service: Service) -> None:
-    """A neighbour that answers 500 and more does not count as answering."""
+async def test_a_dependency_that_answers_500_is_down(service: Service) -> None:
+    """A status of 500 or more does not count as an answer."""
     service.issuer.down = True
     assert down(await service.get("/health/ready")) == {"issuers"}
 
 
 @asynccontextmanager
 async def serving(status: int, meeting: asyncio.Barrier | None = None) -> AsyncIterator[str]:
-    """A server that answers everything alike, in a meeting only once all who are to come are there."""
+    """Serve one status for every request; with a meeting, answer only once all parties have come."""
 
     async def answer(_: web.Request) -> web.Response:
         if meeting:
@@ -184,8 +178,8 @@ async def serving(status: int, meeting: asyncio.Barrier | None = None) -> AsyncI
         await runner.cleanup()
 
 
-def neighbours(url: str) -> dict[str, str]:
-    """The settings that make one server every neighbour."""
+def dependencies(url: str) -> dict[str, str]:
+    """The settings that make one server every dependency."""
     return {
         "EVENTS_PDP_URL": f"{url}/decide",
         "EVENTS_REGISTER_URL": url,
@@ -195,31 +189,31 @@ def neighbours(url: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, 200), (302, 200), (401, 200), (404, 200), (499, 200), (500, 503)])
-async def test_a_neighbour_is_up_when_it_answers_at_all(
+async def test_a_dependency_is_up_below_500(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, ready: int
 ) -> None:
-    """Any status below 500 will do."""
-    async with serving(status) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+    """A redirect or a refusal shows that the dependency runs."""
+    async with serving(status) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
         assert (await service.get("/health/ready")).status == ready
 
 
-async def test_all_are_asked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the five answers only when all five have been asked, and they do."""
+async def test_dependencies_are_asked_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the five answers only once all have been asked."""
     meeting = asyncio.Barrier(5)
-    async with serving(200, meeting) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+    async with serving(200, meeting) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
         assert (await service.get("/health/ready")).status == 200
 
 
-async def test_who_does_not_answer_in_time_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A neighbour that never answers does not keep the report waiting."""
+async def test_a_slow_dependency_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not delay the report."""
     monkeypatch.setattr(health, "PING_SECONDS", 0.2)
-    async with serving(200, asyncio.Barrier(99)) as url, running(tmp_path, monkeypatch, **neighbours(url)) as service:
+    async with serving(200, asyncio.Barrier(99)) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
         assert down(await service.get("/health/ready")) == {"decisionPoint", "register", "issuers"}
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
-async def test_health_tells_no_addresses(service: Service, tmp_path: Path, path: str) -> None:
-    """What is down is named in words: no URL, no path, no port."""
+async def test_health_shows_no_addresses(service: Service, tmp_path: Path, path: str) -> None:
+    """The report holds no URL, path or port."""
     for neighbour in (service.pdp, service.register, service.issuer):
         await neighbour.stop()
     (tmp_path / "data" / "events.db").unlink(missing_ok=True)
@@ -228,21 +222,21 @@ async def test_health_tells_no_addresses(service: Service, tmp_path: Path, path:
 
 
 async def test_an_outage_of_the_pdp_does_not_stop_publishing(service: Service) -> None:
-    """With the admin scope, and by an app, events are published while nobody decides."""
+    """The admin scope and an app's token need no decision."""
     await service.pdp.stop()
     assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
     assert await service.publish_app_event()
 
 
-async def test_an_outage_of_the_issuer_does_not_stop_who_is_known(service: Service) -> None:
-    """Keys that were read serve on."""
+async def test_an_outage_of_the_issuer_does_not_stop_known_keys(service: Service) -> None:
+    """Keys that were fetched before stay valid."""
     assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
     await service.issuer.stop()
     assert (await structured(service, event(), service.org(ADMIN_SCOPE))).status == 200
 
 
-async def test_keys_that_were_never_read_are_503(service: Service) -> None:
-    """Before its keys were read, an issuer's outage is 503 with `Retry-After`, not 401."""
+async def test_keys_that_were_never_fetched_are_503(service: Service) -> None:
+    """The caller may try again, so the response is not 401."""
     await service.issuer.stop()
     answer = await structured(service, event(), service.org(ADMIN_SCOPE))
     assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True)

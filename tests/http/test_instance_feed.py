@@ -21,25 +21,26 @@ SHOWN = {"specversion", "id", "source", "type", "time"}
 
 @pytest.fixture
 async def open_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """The service with two apps whose instances may be read without login."""
+    """The service with two apps whose instances anyone may read."""
     async with running(tmp_path / "data", monkeypatch, EVENTS_ANONYMOUS_APPS=OPEN_APPS) as service:
         yield service
 
 
-async def ask(service: Service, guid: str, party: object = PARTY, place: str = "", **asked: Any) -> Answer:
-    """Post the parameters to the feed of an instance, without any token."""
-    target = f"/events/instanceeventsforinstance/{party}/{guid}{place}"
+async def ask(service: Service, guid: str, party: object = PARTY, **asked: Any) -> Answer:
+    """Post the parameters to the feed of an instance, without a token."""
+    target = f"/events/instanceeventsforinstance/{party}/{guid}"
     return await service.request("POST", target, json_body={"from": ANCIENT, **asked})
 
 
 async def publish(service: Service, guid: str, app_name: str = "ttd/apps-test", **attributes: Any) -> str:
-    """Publish an event of one instance of an app."""
+    """Publish an event of an instance of an app."""
     source = instance_source(app_name, guid=guid)
     return await service.publish_app_event(app_name=app_name, source=source, **attributes)
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_that_instance_only(open_service: Service) -> None:
-    """The events of the instance, in order, and of no other instance of the same app and party."""
+    """Other instances of the same app and party are left out."""
     guid = str(uuid.uuid4())
     published = []
     for _ in range(3):
@@ -49,8 +50,8 @@ async def test_the_feed_holds_the_events_of_that_instance_only(open_service: Ser
     assert (answer.status, ids(answer.json())) == (200, published)
 
 
-async def test_of_each_event_only_what_says_that_it_happened_is_shown(open_service: Service) -> None:
-    """Five attributes are shown, and neither data, subject, resource nor any extension."""
+async def test_an_event_is_shown_without_its_content(open_service: Service) -> None:
+    """Data, subject, resource and extensions are left out."""
     guid = str(uuid.uuid4())
     await publish(open_service, guid, data={"secret": 1}, alternativesubject="/user/1", extension="x")
     (shown,) = (await ask(open_service, guid)).json()
@@ -58,16 +59,16 @@ async def test_of_each_event_only_what_says_that_it_happened_is_shown(open_servi
     assert shown["source"] == instance_source(guid=guid)
 
 
-async def test_an_event_without_time_is_shown_without(open_service: Service) -> None:
-    """Nothing is made up for an attribute that the event does not have."""
+async def test_an_event_without_time_is_shown_without_time(open_service: Service) -> None:
+    """The service makes nothing up."""
     source = instance_source(guid=(guid := str(uuid.uuid4())))
     await open_service.publish(event(APP_RESOURCE, source=source, subject=f"/party/{PARTY}"))
     (shown,) = (await ask(open_service, guid)).json()
     assert shown.keys() == SHOWN - {"time"}
 
 
-async def test_no_token_is_looked_at_and_no_decision_asked(open_service: Service) -> None:
-    """Neither the decision point nor Register nor an issuer is asked for this feed."""
+async def test_the_feed_ignores_tokens_and_asks_no_decision(open_service: Service) -> None:
+    """Neither the PDP nor Register is asked."""
     await publish(open_service, guid := str(uuid.uuid4()))
     answer = await open_service.request(
         "POST",
@@ -79,20 +80,20 @@ async def test_no_token_is_looked_at_and_no_decision_asked(open_service: Service
 
 
 async def test_every_app_of_the_setting_is_open(open_service: Service) -> None:
-    """The setting lists apps, and an instance of each may be read."""
+    """The setting is a list of apps."""
     published = await publish(open_service, guid := str(uuid.uuid4()), "ttd/second")
     assert ids((await ask(open_service, guid)).json()) == [published]
 
 
 async def not_found(service: Service) -> Answer:
-    """What is said of an instance that does not exist."""
+    """The response for an instance that does not exist."""
     answer = await ask(service, str(uuid.uuid4()))
     assert answer.status == 404
     return answer
 
 
-async def test_an_instance_of_any_other_app_is_as_one_that_does_not_exist(open_service: Service) -> None:
-    """For an app that is not named the answer is 404 and the same, trace id aside, whether or not it exists."""
+async def test_an_instance_of_a_closed_app_looks_like_an_unknown_one(open_service: Service) -> None:
+    """The responses differ in the trace id alone."""
     await publish(open_service, guid := str(uuid.uuid4()), "ttd/closed")
     answer, unknown = await ask(open_service, guid), await not_found(open_service)
     assert {**answer.json(), "traceId": ""} == {**unknown.json(), "traceId": ""}
@@ -100,7 +101,7 @@ async def test_an_instance_of_any_other_app_is_as_one_that_does_not_exist(open_s
 
 
 async def test_without_the_setting_no_instance_is_open(service: Service) -> None:
-    """No app is open unless it is named, whatever is asked of it."""
+    """Apps are closed by default."""
     await publish(service, guid := str(uuid.uuid4()))
     answers = [await ask(service, guid), await service.request("POST", f"/events/instanceeventsforinstance/1/{guid}")]
     assert [answer.status for answer in answers] == [404, 404]
@@ -110,20 +111,20 @@ async def test_without_the_setting_no_instance_is_open(service: Service) -> None
     ("party", "guid"),
     [("x", None), ("7", None), (f"0{PARTY}", None), (PARTY, "x"), (PARTY, "{6fb3738d-6372-48e3-a2d2-f40ab0531fc1}")],
 )
-async def test_what_is_no_instance_is_not_found(open_service: Service, party: object, guid: str | None) -> None:
-    """A party or guid of another shape, and the instance under another party, are 404."""
+async def test_an_invalid_instance_is_not_found(open_service: Service, party: object, guid: str | None) -> None:
+    """Party and guid must have their form, and belong together."""
     await publish(open_service, real := str(uuid.uuid4()))
     assert (await ask(open_service, guid or real, party)).status == 404
 
 
 async def test_a_wildcard_is_no_instance(open_service: Service) -> None:
-    """No pattern stands in for an instance."""
+    """`%` in the path is no pattern."""
     await publish(open_service, str(uuid.uuid4()))
     assert [(await ask(open_service, guid)).status for guid in ("%25", "%25%25", "-" * 36)] == [404] * 3
 
 
-async def test_an_event_of_another_resource_cannot_pass_for_one_of_the_instance(open_service: Service) -> None:
-    """What names the instance as its source under another resource is not shown."""
+async def test_an_event_of_another_resource_is_not_shown(open_service: Service) -> None:
+    """Its source may name the instance."""
     published = await publish(open_service, guid := str(uuid.uuid4()))
     about = {"source": instance_source(guid=guid), "subject": f"/party/{PARTY}"}
     await open_service.publish(event(**about), event(f"{APP_RESOURCE}-2", **about))
@@ -137,7 +138,7 @@ async def test_the_guid_is_understood_in_either_case(open_service: Service) -> N
 
 
 async def test_type_and_to_narrow_the_feed(open_service: Service) -> None:
-    """The body takes the parameters of a feed."""
+    """The body takes the common parameters of feeds."""
     await publish(open_service, guid := str(uuid.uuid4()), type="a")
     wanted = await publish(open_service, guid, type="b")
     assert ids((await ask(open_service, guid, type="b")).json()) == [wanted]
@@ -145,25 +146,24 @@ async def test_type_and_to_narrow_the_feed(open_service: Service) -> None:
 
 
 @pytest.mark.parametrize("named", [{"org": "ttd", "app": "second"}, {"org": "skd"}])
-async def test_an_instance_of_another_app_than_asked_for_is_not_found(
-    open_service: Service, named: dict[str, str]
-) -> None:
-    """`org` and `app` in the body hold the instance to them."""
+async def test_org_and_app_of_the_body_must_match(open_service: Service, named: dict[str, str]) -> None:
+    """An instance of another app is 404."""
     await publish(open_service, guid := str(uuid.uuid4()))
     assert (await ask(open_service, guid, org="ttd", app="apps-test")).status == 200
     assert (await ask(open_service, guid, **named)).status == 404
 
 
 @pytest.mark.parametrize("body", [{}, {"from": "yesterday"}, {"from": ANCIENT, "size": 0}])
-async def test_bad_parameters_are_refused(open_service: Service, body: dict[str, Any]) -> None:
-    """A start is required here too, and what is wrong with a parameter is 400."""
+async def test_invalid_parameters_are_refused(open_service: Service, body: dict[str, Any]) -> None:
+    """A start is required here too."""
     await publish(open_service, guid := str(uuid.uuid4()))
     target = f"/events/instanceeventsforinstance/{PARTY}/{guid}"
     assert (await open_service.request("POST", target, json_body=body)).status == 400
 
 
-async def test_the_feed_goes_on_by_posting_to_next(open_service: Service) -> None:
-    """`next` carries the place alone, and the same body posted to it walks the instance."""
+@pytest.mark.on_cosmos
+async def test_the_feed_is_walked_by_posting_to_next(open_service: Service) -> None:
+    """`next` holds the cursor alone, and the body stays the same."""
     guid = str(uuid.uuid4())
     published = [await publish(open_service, guid) for _ in range(5)]
     answer, seen = await ask(open_service, guid, size=2), []
@@ -175,7 +175,7 @@ async def test_the_feed_goes_on_by_posting_to_next(open_service: Service) -> Non
 
 
 async def test_more_than_sixty_requests_a_minute_are_refused(open_service: Service) -> None:
-    """At most 60 requests a minute for an instance; then 429 that says when to come again, and others are served."""
+    """The limit counts for each instance; the 429 has `Retry-After`."""
     await publish(open_service, guid := str(uuid.uuid4()))
     await publish(open_service, other := str(uuid.uuid4()))
     answers = [await ask(open_service, guid) for _ in range(121)]
@@ -186,17 +186,15 @@ async def test_more_than_sixty_requests_a_minute_are_refused(open_service: Servi
     assert (await ask(open_service, other)).status == 200
 
 
-async def test_instances_that_do_not_exist_are_counted_as_well(open_service: Service) -> None:
-    """Guessing is limited as reading is, so that the limit tells nothing either."""
+async def test_requests_for_unknown_instances_are_limited_too(open_service: Service) -> None:
+    """The limit does not reveal whether an instance exists."""
     await publish(open_service, closed := str(uuid.uuid4()), "ttd/closed")
     for guid in (closed, str(uuid.uuid4())):
         assert {(await ask(open_service, guid)).status for _ in range(121)} == {404, 429}
 
 
-async def test_who_has_not_logged_in_leaves_half_of_the_places_to_callers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody can keep the long polls of callers out by waiting without login."""
+async def test_anonymous_callers_may_use_half_of_the_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They cannot keep callers with a token from waiting."""
     async with running(tmp_path, monkeypatch, EVENTS_ANONYMOUS_APPS=OPEN_APPS, EVENTS_MAX_WAITERS="2") as service:
         await publish(service, guid := str(uuid.uuid4()))
         target, wait = f"/events/instanceeventsforinstance/{PARTY}/{guid}", {"Prefer": "wait=2"}
@@ -208,8 +206,9 @@ async def test_who_has_not_logged_in_leaves_half_of_the_places_to_callers(
     assert ["preference-applied" in answer.headers for answer in answers] == [True, False, True]
 
 
+@pytest.mark.on_cosmos
 async def test_the_events_of_an_instance_are_found_behind_many_others(open_service: Service) -> None:
-    """An instance is found among thousands of the same party."""
+    """The party has thousands of other events."""
     for _ in range(30):
         await open_service.publish(*app_events(100))
     published = await publish(open_service, guid := str(uuid.uuid4()))

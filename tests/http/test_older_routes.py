@@ -1,4 +1,4 @@
-"""The older routes answer as their successors, and say so."""
+"""The older routes answer like their successors and name them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FEEDS = [
 
 
 @pytest.mark.parametrize(("older", "newer", "query"), FEEDS)
-async def test_an_older_feed_answers_as_its_successor(
+async def test_an_older_feed_answers_like_its_successor(
     service: Service, older: str, newer: str, query: dict[str, Any]
 ) -> None:
-    """The page is the same, byte for byte, and goes on at the same place."""
+    """The page is the same, byte for byte, with the same cursor."""
     for _ in range(3):
         await service.publish_app_event()
     answers = [await service.get(path, service.org(), from_=ANCIENT, size=2, **query) for path in (older, newer)]
@@ -35,7 +35,7 @@ async def test_an_older_feed_answers_as_its_successor(
 async def test_an_older_feed_names_its_successor(
     service: Service, older: str, newer: str, query: dict[str, Any]
 ) -> None:
-    """`Deprecation` (RFC 9745) and a link to the successor, comma-joined with the one to the next page."""
+    """The response has `Deprecation` (RFC 9745), and `Link` names the next page and the successor."""
     answer = await service.get(older, service.org(), from_=ANCIENT, **query)
     assert answer.headers["deprecation"] == "@1688169600"
     following = answer.headers["next"]
@@ -46,7 +46,7 @@ async def test_an_older_feed_names_its_successor(
 async def test_an_older_feed_is_walked_under_its_own_route(
     service: Service, older: str, newer: str, query: dict[str, Any]
 ) -> None:
-    """`next` of an older route stays there, and walks every event once."""
+    """`next` stays on the older route."""
     published = [await service.publish_app_event() for _ in range(5)]
     answer = await service.get(older, service.org(), from_=ANCIENT, size=2, **query)
     assert answer.headers["next"].startswith(f"{BASE}{older}?")
@@ -58,7 +58,7 @@ async def test_an_older_feed_is_walked_under_its_own_route(
 async def test_the_successor_itself_is_not_deprecated(
     service: Service, older: str, newer: str, query: dict[str, Any]
 ) -> None:
-    """The routes of today carry neither header."""
+    """Today's routes carry neither header."""
     assert older != newer
     answer = await service.get(newer, service.org(), from_=ANCIENT, **query)
     assert "deprecation" not in answer.headers
@@ -69,7 +69,7 @@ async def test_the_successor_itself_is_not_deprecated(
 async def test_an_error_of_an_older_route_names_the_successor_too(
     service: Service, older: str, newer: str, query: dict[str, Any]
 ) -> None:
-    """What is refused is refused as the successor does, with the same hint."""
+    """The problem is that of the successor."""
     answer, today = [await service.get(path, service.org(), **query) for path in (older, newer)]
     assert (answer.status, answer.json()["detail"]) == (today.status, today.json()["detail"])
     assert answer.headers["deprecation"] == "@1688169600"
@@ -77,7 +77,7 @@ async def test_an_error_of_an_older_route_names_the_successor_too(
 
 
 async def test_a_304_of_an_older_route_names_the_successor_too(service: Service) -> None:
-    """A page that did not change is answered with both headers as well."""
+    """An unchanged page has both headers."""
     older, token = "/events/instanceevents/ttd/apps-test", service.org()
     etag = (await service.get(older, token, from_=ANCIENT)).headers["etag"]
     answer = await service.get(older, token, from_=ANCIENT, headers={"If-None-Match": etag})
@@ -85,10 +85,10 @@ async def test_a_304_of_an_older_route_names_the_successor_too(service: Service)
 
 
 @pytest.mark.parametrize(("query", "headers"), [({"unit": UNIT}, {}), ({}, {"Person": PERSON}), ({"party": PARTY}, {})])
-async def test_the_older_party_feed_takes_every_way_to_name_a_party(
+async def test_the_older_party_feed_accepts_unit_person_and_party(
     service: Service, query: dict[str, Any], headers: dict[str, str]
 ) -> None:
-    """Unit, person and party are taken by the older route of the party feed."""
+    """A party has three names there too."""
     route = "/events/instanceeventsforparty/"
     answer = await service.get(route, service.user(), from_=ANCIENT, headers=headers, **query)
     assert answer.status == 200
@@ -96,7 +96,7 @@ async def test_the_older_party_feed_takes_every_way_to_name_a_party(
 
 @pytest.mark.parametrize("route", ["/events", "/events/"])
 async def test_the_older_route_of_publishing_publishes(service: Service, route: str) -> None:
-    """`POST /events/` stores the event as its successor does, and names it."""
+    """`POST /events/` stores an event and names its successor."""
     token = service.org("altinn:events.publish.admin")
     published = event()
     answer = await service.request(

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the documentation page, held against the triggers, the code and real answers."""
+"""The OpenAPI document and the documentation page agree with the triggers, the code and real responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_PARAMETERS = {"authorization", "accept", "content-type", "platformaccesstoken
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every operation: path, method, what the document says of it."""
+    """Every operation: its path, method and description."""
     for path, item in document()["paths"].items():
         for method in METHODS:
             if method in item:
@@ -41,7 +41,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def triggers() -> dict[str, tuple[str, str]]:
-    """Every HTTP trigger but the fallback: function name to path and method."""
+    """The path and method of every HTTP trigger but the fallback, by function name."""
     found = {}
     for function in functions_of(function_app.app):
         if function.trigger["type"] == "httpTrigger" and function.name != "zz_fallback":
@@ -51,7 +51,7 @@ def triggers() -> dict[str, tuple[str, str]]:
 
 
 def parameters(path: str, operation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The parameters of an operation, its path's among them."""
+    """The parameters of an operation and of its path."""
     shared = document()["paths"][path].get("parameters", [])
     return [resolved(parameter) for parameter in [*shared, *operation.get("parameters", [])]]
 
@@ -70,7 +70,7 @@ def references() -> set[str]:
 
 
 def schema_faults(schema: Mapping[str, Any], value: object) -> list[str]:
-    """What is wrong with a value by a schema of the document."""
+    """The faults of a value by a schema of the document."""
     whole = {**schema, "components": document()["components"]}
     return [fault.message for fault in OAS31Validator(whole).iter_errors(value)]
 
@@ -79,18 +79,18 @@ def schema_faults(schema: Mapping[str, Any], value: object) -> list[str]:
 
 
 def test_the_document_is_valid_openapi() -> None:
-    """The document obeys OpenAPI 3.1."""
+    """The version is OpenAPI 3.1."""
     validate(document())
     assert document()["openapi"].startswith("3.1.")
 
 
 def test_operations_are_the_triggers_one_to_one() -> None:
-    """Each trigger but the fallback is an operation of its path, method and name, and each operation a trigger."""
+    """Path, method and name of each operation are those of a trigger."""
     assert {operation["operationId"]: (path, method) for path, method, operation in operations()} == triggers()
 
 
 def test_webhooks_have_names_of_their_own() -> None:
-    """What the service sends is no operation of the API, and no id stands twice."""
+    """Requests that the service sends are no operations, and operation ids are unique."""
     ids = [node["operationId"] for node in nodes(document()) if "operationId" in node]
     sent = {one["operationId"] for item in document()["webhooks"].values() for one in item.values()}
     assert len(ids) == len(set(ids))
@@ -98,7 +98,7 @@ def test_webhooks_have_names_of_their_own() -> None:
 
 
 def test_older_routes_are_deprecated() -> None:
-    """An operation is deprecated exactly when it is an older route, and its successes carry the headers."""
+    """Exactly the older routes are, and their responses have the headers that say so."""
     for _, _, operation in operations():
         assert operation.get("deprecated", False) == operation["operationId"].startswith("legacy_")
         successes = [resolved(answer) for status, answer in operation["responses"].items() if status < "4"]
@@ -107,13 +107,13 @@ def test_older_routes_are_deprecated() -> None:
 
 
 def test_the_version_is_the_projects() -> None:
-    """The document's version is that of pyproject.toml."""
+    """The version is that of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert document()["info"]["version"] == project["version"]
 
 
 def test_every_component_is_used() -> None:
-    """No component stands unused but the answer of a method that a path does not have."""
+    """Only the response to a wrong method belongs to no operation."""
     components = {
         f"#/components/{kind}/{name}"
         for kind, named in document()["components"].items()
@@ -124,14 +124,14 @@ def test_every_component_is_used() -> None:
 
 
 def test_path_parameters_are_those_of_the_path() -> None:
-    """Each operation describes exactly the parameters that its path names."""
+    """An operation describes exactly the parameters in its path."""
     for path, _, operation in operations():
         named = {parameter["name"] for parameter in parameters(path, operation) if parameter["in"] == "path"}
         assert named == set(re.findall(r"{(\w+)}", path)), path
 
 
 def test_errors_are_those_of_the_table() -> None:
-    """A documented failure is a problem document whose example is a row of the table, and never a 500."""
+    """A failure's example is a problem of the table, and never a 500."""
     for path, _, operation in operations():
         for status in (status for status in operation["responses"] if status >= "4" and not path.startswith("/health")):
             example = resolved(operation["responses"][status])["content"]["application/problem+json"]["example"]
@@ -142,18 +142,18 @@ def test_errors_are_those_of_the_table() -> None:
 
 
 def test_every_operation_may_be_unavailable() -> None:
-    """503 is documented everywhere: a missing setting answers so."""
+    """A missing setting gives 503 everywhere."""
     assert all("503" in operation["responses"] for _, _, operation in operations())
 
 
-def test_what_needs_a_token_may_refuse_it() -> None:
+def test_operations_with_a_token_document_401() -> None:
     """401 is documented exactly where a token is needed."""
     for path, _, operation in operations():
         assert ("401" in operation["responses"]) == bool(operation["security"]), path
 
 
-def test_every_feed_answers_with_next() -> None:
-    """Whatever is answered as a feed promises `next`, `Link`, `ETag` and `Events-Caught-Up`, at 304 too."""
+def test_every_feed_promises_its_headers() -> None:
+    """A page and a 304 have `next`, `Link`, `ETag` and `Events-Caught-Up`."""
     promised = {"next", "Link", "ETag", "Events-Caught-Up"}
     feeds = [operation for _, _, operation in operations() if "304" in operation["responses"]]
     assert len(feeds) == 10
@@ -163,7 +163,7 @@ def test_every_feed_answers_with_next() -> None:
 
 
 def test_every_header_and_parameter_that_the_code_reads_is_documented() -> None:
-    """Each name that the handlers ask a request for is a documented parameter."""
+    """The names in the handlers are documented parameters."""
     code = "".join(file.read_text() for file in HTTP.glob("*.py"))
     read = set(re.findall(r'(?:\.header|\.one|\.many|timestamp\(\w+,)\(? ?"([\w-]+)"', code))
     documented = {parameter["name"].lower() for path, _, one in operations() for parameter in parameters(path, one)}
@@ -172,7 +172,7 @@ def test_every_header_and_parameter_that_the_code_reads_is_documented() -> None:
 
 
 def test_examples_are_valid() -> None:
-    """Each example of a schema, parameter, body or answer is valid by its own schema."""
+    """Each example is valid by its schema."""
     schemas = document()["components"]["schemas"].values()
     shown = [(schema, example) for schema in schemas for example in schema.get("examples", [])]
     shown += [(node["schema"], node["example"]) for node in nodes(document()) if "schema" in node and "example" in node]
@@ -197,8 +197,8 @@ def test_examples_are_valid() -> None:
         ("2023-02-16", False),
     ],
 )
-def test_times_are_described_as_they_are_read(text: str, *, valid: bool) -> None:
-    """The pattern of a time takes what the service takes."""
+def test_the_pattern_of_a_time_is_that_of_the_service(text: str, *, valid: bool) -> None:
+    """The document's pattern and the service accept the same times."""
     assert (not schema_faults({"$ref": "#/components/schemas/Timestamp"}, text)) == valid
 
 
@@ -206,7 +206,7 @@ def test_times_are_described_as_they_are_read(text: str, *, valid: bool) -> None
 
 
 async def test_real_feeds_are_documented(service: Service) -> None:
-    """A page, an unchanged page, and an older route's page of a feed are answers that the document describes."""
+    """A page, a 304 and a page of an older route."""
     await service.publish_app_event()
     token = service.org(APP_TOKEN_SCOPES)
     page = await service.get(APP_FEED, token, from_=ANCIENT)
@@ -219,7 +219,7 @@ async def test_real_feeds_are_documented(service: Service) -> None:
 
 
 async def test_real_publishing_is_documented(service: Service) -> None:
-    """What publishing answers, a first time and again, is described."""
+    """A first publish, a repeat and a batch."""
     for _ in range(2):
         one = await service.request(
             "POST", "/events/api/v1/app", platform_token=service.app(), json_body=sample_app_event(id="1")
@@ -237,7 +237,7 @@ async def test_real_publishing_is_documented(service: Service) -> None:
 
 
 async def test_real_problems_are_documented(service: Service) -> None:
-    """Failures are described: on a route, an older one, an unknown path, and for a method that a path does not have."""
+    """Failures of a route, an older route, an unknown path and a wrong method."""
     bad = await service.get(PARTY_FEED, service.user(), from_="yesterday", party=PARTY)
     assert_documented("GET", PARTY_FEED, bad.status, bad.headers, bad.body)
     older = await service.get("/events/instanceeventsforparty", from_=ANCIENT)
@@ -249,15 +249,15 @@ async def test_real_problems_are_documented(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/events/api/v1/openapi.json", "/events/api/v1/docs"])
-async def test_real_operating_answers_are_documented(service: Service, path: str) -> None:
-    """Health, document and page are as described."""
+async def test_real_operating_responses_are_documented(service: Service, path: str) -> None:
+    """Health, the document and the page."""
     answer = await service.get(path)
     assert answer.status == 200
     assert_documented("GET", path, answer.status, answer.headers, answer.body)
 
 
 async def test_erasing_is_documented(service: Service) -> None:
-    """An erased event and an unknown one are answered as described."""
+    """Erasing a stored and an unknown event."""
     event = sample_event(id="to erase")
     await service.publish(event)
     query = f"?source={event['source']}&resource={RESOURCE}"
@@ -269,7 +269,7 @@ async def test_erasing_is_documented(service: Service) -> None:
         assert_documented("DELETE", f"{PUBLISH}/{{id}}", answer.status, answer.headers, answer.body)
 
 
-# -- The judge itself -------------------------------------------------------------------------------------------------
+# -- The check itself -------------------------------------------------------------------------------------------------
 
 PROBLEM = {
     "type": "/events/api/v1/docs#bad-request",
@@ -281,16 +281,16 @@ PROBLEM = {
 PROBLEM_HEADERS = {"Content-Type": "application/problem+json", "Cache-Control": "no-store"}
 
 
-def judge(status: int = 400, body: object = PROBLEM, **changed: str | None) -> None:
-    """Judge a failure of publishing, some of its headers changed or left out."""
+def check(status: int = 400, body: object = PROBLEM, **changed: str | None) -> None:
+    """Check a failure of publishing, with some headers changed or left out."""
     headers = {**PROBLEM_HEADERS, **{name.replace("_", "-"): value for name, value in changed.items()}}
     given = {name: value for name, value in headers.items() if value is not None}
     assert_documented("POST", PUBLISH, status, given, json.dumps(body).encode())
 
 
-def test_a_described_answer_passes() -> None:
-    """The judge lets an answer pass that is as described."""
-    judge()
+def test_a_documented_response_passes() -> None:
+    """The check accepts a response as it is documented."""
+    check()
 
 
 @pytest.mark.parametrize(
@@ -310,17 +310,17 @@ def test_a_described_answer_passes() -> None:
         {"Deprecation": "@1688169600"},
     ],
 )
-def test_an_undescribed_answer_fails(broken: dict[str, Any]) -> None:
-    """The judge refuses another status, body, content type, or a header that is missing, wrong or not described."""
+def test_an_undocumented_response_fails(broken: dict[str, Any]) -> None:
+    """The check refuses another status, body or content type, and headers that are missing, wrong or undocumented."""
     with pytest.raises(AssertionError, match="POST /events/api/v1/events"):
-        judge(**broken)
+        check(**broken)
 
 
 # -- The page ---------------------------------------------------------------------------------------------------------
 
 
 class Page(HTMLParser):
-    """What the page refers to, and its ids."""
+    """The ids and the links of the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ class Page(HTMLParser):
         self.feed(PAGE)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what an element refers to and is called."""
+        """Note the id and the links of an element."""
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value or "")
@@ -342,12 +342,12 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("problem", Problem)
 def test_every_kind_of_problem_has_its_anchor(problem: Problem) -> None:
-    """The page explains each kind of problem at the anchor that problem documents name."""
+    """Problem documents link to the anchors."""
     assert Page().ids.count(problem.slug) == 1
 
 
-def test_ids_are_unique_and_anchors_lead_somewhere() -> None:
-    """No id stands twice, and each link within the page has its target, be it one that is rendered."""
+def test_ids_are_unique_and_links_have_targets() -> None:
+    """A target may be rendered from the document."""
     page = Page()
     named = {f"operation-{node['operationId']}" for node in nodes(document()) if "operationId" in node}
     assert len(page.ids) == len(set(page.ids))
@@ -355,24 +355,24 @@ def test_ids_are_unique_and_anchors_lead_somewhere() -> None:
 
 
 def test_the_page_refers_to_nothing_external() -> None:
-    """The page links to itself and its document only, and loads no style, font or script."""
+    """The page loads no style, font or script."""
     assert {url for url in Page().urls if not url.startswith("#")} == {"openapi.json", "data:,"}
     assert not re.search(r"https?:|@import|url\(|//\w+\.\w", PAGE)
 
 
 def test_the_page_renders_text_and_never_markup() -> None:
-    """Nothing that is rendered can become markup or code, and no handler stands in an attribute."""
+    """Text of the document cannot become markup or code."""
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc", PAGE)
     assert Page().handlers == []
 
 
 def test_the_page_keeps_no_token() -> None:
-    """The token of the page is neither stored nor put into a URL."""
+    """The page neither stores the token nor puts it into a URL."""
     assert not re.search(r"localStorage|sessionStorage|document\.cookie|history\.", PAGE)
 
 
 def test_the_page_works_under_its_policy() -> None:
-    """What the page uses is what its Content-Security-Policy allows."""
+    """The Content-Security-Policy allows what the page uses."""
     allowed = dict(part.strip().split(" ", 1) for part in _PAGE_POLICY.split(";"))
     assert allowed["default-src"] == "'none'"
     assert allowed["connect-src"] == "'self'"

@@ -1,4 +1,4 @@
-"""The OpenAPI document's subscriptions, held against real answers, and its webhooks against what endpoints receive."""
+"""The OpenAPI document describes every response about subscriptions, and every request to an endpoint."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SCHEMAS: Mapping[str, Any] = document()["components"]["schemas"]
 
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """The service, which may deliver to loopback."""
+    """The service with permission to deliver to loopback."""
     async with running(tmp_path, monkeypatch, **LOOPBACK) as service:
         yield service
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that takes everything."""
+    """An endpoint that accepts everything."""
     async with WebhookServer() as receiver:
         yield receiver
 
@@ -44,7 +44,7 @@ async def receiver() -> AsyncIterator[WebhookServer]:
 async def documented(
     service: Service, method: str, template: str, status: int, of: object = "", *, query: str = "", **sent: Any
 ) -> Answer:
-    """The answer to a request, held against the document; `of` is the id in the path, its owner asks unless told."""
+    """Send a request, by default as the owner of the subscription `of`, and check the response by the document."""
     who = {} if "platform_token" in sent else {"token": service.org()}
     target = template.replace("{id}", quote(str(of), safe="")) + query
     answer = await service.request(method, target, **{**who, **sent})
@@ -54,15 +54,15 @@ async def documented(
 
 
 def members(schema: str) -> set[str]:
-    """The members that the document gives an object."""
+    """The members of an object by the document."""
     return set(SCHEMAS[schema]["properties"])
 
 
 # -- Answers ----------------------------------------------------------------------------------------------------------
 
 
-async def test_making_a_subscription_is_documented(service: Service) -> None:
-    """201 with all of its members and the secret, 200 the next time without."""
+async def test_creating_a_subscription_is_documented(service: Service) -> None:
+    """201 has the secret; a repeat is 200 without it."""
     new = await documented(service, "POST", SUBSCRIPTIONS, 201, json_body=NEEDED)
     again = await documented(service, "POST", SUBSCRIPTIONS, 200, json_body=NEEDED)
     assert new.json().keys() == members("Subscription") | members("NewSubscription")
@@ -70,8 +70,8 @@ async def test_making_a_subscription_is_documented(service: Service) -> None:
     assert new.json()["validation"].keys() == members("Validation")
 
 
-async def test_seeing_subscriptions_is_documented(service: Service) -> None:
-    """One of them, an empty list, and a list that goes on."""
+async def test_reading_subscriptions_is_documented(service: Service) -> None:
+    """A subscription, an empty list and a list with a further page."""
     await documented(service, "GET", SUBSCRIPTIONS, 200)
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     await documented(service, "GET", ONE, 200, number)
@@ -81,7 +81,7 @@ async def test_seeing_subscriptions_is_documented(service: Service) -> None:
 
 
 async def test_changing_a_subscription_is_documented(service: Service) -> None:
-    """Paused, validated by the platform, given another secret, and ended."""
+    """The owner pauses it, rotates its secret and deletes it; the platform validates it."""
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     await documented(service, "PATCH", ONE, 200, number, json_body={"paused": True})
     await documented(service, "PUT", VALIDATE, 200, number, platform_token=service.app("platform/events"))
@@ -90,7 +90,7 @@ async def test_changing_a_subscription_is_documented(service: Service) -> None:
 
 
 async def test_deliveries_are_documented(service: Service, receiver: WebhookServer) -> None:
-    """With an attempt that succeeded and one that did not, and as an empty list."""
+    """An empty list, a delivered and a failing delivery."""
     number = (await subscribed(service, receiver))["id"]
     await documented(service, "GET", DELIVERIES, 200, number)
     await published(service)
@@ -110,7 +110,7 @@ async def test_deliveries_are_documented(service: Service, receiver: WebhookServ
 
 
 async def test_traces_are_documented(service: Service, receiver: WebhookServer) -> None:
-    """From the registration to the delivery."""
+    """The entries from registration to delivery."""
     await subscribed(service, receiver)
     source = instance_source()
     (name,) = await published(service, source=source)
@@ -140,15 +140,15 @@ REPLAYS: list[tuple[dict[str, Any], bool]] = [
 
 
 @pytest.mark.parametrize(("body", "valid"), REPLAYS, ids=str)
-async def test_replays_are_described_as_they_are_taken(service: Service, body: dict[str, Any], *, valid: bool) -> None:
-    """What the document allows is answered with 202, and what it does not with 400."""
+async def test_valid_replays_are_those_of_the_document(service: Service, body: dict[str, Any], *, valid: bool) -> None:
+    """A body gets 202 if the document allows it, and 400 if not."""
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     await documented(service, "POST", REPLAY, 202 if valid else 400, number, json_body=body)
     assert OAS31Validator({**SCHEMAS["ReplayRequest"], "components": document()["components"]}).is_valid(body) == valid
 
 
 async def test_the_replay_of_a_delivery_is_documented(service: Service, receiver: WebhookServer) -> None:
-    """By the id of a list, and 404 for one that there is not."""
+    """The id of a list gets 202, an unknown id 404."""
     number = (await subscribed(service, receiver))["id"]
     await published(service)
     await settled()
@@ -158,7 +158,7 @@ async def test_the_replay_of_a_delivery_is_documented(service: Service, receiver
 
 
 async def test_refusals_are_documented(service: Service) -> None:
-    """Of bodies and parameters, by tokens and rights, and of what there is not."""
+    """Bodies, parameters, tokens, rights and unknown ids."""
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     await documented(service, "POST", SUBSCRIPTIONS, 400, json_body={"resourceFilter": APP_RESOURCE})
     await documented(service, "POST", SUBSCRIPTIONS, 403, json_body={**NEEDED, "resourceFilter": RESOURCE})
@@ -182,10 +182,10 @@ async def test_refusals_are_documented(service: Service) -> None:
         ("POST", ROTATE, None),
     ],
 )
-async def test_whose_a_subscription_is_not_gets_documented_answers(
+async def test_other_callers_get_documented_refusals(
     service: Service, method: str, template: str, body: object
 ) -> None:
-    """401 without a token, 403 for another consumer, and 404 for what there is not."""
+    """401 without a token, 403 for another consumer, 404 for an unknown subscription."""
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     await documented(service, method, template, 401, number, json_body=body, token=None)
     await documented(service, method, template, 403, number, json_body=body, token=service.org(org="skd"))
@@ -193,35 +193,35 @@ async def test_whose_a_subscription_is_not_gets_documented_answers(
 
 
 @pytest.mark.parametrize(("method", "template"), [("POST", SUBSCRIPTIONS), ("PATCH", ONE), ("POST", REPLAY)])
-async def test_bodies_that_are_not_taken_get_documented_answers(service: Service, method: str, template: str) -> None:
-    """413 for one that is too large, 415 for one that is no JSON."""
+async def test_refused_bodies_are_documented(service: Service, method: str, template: str) -> None:
+    """A large body gets 413, another media type 415."""
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
     large = b" " * 70_000
     await documented(service, method, template, 413, number, body=large, content_type="application/json")
     await documented(service, method, template, 415, number, body=b"{}", content_type="text/plain")
 
 
-async def test_a_decision_point_that_is_down_is_documented(service: Service) -> None:
-    """503 when a subscription is made."""
+async def test_an_outage_of_the_pdp_is_documented(service: Service) -> None:
+    """Creating a subscription gets 503."""
     service.pdp.status = 500
     await documented(service, "POST", SUBSCRIPTIONS, 503, json_body=NEEDED)
 
 
-def test_states_are_those_of_deliveries() -> None:
-    """The document lists every state that a delivery can have."""
+def test_the_document_lists_every_state_of_a_delivery() -> None:
+    """The enum of the schema is the enum of the code."""
     assert set(SCHEMAS["DeliveryState"]["enum"]) == {state.value for state in State}
 
 
 # -- Webhooks ---------------------------------------------------------------------------------------------------------
 
 
-def held(name: str, received: Received) -> None:
-    """Hold what an endpoint received against the document."""
+def check_webhook(name: str, received: Received) -> None:
+    """Check a request to an endpoint by the document."""
     assert_webhook(name, received.method, received.headers, received.body)
 
 
-async def test_what_an_endpoint_receives_is_documented(service: Service, receiver: WebhookServer) -> None:
-    """The handshake, the validation, and an event; for a while after a rotation with two signatures."""
+async def test_requests_to_an_endpoint_are_documented(service: Service, receiver: WebhookServer) -> None:
+    """Handshake, validation and events; after a rotation an event has two signatures."""
     number = (await subscribed(service, receiver))["id"]
     await published(service)
     await settled()
@@ -229,15 +229,15 @@ async def test_what_an_endpoint_receives_is_documented(service: Service, receive
     await published(service, data={"a": 1.0})
     await settled()
     handshake, validation, first, second = receiver.received
-    held("validation", handshake)
-    held("validation", validation)
-    held("event", first)
-    held("event", second)
+    check_webhook("validation", handshake)
+    check_webhook("validation", validation)
+    check_webhook("event", first)
+    check_webhook("event", second)
     assert second.headers["webhook-signature"].count("v1,") == 2
 
 
-def test_what_slack_receives_is_documented() -> None:
-    """Its envelope, of an event and of a validation."""
+def test_requests_to_slack_are_documented() -> None:
+    """Slack gets an event and a validation in its own envelope."""
     body, content_type = body_for("https://hooks.slack.com/services/T0/B0/x", b'{"specversion": "1.0"}')
     for name, message_id in (("event", "7-1201r2"), ("validation", "validation-7-1-0")):
         sent = headers_for(message_id, 1_795_710_148, body, content_type, [new_secret()])
@@ -256,8 +256,8 @@ def test_what_slack_receives_is_documented() -> None:
     ],
     ids=str,
 )
-def test_an_undescribed_webhook_fails(broken: dict[str, str | None]) -> None:
-    """The judge refuses a header that is missing, wrong or not described, and another content type."""
+def test_an_undocumented_webhook_fails(broken: dict[str, str | None]) -> None:
+    """The check refuses headers that are missing, wrong or undocumented, and another content type."""
     body, content_type = body_for("https://hooks.slack.com/", b"{}")
     good = {name.lower(): value for name, value in headers_for("7-1", 1, body, content_type, [new_secret()]).items()}
     assert_webhook("event", "POST", good, body)

@@ -32,7 +32,7 @@ GUID = "6fb3738d-6372-48e3-a2d2-f40ab0531fc1"
 
 
 async def post(service: Service, app_name: str = "ttd/apps-test", **attributes: Any) -> Answer:
-    """Publish an event of an app with that app's token."""
+    """Publish an event of an app with the app's token."""
     event = app_event(app_name, **attributes)
     return await service.request("POST", PUBLISH_APP, platform_token=service.app(app_name), json_body=event)
 
@@ -45,13 +45,13 @@ async def post_text(service: Service, body: bytes, content_type: str | None = "a
 
 
 async def owner_feed(service: Service, **query: Any) -> list[dict[str, Any]]:
-    """The app's events as its owner reads them."""
+    """The app's events in its owner's feed."""
     answer = await service.get(APP_FEED, service.org(APP_TOKEN_SCOPES), from_=ANCIENT, **query)
     return list(answer.json())
 
 
 async def test_an_app_publishes_with_its_token_alone(service: Service) -> None:
-    """The PlatformAccessToken suffices: 201, the id as a JSON string, and nobody is asked."""
+    """The response is 201 with the id as a JSON string; the PDP is not asked."""
     answer = await post(service, id="e1")
     assert (answer.status, answer.headers["content-type"]) == (201, "application/json; charset=utf-8")
     assert answer.body == b'"e1"'
@@ -59,7 +59,7 @@ async def test_an_app_publishes_with_its_token_alone(service: Service) -> None:
 
 
 async def test_location_is_the_owner_feed_just_before_the_event(service: Service) -> None:
-    """Location is `{base}/events/api/v1/app/{org}/{app}?after={cursor}&size=1`, absolute."""
+    """It is an absolute URL with a cursor and `size=1`."""
     location = urlsplit((await post(service)).headers["location"])
     assert f"{location.scheme}://{location.netloc}{location.path}" == f"http://127.0.0.1:7071{APP_FEED}"
     query = parse_qs(location.query, strict_parsing=True)
@@ -67,23 +67,25 @@ async def test_location_is_the_owner_feed_just_before_the_event(service: Service
     assert query["size"] == ["1"]
 
 
+@pytest.mark.on_cosmos
 async def test_location_returns_exactly_the_event(service: Service) -> None:
-    """Following Location gives that event and no other, whatever was published before and after."""
+    """Earlier and later events are left out."""
     answers = [await post(service, id=f"e{number}") for number in range(5)]
     for number, answer in enumerate(answers):
         page = await service.get(answer.headers["location"], service.org(APP_TOKEN_SCOPES))
         assert ids(page.json()) == [f"e{number}"]
 
 
-async def test_location_stands_on_the_configured_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Absolute links begin with EVENTS_BASE_URL when it is set."""
+async def test_location_begins_with_the_base_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTS_BASE_URL is the base of every absolute link."""
     async with running(tmp_path, monkeypatch, EVENTS_BASE_URL="https://platform.example/ev/") as service:
         location = (await post(service)).headers["location"]
     assert location.startswith(f"https://platform.example/ev{APP_FEED}?after=")
 
 
+@pytest.mark.on_cosmos
 async def test_a_repeat_of_a_given_id_changes_nothing(service: Service) -> None:
-    """The same `id` and `source` again is 200 with the same body and Location, and the feed holds the first."""
+    """The response is 200 with the same body and Location, and the feed holds the first event."""
     source = instance_source()
     first = await post(service, id="e1", source=source)
     again = await post(service, id="e1", source=source, type="something.else")
@@ -92,8 +94,9 @@ async def test_a_repeat_of_a_given_id_changes_nothing(service: Service) -> None:
     assert [event["type"] for event in await owner_feed(service)] == ["app.instance.created"]
 
 
+@pytest.mark.on_cosmos
 async def test_an_id_is_one_event_for_each_source(service: Service) -> None:
-    """The same `id` of another instance is another event."""
+    """The same id of another instance is another event."""
     answers = [await post(service, id="e1") for _ in range(2)]
     assert [answer.status for answer in answers] == [201, 201]
     assert ids(await owner_feed(service)) == ["e1", "e1"]
@@ -101,7 +104,7 @@ async def test_an_id_is_one_event_for_each_source(service: Service) -> None:
 
 @pytest.mark.parametrize("attributes", [{}, {"id": None}])
 async def test_without_an_id_the_service_gives_a_new_uuid(service: Service, attributes: dict[str, Any]) -> None:
-    """An id that is absent or null becomes a UUID, another one for each event."""
+    """An absent id and null become a UUID."""
     source = instance_source()
     made = [(await post(service, source=source, **attributes)).json() for _ in range(2)]
     assert [str(uuid.UUID(event_id)) for event_id in made] == made
@@ -110,8 +113,8 @@ async def test_without_an_id_the_service_gives_a_new_uuid(service: Service, attr
 
 
 @pytest.mark.parametrize("event_id", ["", 5, 1.5, True, ["e1"], {"a": 1}, "x" * 257])
-async def test_an_id_that_is_no_id_is_refused_not_replaced(service: Service, event_id: object) -> None:
-    """An `id` that is given and wrong is 400 and names it."""
+async def test_an_invalid_id_is_refused_not_replaced(service: Service, event_id: object) -> None:
+    """The problem names `id`."""
     answer = await post(service, id=event_id)
     assert (answer.status, [fault["field"] for fault in answer.json()["errors"]]) == (400, ["id"])
     assert await owner_feed(service) == []
@@ -119,7 +122,7 @@ async def test_an_id_that_is_no_id_is_refused_not_replaced(service: Service, eve
 
 @pytest.mark.parametrize("given", [{}, {"time": "2001-01-01T00:00:00Z"}, {"time": None}])
 async def test_the_service_sets_the_time(service: Service, given: dict[str, Any]) -> None:
-    """`time` is the moment of publishing, whatever the app says."""
+    """`time` is the time of publishing, whatever the app gives."""
     await post(service, **given)
     [event] = await owner_feed(service)
     assert abs(datetime.fromisoformat(event["time"]) - datetime.now(UTC)) < timedelta(seconds=30)
@@ -127,14 +130,14 @@ async def test_the_service_sets_the_time(service: Service, given: dict[str, Any]
 
 @pytest.mark.parametrize("given", [{}, {"resource": "urn:altinn:resource:app_skd_tax", "resourceinstance": "1/2"}])
 async def test_the_service_sets_resource_and_instance(service: Service, given: dict[str, Any]) -> None:
-    """`resource` is the app's, `resourceinstance` is `{party}/{guid}` of the source, whatever the app says."""
+    """They follow from the app and the source, whatever the app gives."""
     await post(service, source=instance_source(guid=GUID), **given)
     [event] = await owner_feed(service)
     assert (event["resource"], event["resourceinstance"]) == (APP_RESOURCE, f"{PARTY}/{GUID}")
 
 
 async def test_everything_else_is_kept_as_written(service: Service) -> None:
-    """Forms of numbers and strings, extension attributes and white space inside of data stay."""
+    """Numbers, strings, extensions and white space inside of data stay."""
     kept = b'"myext":"a","flag":true,"data":{"amount":100.00, "big":1E400,"name":"\\u00e5"}'
     head = f'"specversion":"1.0","type":"t","subject":"/party/1","source":"{instance_source()}"'.encode()
     assert (await post_text(service, b"{" + head + b"," + kept + b"}")).status == 201
@@ -157,8 +160,8 @@ async def test_everything_else_is_kept_as_written(service: Service) -> None:
         "",
     ],
 )
-async def test_the_first_two_segments_must_be_the_tokens_own(service: Service, path: str) -> None:
-    """A source whose first two path segments are not exactly `{iss}/{app}` of the token is 403."""
+async def test_a_source_of_another_app_is_forbidden(service: Service, path: str) -> None:
+    """The first two segments of its path must be the token's `{iss}/{app}`."""
     source = f"https://ttd.apps.altinn.example/{path}/instances/{PARTY}/{GUID}"
     assert (await post(service, source=source)).status == 403
     assert await owner_feed(service) == []
@@ -182,7 +185,7 @@ async def test_the_first_two_segments_must_be_the_tokens_own(service: Service, p
     ],
 )
 async def test_the_source_must_be_the_url_of_an_instance(service: Service, source: str) -> None:
-    """A source of the app that is no instance URL is 400 and names `source`."""
+    """The problem names `source`."""
     answer = await post(service, source=source)
     assert (answer.status, answer.json()["errors"][0]["field"]) == (400, "source")
     assert await owner_feed(service) == []
@@ -206,7 +209,7 @@ async def test_the_source_must_be_the_url_of_an_instance(service: Service, sourc
 async def test_sources_are_under_the_domain_of_apps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, status: int
 ) -> None:
-    """With EVENTS_APPS_DOMAIN a source begins `https://*.{domain}/` or `https://{domain}/`, else 400."""
+    """With EVENTS_APPS_DOMAIN a source on any other host is 400."""
     async with running(tmp_path, monkeypatch, EVENTS_APPS_DOMAIN="apps.altinn.example") as service:
         answer = await post(service, source=f"{host}/ttd/apps-test/instances/{PARTY}/{GUID}")
         assert answer.status == status
@@ -227,7 +230,7 @@ async def test_sources_are_under_the_domain_of_apps(
     ],
 )
 async def test_only_a_trusted_platform_access_token_counts(service: Service, headers: dict[str, str]) -> None:
-    """Without one, and with a bearer token in its place, it is 401 with `WWW-Authenticate: Bearer`."""
+    """A bearer token in its place is 401."""
     tokens = {
         "own": f"Bearer {service.org('altinn:events.publish.admin')}",
         "expired": service.app(exp=1),
@@ -239,8 +242,8 @@ async def test_only_a_trusted_platform_access_token_counts(service: Service, hea
 
 
 @pytest.mark.parametrize("name", [None, "", "a/b", "..", 5])
-async def test_a_token_that_names_no_app_may_not_publish(service: Service, name: object) -> None:
-    """A trusted PlatformAccessToken without a usable `urn:altinn:app` is 403."""
+async def test_a_token_without_an_app_may_not_publish(service: Service, name: object) -> None:
+    """A PlatformAccessToken needs a valid `urn:altinn:app`."""
     claims: dict[str, Any] = {"urn:altinn:app": name}
     token = service.app(**claims)
     answer = await service.request("POST", PUBLISH_APP, platform_token=token, json_body=app_event())
@@ -249,18 +252,18 @@ async def test_a_token_that_names_no_app_may_not_publish(service: Service, name:
 
 @pytest.mark.parametrize("kind", ["platform.events.validatesubscription", "platform.", "Platform.Other"])
 async def test_types_of_the_platform_are_for_the_platform(service: Service, kind: str) -> None:
-    """`platform.*` is 403 for an app of anybody else and 201 for one of `iss` `platform`."""
+    """Any other app gets 403 for `platform.*`."""
     assert (await post(service, type=kind)).status == 403
     assert (await post(service, "platform/jobs", type=kind)).status == 201
 
 
 async def test_a_type_that_only_resembles_the_platforms_is_free(service: Service) -> None:
-    """`platforms.x` does not begin `platform.`."""
+    """`platforms.x` does not begin with `platform.`."""
     assert (await post(service, type="platforms.x")).status == 201
 
 
 async def test_a_person_must_be_known_to_register(service: Service) -> None:
-    """A person's subject that Register does not know is 403; one that it knows is published."""
+    """The problem does not repeat the number."""
     prefix = "urn:altinn:person:identifier-no:"
     refused = await post(service, subject=f"{prefix}20868012804")
     assert (refused.status, b"20868012804" in refused.body) == (403, False)
@@ -268,7 +271,7 @@ async def test_a_person_must_be_known_to_register(service: Service) -> None:
 
 
 async def test_register_is_needed_for_a_person_only(service: Service) -> None:
-    """Register down is 503 for a person's subject, and nothing to any other."""
+    """An outage of Register is 503 for a person's subject alone."""
     await service.register.stop()
     answer = await post(service, subject=f"urn:altinn:person:identifier-no:{PERSON}")
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
@@ -277,8 +280,8 @@ async def test_register_is_needed_for_a_person_only(service: Service) -> None:
 
 @pytest.mark.parametrize("missing", ["source", "specversion", "type", "subject"])
 @pytest.mark.parametrize("value", [None, "absent"])
-async def test_what_an_app_must_say(service: Service, missing: str, value: object) -> None:
-    """`source`, `specversion`, `type` and `subject` are required: 400 that names the one that is absent or null."""
+async def test_an_app_must_give_four_attributes(service: Service, missing: str, value: object) -> None:
+    """The problem names the attribute that is absent or null."""
     event = {name: text for name, text in app_event().items() if name != missing or value is None}
     if value is None:
         event[missing] = None
@@ -299,20 +302,20 @@ async def test_what_an_app_must_say(service: Service, missing: str, value: objec
     ],
 )
 async def test_an_apps_event_is_json(service: Service, content_type: str | None, status: int) -> None:
-    """The body is JSON by its Content-Type, else 415."""
+    """Another Content-Type is 415."""
     body = f'{{"specversion":"1.0","type":"t","subject":"/party/1","source":"{instance_source()}"}}'
     assert (await post_text(service, body.encode(), content_type)).status == status
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'"e"', b"\xff", b"{}{}"])
 async def test_a_body_that_is_no_event_is_refused(service: Service, body: bytes) -> None:
-    """What is not one JSON object, and no body at all, is 400."""
+    """The body is one JSON object."""
     assert (await post_text(service, body)).status == 400
     assert await owner_feed(service) == []
 
 
-async def test_a_body_that_the_host_drops_is_no_event(service: Service) -> None:
-    """A chunked body, which never arrives, is 400 and stores nothing."""
+async def test_a_chunked_body_is_refused(service: Service) -> None:
+    """The host drops such a body, so nothing is stored."""
     headers = {"Transfer-Encoding": "chunked"}
     answer = await service.request(
         "POST", PUBLISH_APP, platform_token=service.app(), json_body=app_event(), headers=headers
@@ -322,15 +325,16 @@ async def test_a_body_that_the_host_drops_is_no_event(service: Service) -> None:
 
 
 async def test_an_app_event_has_at_most_256_kib(service: Service) -> None:
-    """An event of exactly 256 KiB is taken, one byte more is 413."""
+    """One byte more is 413."""
     start = f'{{"specversion":"1.0","type":"t","subject":"/party/1","source":"{instance_source()}","data":"'.encode()
     fits = start + b"x" * (256 * 1024 - len(start) - 2) + b'"}'
     assert (await post_text(service, fits)).status == 201
     assert (await post_text(service, fits.replace(b"x", b"xx", 1))).status == 413
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_in_every_feed_in_the_next_request(service: Service) -> None:
-    """After its 201 it is in its owner, org, party and resource feed at once."""
+    """The feeds of owner, org, party and resource have it at once."""
     event_id = await service.publish_app_event(id="e1")
     owner, user = service.org("altinn:events/ttd"), service.user("altinn:events.subscribe")
     pages = [
@@ -342,8 +346,9 @@ async def test_an_event_is_in_every_feed_in_the_next_request(service: Service) -
     assert [ids(page.json()) for page in pages] == [[event_id]] * 4
 
 
-async def test_what_was_acknowledged_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event is there after a stop and a new start on the same data."""
+@pytest.mark.on_cosmos
+async def test_an_acknowledged_event_outlives_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event is there after a restart."""
     async with running(tmp_path, monkeypatch) as service:
         event_id = await service.publish_app_event()
     async with running(tmp_path, monkeypatch) as service:

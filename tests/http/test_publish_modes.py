@@ -1,4 +1,4 @@
-"""The three modes of publishing: structured, batch, binary; and the older route."""
+"""The modes of publishing: structured, batch and binary; and the older route."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.service import PUBLISH, RESOURCE, Service, event, ids
 
 
 async def send(service: Service, body: bytes, content_type: str | None, **headers: str) -> int:
-    """Publish a body byte for byte; the status."""
+    """Publish a body byte for byte; return the status."""
     answer = await service.request(
         "POST", PUBLISH, token=publisher(service), body=body, content_type=content_type, headers=headers
     )
@@ -33,21 +33,23 @@ async def send(service: Service, body: bytes, content_type: str | None, **header
 
 
 async def test_one_event_is_answered_with_its_outcome(service: Service) -> None:
-    """A structured event is 200 with `{"events": [{"id", "source", "duplicate"}]}` and nothing else."""
+    """The response has one id, source and `duplicate`, and nothing else."""
     answer = await structured(service, event(id="e1"))
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json; charset=utf-8")
     assert answer.json() == {"events": [{"id": "e1", "source": "https://mail.example/box", "duplicate": False}]}
 
 
+@pytest.mark.on_cosmos
 async def test_a_batch_is_answered_in_its_order(service: Service) -> None:
-    """Each event of a batch has its outcome, in the order of the batch, and stands so in the feed."""
+    """Outcomes and stored events have the order of the batch."""
     answer = await batch(service, [event(id=name) for name in "bca"])
     assert ids(answer.json()["events"]) == ["b", "c", "a"]
     assert ids(await feed(service)) == ["b", "c", "a"]
 
 
+@pytest.mark.on_cosmos
 async def test_an_event_is_served_as_it_was_published(service: Service) -> None:
-    """Nothing is added to an event and nothing changed."""
+    """The service neither adds nor changes anything."""
     sent = event(time="2020-01-01T00:00:00.000Z", subject="/party/1", myext="a", count=5, flag=True, data={"a": [1.50]})
     await structured(service, sent)
     assert await feed(service) == [sent]
@@ -58,12 +60,12 @@ async def test_an_event_is_served_as_it_was_published(service: Service) -> None:
     [STRUCTURED, f"{STRUCTURED}; charset=utf-8", "Application/CloudEvents+JSON", f"{STRUCTURED};charset=UTF-8"],
 )
 async def test_the_content_type_names_the_mode(service: Service, content_type: str) -> None:
-    """`application/cloudevents+json` in any case and with parameters is structured mode."""
+    """`application/cloudevents+json` means structured mode, in any case and with parameters."""
     assert await send(service, json.dumps(event()).encode(), content_type) == 200
 
 
 async def test_structured_mode_wins_over_ce_headers(service: Service) -> None:
-    """With a media type of CloudEvents the `ce-` headers say nothing."""
+    """In structured mode the `ce-` headers are ignored."""
     assert await send(service, json.dumps(event(id="body")).encode(), STRUCTURED, **BINARY) == 200
     assert ids(await feed(service)) == ["body"]
 
@@ -84,13 +86,13 @@ async def test_structured_mode_wins_over_ce_headers(service: Service) -> None:
 async def test_other_content_types_are_refused(
     service: Service, tmp_path: Path, content_type: str | None, headers: dict[str, str]
 ) -> None:
-    """A body in no mode, and in an event format that is not JSON, is 415 and stores nothing."""
+    """Only JSON is a known event format."""
     assert await send(service, json.dumps(event()).encode(), content_type, **headers) == 415
     assert await stored() == []
 
 
 async def test_a_json_body_becomes_data(service: Service) -> None:
-    """Binary mode: JSON is `data`, its Content-Type `datacontenttype`."""
+    """In binary mode the Content-Type becomes `datacontenttype`."""
     answer = await binary(service, b' {"a": 1.50} ', "application/json")
     assert (answer.status, ids(answer.json()["events"])) == (200, ["e1"])
     [found] = await feed(service)
@@ -111,7 +113,7 @@ async def test_a_json_body_becomes_data(service: Service) -> None:
 async def test_other_bodies_become_text_or_base64(
     service: Service, body: bytes, content_type: str, member: str, value: object
 ) -> None:
-    """Binary mode: text in UTF-8 is a string, anything else `data_base64`."""
+    """In binary mode UTF-8 text becomes a string, and anything else `data_base64`."""
     assert (await binary(service, body, content_type)).status == 200
     [found] = await feed(service)
     assert (found[member], found["datacontenttype"]) == (value, content_type)
@@ -119,7 +121,7 @@ async def test_other_bodies_become_text_or_base64(
 
 
 async def test_an_event_in_binary_mode_may_have_no_data(service: Service) -> None:
-    """No body and no Content-Type make an event without data."""
+    """Without a body and a Content-Type the event has no data."""
     assert (await binary(service)).status == 200
     assert [found for found in await feed(service) if "data" in found or "datacontenttype" in found] == []
 
@@ -137,7 +139,7 @@ async def test_an_event_in_binary_mode_may_have_no_data(service: Service) -> Non
     ],
 )
 async def test_header_values_are_decoded(service: Service, value: str, read: str) -> None:
-    """Binary mode: percent-encoding and quotes of a header's value are undone, once."""
+    """In binary mode percent-encoding and quotes are undone once."""
     assert (await binary(service, headers={"ce-myext": value})).status == 200
     assert [found["myext"] for found in await feed(service)] == [read]
 
@@ -160,8 +162,8 @@ async def test_header_values_are_decoded(service: Service, value: str, read: str
         ("ce-source", "https://a b"),
     ],
 )
-async def test_a_bad_header_is_named(service: Service, tmp_path: Path, header: str, value: str) -> None:
-    """Binary mode: a header that is no attribute, or whose value is none, is 400 and named; nothing is stored."""
+async def test_an_invalid_header_is_named(service: Service, tmp_path: Path, header: str, value: str) -> None:
+    """In binary mode the problem names the header, and nothing is stored."""
     answer = await binary(service, headers={header: value})
     assert answer.status == 400
     assert fields(answer)[0].removeprefix("ce-") in (header.removeprefix("ce-"), "my*ext")
@@ -169,30 +171,28 @@ async def test_a_bad_header_is_named(service: Service, tmp_path: Path, header: s
 
 
 @pytest.mark.parametrize("header", ["ce-specversion", "ce-id", "ce-type", "ce-source", "ce-resource"])
-async def test_required_headers(service: Service, header: str) -> None:
-    """Binary mode: without a required attribute it is 400 that names it."""
+async def test_required_attributes_need_their_headers(service: Service, header: str) -> None:
+    """In binary mode the problem names the missing attribute."""
     answer = await binary(service, headers={header: None, "ce-other": "a"})
     assert (answer.status, fields(answer)) == (400, [header.removeprefix("ce-")])
 
 
 async def test_a_binary_body_needs_a_content_type(service: Service, tmp_path: Path) -> None:
-    """A body in binary mode without Content-Type is 415, and nothing is stored."""
+    """Without it the response is 415, and nothing is stored."""
     assert (await binary(service, b"{}")).status == 415
     assert await stored() == []
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", STRUCTURED, BATCH])
 async def test_a_content_type_without_a_body_is_refused(service: Service, tmp_path: Path, content_type: str) -> None:
-    """In every mode a Content-Type with an empty body is 400, never an event without data."""
+    """A lost body must not become an event without data."""
     assert (await binary(service, b"", content_type)).status == 400
     assert await stored() == []
 
 
 @pytest.mark.parametrize("content_type", ["application/json", STRUCTURED, BATCH, None])
-async def test_a_body_that_the_host_drops_is_never_a_stored_nothing(
-    service: Service, tmp_path: Path, content_type: str | None
-) -> None:
-    """A chunked body, which never arrives, is 400 in every mode."""
+async def test_a_chunked_body_is_refused(service: Service, tmp_path: Path, content_type: str | None) -> None:
+    """The host drops such a body, and it must not become an event without data."""
     headers = {**BINARY, "transfer-encoding": "chunked"}
     assert await send(service, b'{"a":1}', content_type, **headers) == 400
     assert await stored() == []
@@ -200,7 +200,7 @@ async def test_a_body_that_the_host_drops_is_never_a_stored_nothing(
 
 @pytest.mark.parametrize("path", ["/events", "/events/"])
 async def test_the_older_route_publishes_alike(service: Service, path: str) -> None:
-    """`POST /events/` answers as its successor, and says that it is the older one."""
+    """`POST /events/` answers like its successor and names it."""
     token = publisher(service)
     answer = await service.request("POST", path, token=token, json_body=event(id="e1"), content_type=STRUCTURED)
     assert (answer.status, ids(answer.json()["events"])) == (200, ["e1"])
@@ -209,51 +209,52 @@ async def test_the_older_route_publishes_alike(service: Service, path: str) -> N
 
 
 async def test_the_older_route_refuses_alike(service: Service) -> None:
-    """`POST /events/` has the problems of its successor, and says as much that it is the older one."""
+    """Problems name the successor too."""
     answer = await service.request("POST", "/events/", token=publisher(service), json_body={}, content_type=STRUCTURED)
     assert (answer.status, answer.headers["deprecation"]) == (400, "@1688169600")
 
 
-def dataless(**attributes: Any) -> list[dict[str, Any]]:
-    """A batch of one good event, and one with these attributes."""
+def with_fault(**attributes: Any) -> list[dict[str, Any]]:
+    """A batch of a valid event and an event with these attributes."""
     return [event(), event(**attributes)]
 
 
 @pytest.mark.parametrize(
     ("events", "named"),
     [
-        (dataless(id=""), "[1].id"),
-        (dataless(type=5), "[1].type"),
-        (dataless(time="now"), "[1].time"),
-        (dataless(resource="mail"), "[1].resource"),
-        (dataless(Upper="a"), "[1].Upper"),
+        (with_fault(id=""), "[1].id"),
+        (with_fault(type=5), "[1].type"),
+        (with_fault(time="now"), "[1].time"),
+        (with_fault(resource="mail"), "[1].resource"),
+        (with_fault(Upper="a"), "[1].Upper"),
         ([event(), {}], "[1].specversion"),
         ([event(), None], "[1]"),
         ([event(), [event()]], "[1]"),
     ],
 )
-async def test_a_fault_in_a_batch_is_named_by_its_place(
+async def test_a_fault_in_a_batch_is_named_by_its_index(
     service: Service, tmp_path: Path, events: list[Any], named: str
 ) -> None:
-    """One bad event makes the batch 400, the event and attribute named, and nothing is stored."""
+    """The problem names the event and the attribute, and nothing is stored."""
     answer = await batch(service, events)
     assert (answer.status, fields(answer)[0]) == (400, named)
     assert await stored() == []
 
 
 async def test_every_fault_is_named(service: Service) -> None:
-    """The problem lists each attribute that is wrong, of each event."""
+    """The problem lists every fault of every event."""
     answer = await batch(service, [event(id="", type=""), event(time="now")])
     assert fields(answer) == ["[0].id", "[0].type", "[1].time"]
 
 
 @pytest.mark.parametrize("body", [b"{}", b"", b"null", b"[]", b"[", b"[{}", b"[{},]", b"[{}] x", b"\xef\xbb\xbf[]"])
 async def test_a_batch_is_an_array_of_events(service: Service, body: bytes) -> None:
-    """A body that is no JSON array of at least one event is 400."""
+    """Anything but a JSON array of at least one event is refused."""
     assert await send(service, body, BATCH) == 400
 
 
+@pytest.mark.on_cosmos
 async def test_the_scope_reaches_every_resource(service: Service) -> None:
-    """Events of several resources stand in one batch, each in its own feed."""
+    """A batch may hold events of several resources."""
     await batch(service, [event(id="a"), event(f"{RESOURCE}-2", id="b")])
     assert (ids(await feed(service)), ids(await feed(service, f"{RESOURCE}-2"))) == (["a"], ["b"])

@@ -1,4 +1,4 @@
-"""The feed of any resource, for subscribers and for who must see all reportees."""
+"""The feed of any resource, for subscribers and for callers with the reportees scope."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ SUBSCRIBE, REPORTEES = "altinn:events.subscribe", "altinn:events.reportees/ttd-m
 PERSON_URN = f"urn:altinn:person:identifier-no:{PERSON}"
 
 
+@pytest.mark.on_cosmos
 async def test_the_feed_holds_the_events_of_the_resource_in_order(service: Service) -> None:
-    """The events of exactly that resource, in the order in which they were published."""
+    """The order is that of publication; events of other resources are left out."""
     mail, other = [event() for _ in range(4)], [event(f"{RESOURCE}-2") for _ in range(4)]
-    await service.publish(*[each for pair in zip(mail, other, strict=True) for each in pair])
+    await service.publish(*[sent for pair in zip(mail, other, strict=True) for sent in pair])
     answer = await service.get(RESOURCE_FEED, service.org(SUBSCRIBE), resource=RESOURCE, from_=ANCIENT)
     assert (answer.status, ids(answer.json())) == (200, ids(mail))
 
 
 @pytest.mark.parametrize("kind", ["org", "user", "system_user", "organisation"])
-async def test_the_scope_opens_the_feed_to_anyone(service: Service, kind: str) -> None:
-    """Whoever has the scope may ask, whatever kind of caller it is."""
+async def test_the_scope_opens_the_feed_to_every_kind_of_caller(service: Service, kind: str) -> None:
+    """`altinn:events.subscribe` counts for all of them."""
     answer = await service.get(RESOURCE_FEED, getattr(service, kind)(SUBSCRIBE), resource=RESOURCE, from_=ANCIENT)
     assert answer.status == 200
 
 
 @pytest.mark.parametrize("scope", ["", "altinn:events.publish", "altinn:events.subscribe2", "altinn:events/ttd"])
 async def test_without_the_scope_the_feed_is_forbidden(service: Service, scope: str) -> None:
-    """The feed wants the scope `altinn:events.subscribe`."""
+    """The feed needs `altinn:events.subscribe`."""
     answer = await service.get(RESOURCE_FEED, service.org(scope), resource=RESOURCE, from_=ANCIENT)
     assert answer.status == 403
 
 
-async def test_the_scope_is_read_under_its_other_name(service: Service) -> None:
-    """`urn:altinn:scope` is the same claim."""
+async def test_the_scope_may_be_in_the_other_claim(service: Service) -> None:
+    """`urn:altinn:scope` is the same claim as `scope`."""
     token = service.org(**{"urn:altinn:scope": SUBSCRIBE})
     assert (await service.get(RESOURCE_FEED, token, resource=RESOURCE, from_=ANCIENT)).status == 200
 
 
-async def test_each_event_is_authorized_to_be_subscribed_to(service: Service) -> None:
-    """The decision point is asked for `subscribe`, and what it denies is left out."""
+async def test_each_event_needs_the_action_subscribe(service: Service) -> None:
+    """Events that the PDP denies are left out."""
     service.pdp.decide = lambda asked: DENY if asked.resource["urn:altinn:event-type"] == "secret" else PERMIT
     await service.publish(event(type="secret"), shown := event(), event(type="secret"))
     answer = await service.get(RESOURCE_FEED, service.org(SUBSCRIBE), resource=RESOURCE, from_=ANCIENT)
@@ -51,8 +52,8 @@ async def test_each_event_is_authorized_to_be_subscribed_to(service: Service) ->
     assert {asked.action for asked in service.pdp.asked[0]} == {"subscribe"}
 
 
-async def test_the_events_of_an_app_are_authorized_to_be_read(service: Service) -> None:
-    """Of an app's events the decision point is asked for `read`, in this feed too."""
+async def test_an_app_event_needs_the_action_read(service: Service) -> None:
+    """The action is `read` for app events in this feed too."""
     await service.publish(*(published := app_events(1)))
     answer = await service.get(RESOURCE_FEED, service.org(SUBSCRIBE), resource=APP_RESOURCE, from_=ANCIENT)
     assert (ids(answer.json()), service.pdp.asked[0][0].action) == (ids(published), "read")
@@ -71,7 +72,7 @@ async def test_the_events_of_an_app_are_authorized_to_be_read(service: Service) 
     ],
 )
 async def test_resource_and_a_start_are_required(service: Service, parameters: dict[str, Any], detail: str) -> None:
-    """A request without a resource, with one of another shape, or without a start is refused in documented words."""
+    """The problem has the documented words."""
     answer = await service.get(RESOURCE_FEED, service.org(SUBSCRIBE), **parameters)
     assert (answer.status, answer.json()["detail"]) == (400, detail)
 
@@ -84,9 +85,10 @@ async def test_the_older_notation_of_an_apps_resource_is_understood(service: Ser
     assert ids([*answer.json(), *await service.walk(answer, service.org(SUBSCRIBE))])[1:] == ids(published)
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize("header", [False, True])
 async def test_the_subject_narrows_the_feed(service: Service, *, header: bool) -> None:
-    """`subject` in the URL, or the header `Altinn-Subject`, keeps the events about exactly that subject."""
+    """The parameter `subject` and the header `Altinn-Subject` compare exactly."""
     subject = "urn:altinn:organization:identifier-no:974760673"
     await service.publish(wanted := event(subject=subject), event(subject=subject + "0"), event())
     headers, query = ({"Altinn-Subject": subject}, {}) if header else ({}, {"subject": subject})
@@ -96,8 +98,9 @@ async def test_the_subject_narrows_the_feed(service: Service, *, header: bool) -
     assert ids(await service.walk(answer, token, headers=headers)) == [wanted["id"]]
 
 
+@pytest.mark.on_cosmos
 async def test_the_alternative_subject_narrows_the_feed(service: Service) -> None:
-    """The header `Altinn-AlternativeSubject` keeps the events with exactly that `alternativesubject`."""
+    """The header `Altinn-AlternativeSubject` compares exactly."""
     await service.publish(wanted := event(alternativesubject="/organisation/974760673"), event())
     headers = {"Altinn-AlternativeSubject": "/organisation/974760673"}
     token = service.org(SUBSCRIBE)
@@ -107,7 +110,7 @@ async def test_the_alternative_subject_narrows_the_feed(service: Service) -> Non
 
 @pytest.mark.parametrize("header", [False, True])
 async def test_subject_and_alternative_subject_exclude_each_other(service: Service, *, header: bool) -> None:
-    """Both together are refused in the documented words."""
+    """The problem has the documented words."""
     headers = {"Altinn-AlternativeSubject": "/user/1"} | ({"Altinn-Subject": "/user/2"} if header else {})
     query = {} if header else {"subject": "/user/2"}
     token = service.org(SUBSCRIBE)
@@ -118,7 +121,7 @@ async def test_subject_and_alternative_subject_exclude_each_other(service: Servi
 
 @pytest.mark.parametrize("subject", [PERSON_URN, PERSON_URN.upper(), PERSON, f"/person/{PERSON}"])
 async def test_a_subject_that_names_a_person_is_refused_in_the_url(service: Service, subject: str) -> None:
-    """A person is named in the header only; in the URL they are 400 and not repeated."""
+    """A person belongs in the header; the problem does not repeat the number."""
     token = service.org(SUBSCRIBE)
     answer = await service.get(RESOURCE_FEED, token, resource=RESOURCE, from_=ANCIENT, subject=subject)
     assert answer.status == 400
@@ -127,7 +130,7 @@ async def test_a_subject_that_names_a_person_is_refused_in_the_url(service: Serv
 
 @pytest.mark.parametrize("header", ["Altinn-Subject", "Altinn-AlternativeSubject"])
 async def test_a_person_in_the_header_is_in_no_next(service: Service, header: str) -> None:
-    """A feed about a person is asked for by header, and `next` names them on no page."""
+    """No `next` of the walk names the person."""
     attribute = "subject" if header == "Altinn-Subject" else "alternativesubject"
     published = [event(**{attribute: PERSON_URN}) for _ in range(3)]
     await service.publish(*published, event())
@@ -139,15 +142,16 @@ async def test_a_person_in_the_header_is_in_no_next(service: Service, header: st
 
 @pytest.mark.parametrize("size", [0, -1, -1_000])
 async def test_a_size_below_one_means_fifty(service: Service, size: int) -> None:
-    """In this feed a size below 1 is the default, and `next` repeats it as it was asked."""
+    """`next` repeats the size as it was given."""
     await service.publish(*[event() for _ in range(51)])
     token = service.org(SUBSCRIBE)
     answer = await service.get(RESOURCE_FEED, token, resource=RESOURCE, from_=ANCIENT, size=size)
     assert (len(answer.json()), ("size", str(size)) in next_query(answer)) == (50, True)
 
 
+@pytest.mark.on_cosmos
 async def test_type_and_to_narrow_the_feed(service: Service) -> None:
-    """`type` and `to` are taken as in every feed."""
+    """The common parameters of feeds work here too."""
     await service.publish(event(type="a"), wanted := event(type="b"))
     token = service.org(SUBSCRIBE)
     asked: dict[str, Any] = {"resource": RESOURCE, "from": ANCIENT}
@@ -156,8 +160,8 @@ async def test_type_and_to_narrow_the_feed(service: Service) -> None:
 
 
 @pytest.mark.parametrize("other", ["", SUBSCRIBE])
-async def test_the_reportees_scope_is_the_authorization(service: Service, other: str) -> None:
-    """With the scope of the resource everything is seen, the decision point is not asked, no other scope is needed."""
+async def test_the_reportees_scope_replaces_the_pdp(service: Service, other: str) -> None:
+    """With the scope of the resource every event is shown, and no other scope is needed."""
     service.pdp.decide = lambda _: DENY
     await service.publish(*(published := [event(), event(subject=f"/party/{PARTY}")]))
     answer = await service.get(RESOURCE_FEED, service.org(REPORTEES, other), resource=RESOURCE, from_=ANCIENT)
@@ -165,7 +169,7 @@ async def test_the_reportees_scope_is_the_authorization(service: Service, other:
 
 
 async def test_the_reportees_scope_of_another_resource_opens_nothing(service: Service) -> None:
-    """The scope is of one resource: alone it is 403 for another, beside `subscribe` the decision point decides."""
+    """Alone it is 403; beside `subscribe` the PDP decides."""
     service.pdp.decide = lambda _: DENY
     await service.publish(event())
     scope = "altinn:events.reportees/ttd-mail-2"

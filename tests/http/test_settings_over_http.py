@@ -1,4 +1,4 @@
-"""A deployment that is not configured answers 503 everywhere, and `/health` names the setting, never its value."""
+"""A misconfigured deployment answers 503 everywhere, and `/health` names the setting but never its value."""
 
 from __future__ import annotations
 
@@ -83,49 +83,46 @@ BAD = {
 }
 
 
-async def named(service: Service) -> str:
-    """What `/health` says of the settings."""
+async def fault_of_settings(service: Service) -> str:
+    """The fault of the settings by `/health`."""
     answer = await service.get("/health")
     assert (answer.status, list(answer.json()["checks"])) == (503, ["settings"])
     return str(answer.json()["checks"]["settings"])
 
 
 @pytest.mark.parametrize("missing", REQUIRED)
-async def test_what_is_embedded_serves_development_only(
+async def test_a_deployment_needs_every_required_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """Deployed, a missing store, neighbour, base URL or key is a configuration error that `/health` names."""
+    """A missing store, dependency, base URL or key is named by `/health`; defaults serve development only."""
     async with running(tmp_path, monkeypatch, **{**DEPLOYED, missing: ""}) as service:
-        assert (await named(service)).startswith(f"{missing}: ")
+        assert (await fault_of_settings(service)).startswith(f"{missing}: ")
         answer = await service.get("/health/ready")
         assert (answer.status, list(answer.json()["checks"])) == (503, ["settings"])
 
 
-@pytest.mark.embedded_only("Cosmos DB is what is missing")
 @pytest.mark.parametrize("environment", ["", "Production", "Staging", "Developments"])
 async def test_only_development_is_development(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str
 ) -> None:
-    """Any other environment than `Development`, and none, is a deployment."""
+    """Any other environment, and none, is a deployment."""
     async with running(tmp_path, monkeypatch, AZURE_FUNCTIONS_ENVIRONMENT=environment) as service:
-        assert (await named(service)).startswith("EVENTS_COSMOS: ")
+        assert (await fault_of_settings(service)).startswith("EVENTS_COSMOS: ")
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_every_route_of_a_misconfigured_service_is_503(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str
-) -> None:
-    """Each route answers 503 with `Retry-After` as problem+json, which names no setting to strangers."""
+async def test_every_route_of_a_misconfigured_service_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problem has `Retry-After` and names no setting to strangers."""
     async with running(tmp_path, monkeypatch, EVENTS_PDP_URL=CANARY) as service:
-        answer = await service.request(method, path, token=service.org(), json_body={})
-        assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True)
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert b"EVENTS_" not in answer.body
-        assert CANARY.encode() not in answer.body
+        for method, path in ROUTES:
+            answer = await service.request(method, path, token=service.org(), json_body={})
+            assert (answer.status, answer.headers["retry-after"].isdigit()) == (503, True), path
+            assert answer.headers["content-type"] == "application/problem+json", path
+            assert b"EVENTS_" not in answer.body, path
+            assert CANARY.encode() not in answer.body, path
 
 
-def test_every_route_is_walked() -> None:
-    """The list above holds every HTTP trigger of function_app.py."""
+def test_every_route_is_listed() -> None:
+    """`ROUTES` holds every HTTP trigger of function_app.py."""
     routes = re.findall(r'@app\.route\("([^"{*]*)', (ROOT / "function_app.py").read_text())
     walked = [path.lower() for _, path in ROUTES] + ["/health", "/health/ready"]
     assert all(any(path.startswith(f"/{route}".rstrip("/").lower()) for path in walked) for route in routes)
@@ -135,20 +132,20 @@ def test_every_route_is_walked() -> None:
 async def test_a_bad_setting_is_named_and_its_value_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """`/health` says which setting is wrong and what it should be; no answer and no log shows what it is."""
+    """`/health` says what the setting should be; neither a response nor a log shows its value."""
     caplog.set_level(logging.DEBUG)
     async with running(tmp_path, monkeypatch, **{name: BAD[name]}) as service:
-        assert re.match(rf"{name}(\[\w+\])*: ", await named(service))
+        assert re.match(rf"{name}(\[\w+\])*: ", await fault_of_settings(service))
         answers = [await service.get(path) for path in ("/health", "/health/ready", APP_FEED)]
     shown = b"".join(answer.body for answer in answers).decode() + "".join(map(JsonLines().format, caplog.records))
     assert BAD[name] not in shown
     assert CANARY not in shown
 
 
-async def test_nothing_is_acknowledged_by_a_deployment_without_its_store(
+async def test_a_deployment_without_a_store_acknowledges_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However events are published to a misconfigured deployment, no file of its own is made."""
+    """It makes no file of its own."""
     data = tmp_path / "data"
     async with running(data, monkeypatch, **{**DEPLOYED, "EVENTS_COSMOS": ""}) as service:
         assert (await structured(service, event())).status == 503
@@ -159,7 +156,7 @@ async def test_nothing_is_acknowledged_by_a_deployment_without_its_store(
 async def test_a_store_that_does_not_answer_is_never_replaced_by_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str
 ) -> None:
-    """With EVENTS_COSMOS set nothing is stored elsewhere, in development neither: 503, and /health names the store."""
+    """With EVENTS_COSMOS no event is stored elsewhere, not even in development."""
     data = tmp_path / "data"
     settings = {**DEPLOYED, "AZURE_FUNCTIONS_ENVIRONMENT": environment}
     async with running(data, monkeypatch, **settings) as service:
@@ -172,16 +169,16 @@ async def test_a_store_that_does_not_answer_is_never_replaced_by_a_file(
 
 
 async def test_a_bad_connection_string_is_named_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EVENTS_COSMOS without an endpoint is a configuration error that shows nothing of it."""
+    """EVENTS_COSMOS without an endpoint is a configuration error."""
     async with running(tmp_path, monkeypatch, **{**DEPLOYED, "EVENTS_COSMOS": "AccountKey=CANARY;"}) as service:
-        assert (await named(service)) == "EVENTS_COSMOS: has no AccountEndpoint"
+        assert (await fault_of_settings(service)) == "EVENTS_COSMOS: has no AccountEndpoint"
 
 
 @pytest.mark.parametrize("issuers", ["", "[]"])
 async def test_without_issuers_every_token_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, issuers: str
 ) -> None:
-    """With no issuer configured no bearer and no PlatformAccessToken is trusted: 401."""
+    """Neither a bearer token nor a PlatformAccessToken is trusted."""
     settings = {"EVENTS_TOKEN_ISSUERS": issuers, "EVENTS_PLATFORM_TOKEN_ISSUERS": ""}
     async with running(tmp_path, monkeypatch, **settings) as service:
         answers = [
@@ -191,8 +188,8 @@ async def test_without_issuers_every_token_is_refused(
     assert [answer.status for answer in answers] == [401, 401]
 
 
-async def test_a_setting_put_right_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that could not be composed tries again at the next request."""
+async def test_a_corrected_setting_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that could not start tries again at the next request."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_PAGE_SIZE="0") as service:
         assert (await structured(service, event())).status == 503
         monkeypatch.setenv("EVENTS_MAX_PAGE_SIZE", "10")
@@ -201,7 +198,7 @@ async def test_a_setting_put_right_is_taken_up(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("settings", [{}, BAD, {"AZURE_FUNCTIONS_ENVIRONMENT": "Production"}])
 def test_indexing_never_depends_on_settings(tmp_path: Path, settings: dict[str, str]) -> None:
-    """The functions can be listed with no setting, with bad ones, and from any folder."""
+    """The host lists the functions without settings, with bad ones, and from any folder."""
     code = "import function_app; print(len(function_app.app.get_functions()))"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **settings}
     done = subprocess.run(

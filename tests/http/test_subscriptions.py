@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: made, seen, changed and ended by their consumers, and refused in the words of the API."""
+"""Subscriptions over HTTP: consumers create, read, change and delete them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ DOMAIN = "apps.altinn.example"
 
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """The service, which may deliver to loopback."""
+    """The service with permission to deliver to loopback."""
     async with running(tmp_path, monkeypatch, EVENTS_APPS_DOMAIN=DOMAIN, **LOOPBACK) as service:
         yield service
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that takes everything."""
+    """An endpoint that accepts everything."""
     async with WebhookServer() as receiver:
         yield receiver
 
@@ -36,8 +36,9 @@ async def receiver() -> AsyncIterator[WebhookServer]:
 # -- Making one -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_subscription_is_made_and_its_secret_is_shown_once(service: Service, receiver: WebhookServer) -> None:
-    """201, `Location`, every field of the contract; the secret is never seen again."""
+@pytest.mark.on_cosmos
+async def test_a_subscription_is_created_and_its_secret_shown_once(service: Service, receiver: WebhookServer) -> None:
+    """The response has every field of the contract."""
     answer = await asked(
         service, service.org(), endPoint=receiver.url, resourceFilter=APP_RESOURCE, typeFilter="app.instance.created"
     )
@@ -58,13 +59,14 @@ async def test_a_subscription_is_made_and_its_secret_is_shown_once(service: Serv
 
 
 async def test_names_of_fields_are_read_without_regard_to_case(service: Service) -> None:
-    """As Altinn's own are; empty ones count as absent."""
+    """Altinn's clients rely on it; empty fields count as absent."""
     answer = await asked(service, service.org(), ENDPOINT=ENDPOINT, resourcefilter=APP_RESOURCE, SourceFilter="")
     assert (answer.status, answer.json()["sourceFilter"]) == (201, None)
 
 
+@pytest.mark.on_cosmos
 async def test_the_same_subscription_twice_is_one(service: Service, receiver: WebhookServer) -> None:
-    """200, without its secret, and its endpoint gets another validation event; whatever the case of the host."""
+    """A repeat validates the endpoint again and shows no secret."""
     made = await subscribed(service, receiver)
     before = len(receiver.received)
     again = await asked(service, service.org(), endPoint=receiver.url + "/hook", resourceFilter=APP_RESOURCE)
@@ -78,8 +80,9 @@ async def test_the_same_subscription_twice_is_one(service: Service, receiver: We
     assert (other.status, other.json()["id"] != made["id"]) == (201, True)
 
 
-async def test_eight_at_once_make_one(service: Service) -> None:
-    """One of them is new."""
+@pytest.mark.on_cosmos
+async def test_simultaneous_equal_requests_create_one_subscription(service: Service) -> None:
+    """Exactly one of eight is 201."""
     token = service.org()
     answers = await asyncio.gather(
         *(asked(service, token, endPoint=ENDPOINT, resourceFilter=APP_RESOURCE) for _ in range(8))
@@ -100,10 +103,10 @@ async def test_eight_at_once_make_one(service: Service) -> None:
         ({"alternativeSubjectFilter": "something"}, 400, "A valid subject to the authenticated identity is required"),
     ],
 )
-async def test_an_end_user_subscribes_to_a_subject(
+async def test_an_end_user_needs_a_known_subject(
     service: Service, fields: dict[str, Any], status: int, words: str
 ) -> None:
-    """Whom Register knows; an error repeats no number."""
+    """Register must know the subject, and the problem does not repeat its number."""
     answer = await asked(service, service.user(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, **fields)
     assert answer.status == status
     if status == 400:
@@ -112,7 +115,7 @@ async def test_an_end_user_subscribes_to_a_subject(
 
 
 async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) -> None:
-    """The party that Register gave."""
+    """Register gives its party."""
     answer = await asked(
         service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, alternativeSubjectFilter=f"/org/{UNIT}"
     )
@@ -140,10 +143,10 @@ async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) 
         ({"resourceFilter": APP_RESOURCE, "endPoint": "https://10.0.0.1/"}, 400, "The endPoint must not be an address"),
     ],
 )
-async def test_what_cannot_be_subscribed_to_is_refused(
+async def test_invalid_subscriptions_are_refused(
     service: Service, fields: dict[str, Any], status: int, words: str
 ) -> None:
-    """With the words of the API, and nothing is made."""
+    """The problem has the documented words, and nothing is created."""
     answer = await asked(service, service.org(), **{"endPoint": ENDPOINT, **fields})
     assert answer.status == status
     if status != 201:
@@ -152,7 +155,7 @@ async def test_what_cannot_be_subscribed_to_is_refused(
 
 
 async def test_other_resources_take_neither_source_nor_alternative_subject(service: Service) -> None:
-    """And want the scope and a resource."""
+    """They need the scope and a resource."""
     token = service.org(SUBSCRIBE)
     good = await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE)
     source = await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE, sourceFilter="https://x.example/")
@@ -163,8 +166,8 @@ async def test_other_resources_take_neither_source_nor_alternative_subject(servi
     assert nothing.json()["detail"] == "Resource filter is required."
 
 
-async def test_the_decision_point_decides_who_may_subscribe(service: Service) -> None:
-    """`read` for an app, `subscribe` for all else, asked for the consumer; without it 503, and nothing is made."""
+async def test_the_pdp_decides_who_may_subscribe(service: Service) -> None:
+    """The action is `read` for an app and `subscribe` for any other resource; an outage is 503."""
     token = service.org(SUBSCRIBE)
     await asked(service, token, endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, subjectFilter=f"/party/{PARTY}")
     await asked(service, token, endPoint=ENDPOINT, resourceFilter=RESOURCE)
@@ -189,13 +192,13 @@ async def test_the_decision_point_decides_who_may_subscribe(service: Service) ->
 # -- Whose it is ------------------------------------------------------------------------------------------------------
 
 
-async def test_each_consumer_sees_its_own(service: Service) -> None:
-    """A list with its count; another's is 403, and what does not exist 404."""
+async def test_a_consumer_sees_its_own_subscriptions(service: Service) -> None:
+    """Another consumer's subscription is 403, an unknown one 404."""
     mine = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
     theirs = service.org(org="skd")
     assert (await service.get(SUBSCRIPTIONS, theirs)).json() == {"count": 0, "subscriptions": []}
     listed = (await service.get(SUBSCRIPTIONS, service.org())).json()
-    assert (listed["count"], [each["id"] for each in listed["subscriptions"]]) == (1, [mine["id"]])
+    assert (listed["count"], [subscription["id"] for subscription in listed["subscriptions"]]) == (1, [mine["id"]])
     path = f"{SUBSCRIPTIONS}/{mine['id']}"
     requests: list[tuple[str, str, Any]] = [
         ("GET", path, None),
@@ -214,8 +217,9 @@ async def test_each_consumer_sees_its_own(service: Service) -> None:
         assert (await service.get(f"{SUBSCRIPTIONS}/{name}", theirs)).status == 404
 
 
+@pytest.mark.on_cosmos
 async def test_a_long_list_comes_in_pages(service: Service) -> None:
-    """`next` continues it, and is not there at its end."""
+    """The last page has no `next`."""
     token = service.org()
     for number in range(5):
         await asked(service, token, endPoint=f"{ENDPOINT}/{number}", resourceFilter=APP_RESOURCE)
@@ -223,7 +227,7 @@ async def test_a_long_list_comes_in_pages(service: Service) -> None:
     target = f"{SUBSCRIPTIONS}?size=2"
     while target:
         answer = await service.request("GET", target, token=token)
-        seen += [each["id"] for each in answer.json()["subscriptions"]]
+        seen += [subscription["id"] for subscription in answer.json()["subscriptions"]]
         target = answer.headers.get("next", "")
     assert seen == sorted(set(seen))
     assert len(seen) == 5
@@ -232,8 +236,8 @@ async def test_a_long_list_comes_in_pages(service: Service) -> None:
 # -- Changing one -----------------------------------------------------------------------------------------------------
 
 
-async def test_only_the_platform_validates_by_its_word(service: Service) -> None:
-    """403 for every other app, 401 without a PlatformAccessToken, 404 for what is unknown."""
+async def test_only_the_platform_validates_without_the_endpoint(service: Service) -> None:
+    """Another app gets 403."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
     target = f"{SUBSCRIPTIONS}/validate/{made['id']}"
     assert (await service.request("PUT", target, platform_token=service.app("ttd/apps-test"))).status == 403
@@ -244,8 +248,9 @@ async def test_only_the_platform_validates_by_its_word(service: Service) -> None
     assert (await service.request("PUT", f"{SUBSCRIPTIONS}/validate/9999", platform_token=platform)).status == 404
 
 
-async def test_pausing_and_resuming(service: Service) -> None:
-    """`paused` is true or false; what is neither changes nothing."""
+@pytest.mark.on_cosmos
+async def test_a_subscription_is_paused_and_resumed(service: Service) -> None:
+    """Only true and false change `paused`."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
     path = f"{SUBSCRIPTIONS}/{made['id']}"
     steps: list[tuple[Any, int, bool]] = [(True, 200, True), ("no", 400, True), (False, 200, False)]
@@ -256,8 +261,9 @@ async def test_pausing_and_resuming(service: Service) -> None:
         assert (await service.get(path, service.org())).json()["paused"] is paused
 
 
+@pytest.mark.on_cosmos
 async def test_a_deleted_subscription_is_gone(service: Service) -> None:
-    """200; afterwards 404, and the same can be made anew under another id."""
+    """An equal subscription gets another id."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
     path = f"{SUBSCRIPTIONS}/{made['id']}"
     assert (await service.request("DELETE", path, token=service.org())).status == 200
@@ -267,7 +273,7 @@ async def test_a_deleted_subscription_is_gone(service: Service) -> None:
 
 
 async def test_bodies_that_are_no_json_objects_are_refused(service: Service) -> None:
-    """400, 413 and 415, and nothing is made."""
+    """Nothing is created."""
     for body, content_type, status in (
         (b"", "application/json", 400),
         (b"[]", "application/json", 400),

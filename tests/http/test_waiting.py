@@ -1,4 +1,4 @@
-"""`Prefer: wait`: an answer that waits until there is something to read."""
+"""`Prefer: wait`: a response that waits until there is an event to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from events_core import app
 from tests.support.asgi import Answer
-from tests.support.reading import FEEDS, app_events, hidden_events, hide, place, until_waiting
+from tests.support.reading import FEEDS, app_events, cursor_of, hidden_events, hide, until_waiting
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
@@ -31,13 +31,14 @@ def wait(seconds: object) -> dict[str, str]:
 
 
 def waiting(service: Service, token: str, seconds: int = 20, **query: Any) -> asyncio.Task[Answer]:
-    """Ask for the owner's feed, ready to wait, in the background."""
+    """Ask for the owner's feed in the background and wait."""
     return asyncio.create_task(service.get(APP_FEED, token, from_=ANCIENT, headers=wait(seconds), **query))
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
-async def test_a_waiting_reader_gets_the_event_that_comes(service: Service, path: str, query: dict[str, Any]) -> None:
-    """When nothing is there the answer waits for an event, and is that page."""
+async def test_a_waiting_reader_gets_the_next_event(service: Service, path: str, query: dict[str, Any]) -> None:
+    """A request on an empty feed waits, and its response is the page with the next event."""
     token = service.org("altinn:events.subscribe")
     reader = asyncio.create_task(service.get(path, token, from_=ANCIENT, headers=wait(20), **query))
     await until_waiting()
@@ -47,9 +48,10 @@ async def test_a_waiting_reader_gets_the_event_that_comes(service: Service, path
     assert answer.headers["preference-applied"] == "wait=20"
 
 
+@pytest.mark.on_cosmos
 @pytest.mark.parametrize(("path", "query"), FEEDS)
 async def test_a_waiting_reader_is_woken_within_50_ms(service: Service, path: str, query: dict[str, Any]) -> None:
-    """From the answer to the publisher to the answer to the reader pass less than 50 ms, in one process."""
+    """In one process, a waiting reader has its response less than 50 ms after the publisher."""
     token, took = service.org("altinn:events.subscribe"), []
     answer = await service.get(path, token, from_=ANCIENT, **query)
     for _ in range(5):
@@ -62,8 +64,9 @@ async def test_a_waiting_reader_is_woken_within_50_ms(service: Service, path: st
     assert min(took) < 0.05
 
 
-async def test_every_reader_that_waits_is_woken(service: Service) -> None:
-    """One event answers all who wait for it, in whichever of its feeds."""
+@pytest.mark.on_cosmos
+async def test_every_waiting_reader_is_woken(service: Service) -> None:
+    """One event wakes the readers of all of its feeds."""
     token = service.org("altinn:events.subscribe")
     readers = [
         asyncio.create_task(service.get(path, token, from_=ANCIENT, headers=wait(20), **query))
@@ -74,25 +77,28 @@ async def test_every_reader_that_waits_is_woken(service: Service) -> None:
     assert [ids(answer.json()) for answer in await asyncio.gather(*readers)] == [ids(published)] * 8
 
 
-async def test_what_is_there_is_answered_at_once(service: Service) -> None:
-    """With an event to read nobody waits, whatever is preferred."""
+@pytest.mark.on_cosmos
+async def test_a_reader_does_not_wait_when_there_is_an_event(service: Service) -> None:
+    """A page with events is sent at once."""
     await service.publish(*(published := app_events(1)))
     answer = await waiting(service, service.org(), 30)
     assert ids(answer.json()) == ids(published)
 
 
-async def test_nothing_comes_and_the_answer_comes_after_the_time(service: Service) -> None:
-    """After the preferred seconds the answer is an empty page that goes on where it was."""
+@pytest.mark.on_cosmos
+async def test_a_wait_without_events_ends_after_its_seconds(service: Service) -> None:
+    """The response is an empty page with the same cursor."""
     before = await service.get(APP_FEED, service.org(), from_=ANCIENT)
     begun = time.perf_counter()
     answer = await waiting(service, service.org(), 1)
     assert 0.95 < time.perf_counter() - begun < 1.5
-    assert (answer.status, answer.json(), place(answer)) == (200, [], place(before))
+    assert (answer.status, answer.json(), cursor_of(answer)) == (200, [], cursor_of(before))
     assert answer.headers["preference-applied"] == "wait=1"
 
 
-async def test_only_what_the_reader_may_read_ends_the_wait(service: Service) -> None:
-    """Events that are denied wake nobody; the answer holds the readable one alone, and leads past all."""
+@pytest.mark.on_cosmos
+async def test_only_a_readable_event_ends_the_wait(service: Service) -> None:
+    """Denied events do not end the wait; `next` leads past them."""
     hide(service)
     reader = waiting(service, token := service.org())
     await until_waiting()
@@ -105,8 +111,9 @@ async def test_only_what_the_reader_may_read_ends_the_wait(service: Service) -> 
     assert (await service.request("GET", answer.headers["next"], token=token)).json() == []
 
 
-async def test_only_what_the_filters_let_through_ends_the_wait(service: Service) -> None:
-    """Events of other types do not end the wait."""
+@pytest.mark.on_cosmos
+async def test_only_a_matching_event_ends_the_wait(service: Service) -> None:
+    """Events that the filters leave out do not end the wait."""
     reader = waiting(service, service.org(), type="wanted")
     await until_waiting()
     await service.publish(*app_events(3, type="other"))
@@ -114,6 +121,7 @@ async def test_only_what_the_filters_let_through_ends_the_wait(service: Service)
     assert ids((await reader).json()) == ids(published)
 
 
+@pytest.mark.on_cosmos
 async def test_events_of_other_feeds_end_no_wait(service: Service) -> None:
     """An event of another resource leaves the reader waiting."""
     reader = waiting(service, service.org())
@@ -140,14 +148,14 @@ async def test_events_of_other_feeds_end_no_wait(service: Service) -> None:
     ],
 )
 async def test_a_wait_is_thirty_seconds_at_most(service: Service, prefer: str, applied: str | None) -> None:
-    """What is preferred is read as RFC 7240 writes it, 30 s at most; a preference that is none is not applied."""
+    """A preference is read by RFC 7240 and limited to 30 s; an invalid one is ignored."""
     await service.publish(*app_events(1))
     answer = await service.get(APP_FEED, service.org(), from_=ANCIENT, headers={"Prefer": prefer})
     assert (answer.status, answer.headers.get("preference-applied")) == (200, applied)
 
 
-async def test_when_too_many_wait_the_answer_comes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond `EVENTS_MAX_WAITERS` nobody waits: the empty page comes without `Preference-Applied`."""
+async def test_a_reader_beyond_the_limit_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond `EVENTS_MAX_WAITERS` an empty page is sent at once, without `Preference-Applied`."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="2") as service:
         readers = [waiting(service, service.org()) for _ in range(2)]
         await until_waiting(2)
@@ -159,18 +167,16 @@ async def test_when_too_many_wait_the_answer_comes_at_once(tmp_path: Path, monke
         assert [ids((await reader).json()) for reader in readers] == [ids(published)] * 2
 
 
-async def test_of_many_who_come_at_once_no_more_than_allowed_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The limit holds when all come in the same moment."""
+async def test_the_limit_holds_for_simultaneous_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 readers at once, as many wait as the setting allows."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="3") as service:
         readers = [waiting(service, service.org(), 1) for _ in range(20)]
         answers = await asyncio.gather(*readers)
     assert sum("preference-applied" in answer.headers for answer in answers) == 3
 
 
-async def test_a_place_is_free_again_after_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever was answered, or left, makes room for the next."""
+async def test_a_slot_is_free_again_after_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that got its response or went away frees its slot."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="1") as service:
         left = waiting(service, service.org())
         await until_waiting()
@@ -181,16 +187,15 @@ async def test_a_place_is_free_again_after_the_wait(tmp_path: Path, monkeypatch:
             assert answer.headers["preference-applied"] == "wait=1"
 
 
-async def test_no_waiter_at_all_can_be_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `EVENTS_MAX_WAITERS=0` every answer comes at once."""
+async def test_waiting_can_be_switched_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `EVENTS_MAX_WAITERS=0` every response is sent at once."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="0") as service:
         answer = await waiting(service, service.org())
     assert (answer.status, "preference-applied" in answer.headers) == (200, False)
 
 
-@pytest.mark.embedded_only("Cosmos DB is read without threads")
 async def test_waiting_holds_no_thread(service: Service) -> None:
-    """While 8 readers wait, on a store that reads with 2 threads, others read and publish as ever."""
+    """While 8 readers wait on a store that reads with 2 threads, others read and publish."""
     store: Any = (await app.current()).store
     readers = [waiting(service, service.org(APP_TOKEN_SCOPES)) for _ in range(8)]
     await until_waiting(8)
@@ -206,14 +211,15 @@ async def test_waiting_holds_no_thread(service: Service) -> None:
     assert [ids((await reader).json()) for reader in readers] == [ids(published)] * 8
 
 
-async def test_nobody_waits_once_to_has_passed(service: Service) -> None:
-    """A feed that ends in the past can hold nothing new: the answer comes at once, no preference applied."""
+async def test_a_reader_does_not_wait_once_to_has_passed(service: Service) -> None:
+    """A feed that ends in the past gets no new event."""
     answer = await waiting(service, service.org(), 20, to="2001-01-01T00:00:00Z")
     assert (answer.json(), "preference-applied" in answer.headers) == ([], False)
 
 
+@pytest.mark.on_cosmos
 async def test_waiting_readers_are_answered_when_the_service_stops(service: Service) -> None:
-    """A reader that waits is answered as things are when the process stops."""
+    """A reader gets the page as it is when the process stops."""
     reader = waiting(service, service.org())
     await until_waiting()
     (await app.current()).waiting.close()
@@ -221,8 +227,8 @@ async def test_waiting_readers_are_answered_when_the_service_stops(service: Serv
     assert (answer.status, answer.json()) == (200, [])
 
 
-async def test_the_decision_point_going_down_ends_the_wait(service: Service) -> None:
-    """What cannot be authorized while one waits is 503, never an unfiltered page."""
+async def test_a_wait_ends_with_503_when_the_pdp_fails(service: Service) -> None:
+    """The service never sends an unfiltered page."""
     reader = waiting(service, service.org())
     await until_waiting()
     service.pdp.status = 500
@@ -230,8 +236,9 @@ async def test_the_decision_point_going_down_ends_the_wait(service: Service) -> 
     assert (await reader).status == 503
 
 
+@pytest.mark.on_cosmos
 async def test_waiting_with_a_known_etag_ends_in_304_or_the_new_page(service: Service) -> None:
-    """A conditional request waits too: 304 when nothing came, the page when something did."""
+    """A conditional request waits too: it gets 304 without a new event, and the page with one."""
     etag = (await service.get(APP_FEED, token := service.org(), from_=ANCIENT)).headers["etag"]
     sent = {**wait(1), "If-None-Match": etag}
     assert (await service.get(APP_FEED, token, from_=ANCIENT, headers=sent)).status == 304

@@ -1,6 +1,6 @@
-"""Bicep without its compiler: files as trees, and what is wrong with them as far as that can be told from the text.
+"""Bicep files as trees, and the faults in them that can be found without the compiler.
 
-The compiler itself runs where there is one; this finds what a slip of the pen leaves.
+The compiler runs in the pipeline; this finds slips of the pen on a machine without it.
 """
 
 from __future__ import annotations
@@ -28,39 +28,36 @@ _OPEN = frozenset({"tags", "identity"})
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 _LIMIT = re.compile(r"@(m(?:in|ax)(?:Length|Value))\((\d+)\)")
 _KINDS = {"string": "string", "number": "int", "boolean": "bool", "array": "array", "object": "object"}
-"""The type of what is written, by the grammar's name for it."""
+"""The type of a literal, by the grammar's name for it."""
 _ASSIGNED = re.compile(rb"^param (?=\w+ =)", re.MULTILINE)
 
 
 def text(node: Node) -> str:
-    """What a node is in the file."""
+    """The source text of a node."""
     return (node.text or b"").decode()
 
 
 def unquoted(node: Node) -> str:
-    """A string's content, its interpolations as they are written."""
+    """The content of a string, interpolations unresolved."""
     return text(node).removeprefix("'").removesuffix("'")
 
 
 def nodes(node: Node) -> Iterator[Node]:
-    """A node and everything in it, in the order of the text."""
+    """A node and its descendants, in the order of the text."""
     yield node
     for child in node.children:
         yield from nodes(child)
 
 
 def properties(node: Node) -> dict[str, Node]:
-    """The members of an object: their names and what they are."""
+    """The members of an object by their names."""
     pairs = [child.named_children for child in node.named_children if child.type == "object_property"]
     return {unquoted(pair[0]): pair[1] for pair in pairs if len(pair) > 1}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: its type, whether it has to be given, and the values that it may have, if only some.
-
-    `limits` are those of its decorators: `minLength`, `maxLength`, `minValue`, `maxValue`.
-    """
+    """A parameter of a template. `limits` are its `minLength`, `maxLength`, `minValue` and `maxValue`."""
 
     type: str
     required: bool
@@ -79,18 +76,18 @@ class File:
 
     @classmethod
     def read(cls, path: Path) -> File:
-        """The file at a path; in a file of parameters each is read as a variable, which the grammar knows."""
+        """Read a file. The grammar has no files of parameters, so each parameter there is read as a variable."""
         source = path.read_bytes()
         return cls(path, _ASSIGNED.sub(b"var ", source) if path.suffix == ".bicepparam" else source)
 
     @cached_property
     def root(self) -> Node:
-        """The tree."""
+        """The root of the tree."""
         return _PARSER.parse(self.source).root_node
 
     @property
     def scope(self) -> str:
-        """What it is deployed to."""
+        """The scope that the file is deployed to."""
         named = re.search(rb"^targetScope = '(\w+)'", self.source, re.MULTILINE)
         return named[1].decode() if named else "resourceGroup"
 
@@ -133,7 +130,7 @@ class File:
 
 
 def faults(path: Path) -> list[str]:
-    """What is wrong with a Bicep file, one line each, with the line where it is."""
+    """The faults of a Bicep file, each with its file and line."""
     file = File.read(path)
     errors = [node for node in nodes(file.root) if node.is_error or node.is_missing]
     if errors:
@@ -151,7 +148,7 @@ def faults(path: Path) -> list[str]:
 
 @cache
 def known_properties() -> dict[str, frozenset[str]]:
-    """The names that the members of each resource type may have (tools/azure_properties.py makes the list)."""
+    """The property names of each resource type (tools/azure_properties.py makes the list)."""
     listed = json.loads((INFRA / "properties.json").read_text())
     return {kind: frozenset(names) | _BICEP for kind, names in listed.items()}
 
@@ -168,7 +165,7 @@ def _members(file: File) -> Iterator[str]:
 
 
 def _within(body: Node) -> Iterator[tuple[str, Node]]:
-    """Every member of an object and of what is in it, but of what has names of its own choice."""
+    """The members of an object and of the objects in it, except in objects whose names are free (`_OPEN`)."""
     for name, node in properties(body).items():
         yield name, node
         if name not in _OPEN:
@@ -178,23 +175,23 @@ def _within(body: Node) -> Iterator[tuple[str, Node]]:
 
 
 def _missing(file: File) -> Iterator[str]:
-    """Members that a resource cannot do without; one that is in no other and is not there already stands somewhere."""
+    """Required members. Only a resource that is new and in no other resource needs a location and tags."""
     for name, _, body in file.resources():
         given = properties(body).keys()
-        is_there = " existing " in text(file.declared("resource")[name]).split("{")[0]
-        on_its_own = not (is_there or given & {"parent", "scope"})
-        for member in ("name", *(("location", "tags") if on_its_own else ())):
+        is_existing = " existing " in text(file.declared("resource")[name]).split("{")[0]
+        is_top_level = not (is_existing or given & {"parent", "scope"})
+        for member in ("name", *(("location", "tags") if is_top_level else ())):
             if member not in given:
                 yield f"{file.where(body)}: {name} has no {member}"
 
 
 def _loops(file: File) -> Iterator[str]:
-    """Members of what loops go over, where that is an array of objects in the file: each object has what is used."""
+    """In an array of objects that a loop goes over, each object has exactly the members that the loop uses."""
     used: dict[str, set[str]] = {}
     for loop in (node for node in nodes(file.root) if node.type == "for_statement"):
         variable, array = map(text, loop.named_children[:2])
-        each = variable.strip("(").split(",")[0]
-        used.setdefault(array, set()).update(re.findall(rf"\b{each}\.(\w+)", text(loop)))
+        element_name = variable.strip("(").split(",")[0]
+        used.setdefault(array, set()).update(re.findall(rf"\b{element_name}\.(\w+)", text(loop)))
     for name, node in file.declared("variable").items():
         for element in node.named_children[1].named_children if name in used else ():
             given = properties(element).keys()
@@ -227,7 +224,7 @@ def _symbols(file: File) -> Iterator[str]:
 
 
 def _names(node: Node) -> tuple[Node, ...]:
-    """The node itself where it only names something: a declaration, or a member of an object."""
+    """The node itself if it is the name of a declaration or of an object's member."""
     parent = node.parent
     named_first = parent is not None and parent.named_children[:1] == [node]
     if (
@@ -248,7 +245,7 @@ def _types(file: File) -> Iterator[str]:
 
 
 def _is_date(version: str) -> bool:
-    """Whether a version is a day that there was."""
+    """Whether a version is a date in the past."""
     try:
         return date.fromisoformat(version) <= datetime.now(UTC).date()
     except ValueError:
@@ -267,11 +264,11 @@ def _modules(file: File) -> Iterator[str]:
         outputs[name] = set(module.declared("output"))
         params = properties(body).get("params")
         given = properties(params) if params is not None else {}
-        for each in given.keys() - module.parameters.keys():
-            yield f"{file.where(body)}: {path.name} has no parameter {each}"
-        for each, parameter in module.parameters.items():
-            if parameter.required and each not in given:
-                yield f"{file.where(body)}: {path.name} wants the parameter {each}"
+        for unknown in given.keys() - module.parameters.keys():
+            yield f"{file.where(body)}: {path.name} has no parameter {unknown}"
+        for wanted, parameter in module.parameters.items():
+            if parameter.required and wanted not in given:
+                yield f"{file.where(body)}: {path.name} wants the parameter {wanted}"
     for symbol, output in re.findall(r"\b(\w+)!?\.outputs\.(\w+)", text(file.root)):
         if output not in outputs.get(symbol, {output}):
             yield f"{file.path.name}: {symbol} has no output {output}"
@@ -284,21 +281,20 @@ def _undescribed(file: File) -> Iterator[str]:
 
 
 def wrong_values(file: File, main: File) -> list[str]:
-    """What is wrong with a file of parameters, held against the file that has them."""
+    """The faults of a file of parameters, by the template that declares them."""
     given = file.declared("variable")
     wrong = [f"{file.path.name}: there is no parameter {name}" for name in given.keys() - main.parameters.keys()]
     for name, parameter in main.parameters.items():
         if parameter.required and name not in given:
             wrong.append(f"{file.path.name}: the parameter {name} is missing")
         if name in given:
-            wrong += [
-                f"{file.path.name}: {name} {each}" for each in _faults_of(given[name].named_children[1], parameter)
-            ]
+            value = given[name].named_children[1]
+            wrong += [f"{file.path.name}: {name} {fault}" for fault in _faults_of(value, parameter)]
     return wrong
 
 
 def _faults_of(value: Node, parameter: Parameter) -> Iterator[str]:
-    """What is wrong with a parameter's value."""
+    """The faults of a parameter's value."""
     if text(value).startswith(("readEnvironmentVariable(", "json(readEnvironmentVariable(")):
         return
     kind = _KINDS.get(value.type)
@@ -322,7 +318,7 @@ def _faults_of(value: Node, parameter: Parameter) -> Iterator[str]:
 
 
 def at(body: Node, path: str) -> str | None:
-    """The text of a member of an object, by its path, a number being a place in an array; None where there is none."""
+    """The text of a member by its path from an object, where a number is an index; None if there is no such member."""
     node: Node | None = body
     for name in path.split("."):
         if node is None:

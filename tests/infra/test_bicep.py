@@ -1,4 +1,4 @@
-"""The Bicep files: well-formed, and what the code and the Functions host want of them."""
+"""The Bicep files are well-formed and agree with the code and the Functions host."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import function_app
 from events_core.adapters.cosmos.containers import CONTAINERS, Container
@@ -29,27 +27,25 @@ PARAMETERS = sorted(INFRA.glob("*.bicepparam"))
 # -- Well-formed ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_nothing_is_wrong_with_a_file(path: Path) -> None:
-    """Syntax, symbols, types, modules and their parameters, descriptions."""
-    assert faults(path) == []
+def test_no_file_has_a_fault() -> None:
+    """Syntax, symbols, types, modules with their parameters, and descriptions are right."""
+    assert [fault for path in FILES for fault in faults(path)] == []
 
 
-@pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.name)
-def test_each_environment_gives_the_parameters_that_there_are(path: Path) -> None:
-    """Those that are wanted, and values that are allowed."""
-    assert wrong_values(File.read(path), MAIN) == []
+def test_every_environment_gives_the_required_parameters() -> None:
+    """No parameter is missing, unknown or outside its limits."""
+    assert [fault for path in PARAMETERS for fault in wrong_values(File.read(path), MAIN)] == []
 
 
 def test_there_are_three_environments() -> None:
-    """As many as the parameter allows; the file without one in its name is azd's."""
+    """Each allowed environment has a file of parameters. The file without an environment in its name is azd's."""
     assert {path.name.split(".")[1] for path in PARAMETERS if path.name != "main.bicepparam"} == {
         *MAIN.parameters["environmentName"].allowed
     }
 
 
-def test_production_is_private_and_stands_in_more_than_one_zone() -> None:
-    """And so does the environment that is there to try the same before."""
+def test_production_is_private_and_zone_redundant() -> None:
+    """So is `test`, where changes are tried before production."""
     for name in ("test", "prod"):
         given = File.read(INFRA / f"main.{name}.bicepparam").declared("variable")
         assert [text(given[each].named_children[1]) for each in ("zoneRedundant", "privateNetwork")] == ["true", "true"]
@@ -102,50 +98,54 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_error_is_found(planted: str, tmp_path: Path) -> None:
-    """With a line that says what and where."""
-    name, was, is_now, said = PLANTED[planted]
-    folder = tmp_path / "infra"
-    shutil.copytree(INFRA, folder)
-    path = folder / ("main.bicep" if name == "main" else f"modules/{name}.bicep")
-    source = path.read_text()
-    assert was in source
-    path.write_text(source.replace(was, is_now, 1))
-    found = faults(path)
-    assert any(said in each for each in found), found
-    assert all(each.startswith(path.name) for each in found)
+def test_every_planted_error_is_found(tmp_path: Path) -> None:
+    """The fault names the file and says what is wrong."""
+    missed = []
+    for planted, (name, was, is_now, said) in PLANTED.items():
+        folder = tmp_path / planted
+        shutil.copytree(INFRA, folder)
+        path = folder / ("main.bicep" if name == "main" else f"modules/{name}.bicep")
+        source = path.read_text()
+        assert was in source, planted
+        path.write_text(source.replace(was, is_now, 1))
+        found = faults(path)
+        if not any(said in fault for fault in found) or not all(fault.startswith(path.name) for fault in found):
+            missed.append((planted, found))
+    assert missed == []
 
 
-@pytest.mark.parametrize(
-    ("was", "is_now", "said"),
-    [
-        ("param location", "param locatoin", "there is no parameter locatoin"),
-        ("param location = 'norwayeast'\n", "", "the parameter location is missing"),
-        ("= 'prod'", "= 'production'", "environmentName is none of dev, test, prod"),
-        ("= 'Continuous30Days'", "= 'Continuous3Days'", "backupTier is none of Continuous7Days, Continuous30Days"),
-        ("= 'https://platform.prod.example'", "= 'https'", "baseUrl is below minLength"),
-        ("param maxThroughput = 4000", "param maxThroughput = 400", "maxThroughput is below minValue"),
-        ("param maxThroughput = 4000", "param maxThroughput = '4000'", "maxThroughput is no int"),
-        ("param alwaysReady = 1", "param alwaysReady = 21", "alwaysReady is above maxValue"),
-        ("param zoneRedundant = true", "param zoneRedundant = 'yes'", "zoneRedundant is no bool"),
-        ("= 'norwayeast'", "= 'norwayeast'\nparam prefix = 'events-of-ours'", "prefix is above maxLength"),
-    ],
-)
-def test_a_wrong_parameter_of_an_environment_is_found(was: str, is_now: str, said: str, tmp_path: Path) -> None:
-    """By its name."""
+WRONG_VALUES = [
+    ("param location", "param locatoin", "there is no parameter locatoin"),
+    ("param location = 'norwayeast'\n", "", "the parameter location is missing"),
+    ("= 'prod'", "= 'production'", "environmentName is none of dev, test, prod"),
+    ("= 'Continuous30Days'", "= 'Continuous3Days'", "backupTier is none of Continuous7Days, Continuous30Days"),
+    ("= 'https://platform.prod.example'", "= 'https'", "baseUrl is below minLength"),
+    ("param maxThroughput = 4000", "param maxThroughput = 400", "maxThroughput is below minValue"),
+    ("param maxThroughput = 4000", "param maxThroughput = '4000'", "maxThroughput is no int"),
+    ("param alwaysReady = 1", "param alwaysReady = 21", "alwaysReady is above maxValue"),
+    ("param zoneRedundant = true", "param zoneRedundant = 'yes'", "zoneRedundant is no bool"),
+    ("= 'norwayeast'", "= 'norwayeast'\nparam prefix = 'events-of-ours'", "prefix is above maxLength"),
+]
+
+
+def test_every_wrong_parameter_is_found(tmp_path: Path) -> None:
+    """The fault names the parameter."""
     source = (INFRA / "main.prod.bicepparam").read_text()
-    assert was in source
     path = tmp_path / "main.prod.bicepparam"
-    path.write_text(source.replace(was, is_now, 1))
-    assert any(said in each for each in wrong_values(File.read(path), MAIN))
+    missed = []
+    for was, is_now, said in WRONG_VALUES:
+        assert was in source
+        path.write_text(source.replace(was, is_now, 1))
+        if not any(said in fault for fault in wrong_values(File.read(path), MAIN)):
+            missed.append(said)
+    assert missed == []
 
 
-# -- As the code expects ----------------------------------------------------------------------------------------------
+# -- Agreement with the code ------------------------------------------------------------------------------------------
 
 
 def as_deployed(container: Container) -> dict[str, Any]:
-    """A container as the resource provider takes it."""
+    """A container as the resource provider expects it."""
     resource: dict[str, Any] = {
         "id": container.name,
         "partitionKey": {"paths": [container.partition_key], "kind": "Hash", "version": 2},
@@ -159,7 +159,7 @@ def as_deployed(container: Container) -> dict[str, Any]:
 
 
 def test_the_containers_are_those_of_the_code() -> None:
-    """Partition keys, unique keys, indexes and times to live: none of the first two can be changed afterwards."""
+    """Partition keys and unique keys can never be changed after the first deployment."""
     assert json.loads((INFRA / "containers.json").read_text()) == [as_deployed(each) for each in CONTAINERS]
     assert "loadJsonContent('../containers.json')" in (INFRA / "modules/cosmos.bicep").read_text()
 
@@ -172,30 +172,25 @@ def settings() -> set[str]:
     return {*properties(connections), *properties(own), "EVENTS_PDP_SUBSCRIPTION_KEY"}
 
 
-def test_every_setting_is_one_that_the_service_or_the_host_reads() -> None:
-    """And every one is there that a deployment must have."""
+def test_the_app_gets_known_settings_and_every_required_one() -> None:
+    """The service reads each setting of its own, and a deployment has each that it cannot start without."""
     ours = {name for name in settings() if name.startswith("EVENTS_")}
     assert ours - {*VARIABLES.values()} == {"EVENTS_COSMOS__credential"}
     required = {VARIABLES[field] for field in _REQUIRED_WHEN_DEPLOYED if field in VARIABLES}
     assert required | {VARIABLES["cosmos_account_endpoint"]} <= ours
 
 
-def test_connections_are_made_by_the_identity_of_the_service() -> None:
-    """Its own, by its client id: an app may have several."""
+def test_connections_use_the_managed_identity() -> None:
+    """No connection holds a key. An app may have several identities, so the client id is given."""
     variables = File.read(INFRA / "modules/functions.bicep").declared("variable")
-    assert {name: text(node) for name, node in properties(variables["connections"].named_children[1]).items()} == {
-        "AzureWebJobsStorage__credential": "'managedidentity'",
-        "AzureWebJobsStorage__clientId": "identityClientId",
-        "EVENTS_COSMOS__credential": "'managedidentity'",
-        "EVENTS_COSMOS__clientId": "identityClientId",
-        "EVENTS_CLIENT_ID": "identityClientId",
-        "APPLICATIONINSIGHTS_CONNECTION_STRING": "insightsConnectionString",
-        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "'ClientId=${identityClientId};Authorization=AAD'",
-    }
+    given = {name: text(node) for name, node in properties(variables["connections"].named_children[1]).items()}
+    assert {given[name] for name in given if name.endswith("__credential")} == {"'managedidentity'"}
+    assert {given[name] for name in given if name.endswith("__clientId")} == {"identityClientId"}
+    assert given["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"] == "'ClientId=${identityClientId};Authorization=AAD'"
 
 
 def test_every_connection_of_a_trigger_has_its_settings() -> None:
-    """By identity: where it is, that an identity is used, and which."""
+    """A connection by identity needs the address, the kind of credential and the client id."""
     functions = functions_of(function_app.app)
     bindings = [binding for each in functions for binding in (each.trigger, *each.outputs)]
     connections = {str(binding["connection"]) for binding in bindings if binding.get("connection")}
@@ -206,8 +201,8 @@ def test_every_connection_of_a_trigger_has_its_settings() -> None:
     assert wanted | {"EVENTS_COSMOS__accountEndpoint"} <= settings()
 
 
-def test_the_functions_that_are_always_ready_are_there() -> None:
-    """By the names that function_app.py has."""
+def test_functions_that_are_always_ready_exist() -> None:
+    """`follow_up` and `deliver` are always ready, under their names in function_app.py."""
     source = (INFRA / "modules/functions.bicep").read_text()
     named = set(re.findall(r"'function:(\w+)'", source))
     assert named == {"follow_up", "deliver"}
@@ -215,22 +210,22 @@ def test_the_functions_that_are_always_ready_are_there() -> None:
 
 
 def test_the_queues_are_those_of_the_functions() -> None:
-    """And the one in which the host puts what fails."""
+    """The storage account has the queue of wake-ups and the queue for messages that the host gives up on."""
     names = File.read(INFRA / "modules/storage.bicep").declared("variable")["queueNames"]
     made = [unquoted(node) for node in nodes(names) if node.type == "string"]
     assert made == [function_app.QUEUE, f"{function_app.QUEUE}-poison"]
 
 
 def test_each_gauge_has_an_alert() -> None:
-    """By the name that the code gives it; a gauge that nobody looks at is no use, and neither is the reverse."""
+    """Alerts read exactly the gauges that the service logs."""
     source = (INFRA / "modules/alerts.bicep").read_text()
     assert set(re.findall(r"line\.(\w+)", source)) - {"message"} == {each.name for each in fields(Gauges)}
     assert f'Message has "{MESSAGE}"' in source
     assert f'line.message == "{MESSAGE}"' in source
 
 
-def test_the_alerts_are_those_that_operators_read_about() -> None:
-    """Above what, for each gauge; every query has the value that is compared."""
+def test_alerts_are_documented_with_their_limits() -> None:
+    """The limit of each gauge stands in docs/operations.md, and each query returns the `value` to compare."""
     rules = File.read(INFRA / "modules/alerts.bicep").declared("variable")["rules"].named_children[1]
     alerts = [properties(each) for each in rules.named_children if each.type == "object"]
     over = {
@@ -243,15 +238,16 @@ def test_the_alerts_are_those_that_operators_read_about() -> None:
     assert all(0 <= int(text(each["severity"])) <= 4 for each in alerts)
 
 
-def test_a_hole_that_a_reader_meets_is_an_alert() -> None:
-    """By the words of the log."""
-    words = "A stream has a hole"
-    assert f'Message has "{words}"' in (INFRA / "modules/alerts.bicep").read_text()
-    assert words in (ROOT / "events_core/adapters/cosmos/reader.py").read_text()
+def test_alerts_read_messages_that_the_service_logs() -> None:
+    """A message that was reworded in the code alone would silence its alert."""
+    code = "".join(path.read_text() for path in (ROOT / "events_core").rglob("*.py"))
+    messages = re.findall(r'Message has "([^"]+)"', (INFRA / "modules/alerts.bicep").read_text())
+    assert len(messages) >= 2
+    assert [message for message in messages if f'"{message}' not in code] == []
 
 
-def test_the_lines_that_alerts_read_are_never_sampled() -> None:
-    """Nor left out for their level; the host's own lines about each call are, since there would be too many."""
+def test_log_lines_that_alerts_read_are_never_dropped() -> None:
+    """Traces are not sampled, and the service logs at Information; the host's own lines about calls do not."""
     logging = json.loads((ROOT / "host.json").read_text())["logging"]
     assert "Trace" in logging["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
     assert logging["logLevel"]["Function.*.User"] == "Information"

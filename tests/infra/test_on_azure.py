@@ -1,4 +1,4 @@
-"""An operator's command with the settings of a deployed service; `az` is a program that answers as it does."""
+"""`tools/on_azure.py` runs a command with the settings of a deployed service; a script stands in for `az`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHERE = ["--group", "rg-events-prod", "--name", "func-events-prod", "--"]
 
 @pytest.fixture
 def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An `az` of one's own on the path."""
+    """Put the script that stands in for `az` on the path."""
     program = tmp_path / "bin/az"
     program.parent.mkdir()
     program.write_text(AZ.format(python=sys.executable, settings=SETTINGS, vault=VAULT, key=KEY))
@@ -53,7 +53,7 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("az")
 def test_the_command_has_the_settings_of_the_service(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its own, whole and valid, with the keys; none of this machine, and none of the host's."""
+    """They are complete and valid, with the keys; settings of this machine and of the host are left out."""
     code = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
     assert on_azure.main([*WHERE, sys.executable, "-c", code, str(tmp_path / "seen")]) == 0
     seen = json.loads((tmp_path / "seen").read_text())
@@ -65,14 +65,14 @@ def test_the_command_has_the_settings_of_the_service(tmp_path: Path, capfd: pyte
 
 
 @pytest.mark.usefixtures("az")
-def test_its_exit_status_is_the_commands() -> None:
-    """Whatever that says."""
+def test_the_exit_status_is_that_of_the_command() -> None:
+    """A script that calls the tool sees whether the command failed."""
     assert on_azure.main([*WHERE, sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 @pytest.mark.usefixtures("az")
-def test_without_the_right_nothing_is_run(tmp_path: Path) -> None:
-    """Nor with half of the settings."""
+def test_without_the_settings_no_command_runs(tmp_path: Path) -> None:
+    """An operator who may not read the settings gets an error instead of a command with half of them."""
     with pytest.raises(SystemExit) as left:
         on_azure.main(
             ["--group", "rg", "--name", "other", "--", sys.executable, "-c", f"open({str(tmp_path / 'x')!r}, 'w')"]

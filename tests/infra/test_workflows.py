@@ -1,4 +1,4 @@
-"""The pipelines: they parse, do what the repository can do, and may do no more than they have to."""
+"""The pipelines are valid, call only what the repository has, and have no more rights than they need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELEASED = {"dev", "test", "prod"}
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A file; `on` is the key of its triggers, which YAML 1.1 reads as true."""
+    """Load a file. YAML 1.1 reads the key `on` as true."""
     document = yaml.safe_load(path.read_text())
     assert isinstance(document, dict)
     return {str(name).replace("True", "on"): value for name, value in document.items()}
@@ -34,7 +34,7 @@ WORKFLOWS = {path.stem: load(path) for path in FILES}
 
 
 def jobs() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every job of every workflow: the workflow's name, its own, and what it is."""
+    """Every job: the workflow's name, the job's name and its body."""
     for name, workflow in WORKFLOWS.items():
         for job, body in workflow["jobs"].items():
             yield name, job, body
@@ -47,26 +47,27 @@ def steps() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def commands() -> Iterator[str]:
-    """Every line of every script, continued lines as one."""
+    """Every line of every script; a continued line counts as one."""
     for _, step in steps():
         yield from str(step.get("run", "")).replace("\\\n", " ").splitlines()
 
 
-def test_there_are_a_check_an_infrastructure_and_a_deployment() -> None:
-    """And what the last two call for each environment."""
-    assert {*WORKFLOWS} == {"ci", "infra", "infra-environment", "deploy", "deploy-environment"}
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_workflow_is_what_github_takes(path: Path) -> None:
-    """By its schema."""
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(path)]
+def test_every_workflow_is_valid_by_githubs_schema() -> None:
+    """A workflow that GitHub cannot read never runs."""
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        *map(str, FILES),
+    ]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_no_audit_finds_anything() -> None:
-    """Pins, permissions, templates in scripts, credentials that stay; what is ignored has its reason beside it."""
+def test_the_audit_finds_nothing() -> None:
+    """Zizmor looks at pins, permissions, templates in scripts and credentials; each exception has its reason."""
     program = Path(sys.executable).with_name("zizmor")
     checked = subprocess.run(
         [program, "--offline", "--format", "json", ROOT / ".github"], capture_output=True, text=True, check=False
@@ -76,27 +77,25 @@ def test_no_audit_finds_anything() -> None:
     assert all(re.search(r"ignore\[[\w-]+\] - \w+", line) for line in ignores)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_its_commit(path: Path) -> None:
-    """With the version that this is beside it; workflows of this repository come with it."""
-    used = [line.strip().removeprefix("- ") for line in path.read_text().splitlines() if "uses: " in line]
-    assert used
-    for line in used:
-        assert PINNED.fullmatch(line) or (
-            line.startswith("uses: ./") and (ROOT / line.removeprefix("uses: ")).is_file()
-        ), line
+def test_every_action_is_pinned_by_its_commit() -> None:
+    """The version stands beside the commit. Workflows of this repository need no pin."""
+    lines = [line.strip().removeprefix("- ") for path in FILES for line in path.read_text().splitlines()]
+    used = [line for line in lines if "uses: " in line]
+    own = [line for line in used if line.startswith("uses: ./") and (ROOT / line.removeprefix("uses: ")).is_file()]
+    assert [line for line in used if line not in own and not PINNED.fullmatch(line)] == []
+    assert len(used) > len(FILES)
 
 
 def test_one_action_has_one_version() -> None:
-    """Everywhere."""
+    """All workflows pin the same commit of an action."""
     pins = {
         tuple(use.split("@")) for path in FILES for use in re.findall(r"uses: ([\w/-]+@[0-9a-f]{40})", path.read_text())
     }
     assert len({name for name, _ in pins}) == len(pins)
 
 
-def test_nobody_may_do_more_than_read_but_for_signing_in() -> None:
-    """And signing in only where Azure is meant."""
+def test_a_job_may_only_read_and_sign_in() -> None:
+    """Only jobs that talk to Azure may sign in."""
     for name, workflow in WORKFLOWS.items():
         assert workflow["permissions"] in ({}, {"contents": "read"}), name
     for name, job, body in jobs():
@@ -108,7 +107,7 @@ def test_nobody_may_do_more_than_read_but_for_signing_in() -> None:
 
 
 def test_signing_in_takes_no_secret() -> None:
-    """The identity is federated: there is nothing to steal and nothing to renew."""
+    """The identity is federated, so there is no secret to steal or renew."""
     logins = [step["with"] for _, step in steps() if "azure/login" in str(step.get("uses"))]
     assert len(logins) == 3
     for given in logins:
@@ -117,8 +116,8 @@ def test_signing_in_takes_no_secret() -> None:
         }
 
 
-def test_whatever_signs_in_is_an_environment_that_waits_its_turn() -> None:
-    """A pull request has an environment of its own, whose identity only reads."""
+def test_a_job_that_signs_in_has_an_environment() -> None:
+    """A pull request's environment has an identity that only reads; deployments of an environment do not overlap."""
     for name, job, body in jobs():
         if any("azure/login" in str(step.get("uses")) for step in body.get("steps", ())):
             assert "environment" in body, (name, job)
@@ -134,46 +133,46 @@ def test_whatever_signs_in_is_an_environment_that_waits_its_turn() -> None:
 
 
 @pytest.mark.parametrize("name", ["infra", "deploy"])
-def test_environments_come_one_after_the_other(name: str) -> None:
-    """As many as there are files of parameters, production last."""
+def test_environments_are_deployed_in_order(name: str) -> None:
+    """Each environment with a file of parameters is deployed, production last."""
     called = {job: body for job, body in WORKFLOWS[name]["jobs"].items() if "-environment.yml" in str(body.get("uses"))}
     assert {job: body["with"]["environment"] for job, body in called.items()} == {each: each for each in RELEASED}
     assert (called["test"]["needs"], called["prod"]["needs"]) == ("dev", "test")
     assert {path.name.split(".")[1] for path in (ROOT / "infra").glob("main.*.bicepparam")} == RELEASED
 
 
-def test_nothing_is_deployed_that_was_not_tested() -> None:
-    """But what was tested before, on the way back."""
+def test_only_tested_commits_are_deployed() -> None:
+    """The package waits for the tests, and `dev` for the package."""
     deploy = WORKFLOWS["deploy"]["jobs"]
     assert deploy["ci"]["uses"] == "./.github/workflows/ci.yml"
     assert deploy["package"]["needs"] == "ci"
     assert deploy["dev"]["needs"] == "package"
 
 
-def test_what_is_packaged_is_or_was_on_main() -> None:
-    """Whatever commit is asked for by hand."""
+def test_only_commits_of_main_are_packaged() -> None:
+    """A deployment that is started by hand may name any commit, so the job checks it."""
     checkout, check, *_ = WORKFLOWS["deploy"]["jobs"]["package"]["steps"]
     assert (checkout["with"]["ref"], checkout["with"]["fetch-depth"]) == ("${{ inputs.ref }}", 0)
     assert check["run"] == "git merge-base --is-ancestor HEAD origin/main"
 
 
-def test_every_job_ends() -> None:
-    """Within the hour, on an image with a name."""
+def test_every_job_has_a_time_limit_and_a_fixed_image() -> None:
+    """A job that hangs ends within the hour."""
     for name, job, body in jobs():
         if "uses" not in body:
             assert 0 < body["timeout-minutes"] <= 60, (name, job)
             assert re.fullmatch(r"ubuntu-\d\d\.\d\d", body["runs-on"]), (name, job)
 
 
-def test_every_job_that_is_needed_is_there() -> None:
-    """By its name."""
+def test_every_needed_job_exists() -> None:
+    """`needs` names a job of the same workflow."""
     for name, job, body in jobs():
         needed = body.get("needs", [])
         assert {needed} if isinstance(needed, str) else {*needed} <= {*WORKFLOWS[name]["jobs"]}, (name, job)
 
 
-def test_the_pythons_are_those_that_the_service_runs_on() -> None:
-    """All of them are tested; compiled files are made by the one that is deployed."""
+def test_every_supported_python_is_tested() -> None:
+    """The package is compiled by the Python that is deployed."""
     assert WORKFLOWS["ci"]["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     (body,) = [
         body
@@ -187,8 +186,8 @@ def test_the_pythons_are_those_that_the_service_runs_on() -> None:
     assert any(step.get("run") == f"make package FROM=python FOR={deployed}" for step in package)
 
 
-def test_the_emulators_are_those_of_compose() -> None:
-    """One version of each."""
+def test_the_pipeline_uses_the_emulators_of_compose() -> None:
+    """Developers and the pipeline test against the same versions."""
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     services = WORKFLOWS["ci"]["jobs"]["emulators"]["services"]
     assert {name: each["image"] for name, each in services.items()} == {
@@ -197,8 +196,8 @@ def test_the_emulators_are_those_of_compose() -> None:
     assert services["cosmos"]["env"] == compose["cosmos"]["environment"]
 
 
-def test_core_tools_start_what_the_sample_says() -> None:
-    """And then it has to be healthy, take an event and give it again."""
+def test_core_tools_start_the_app_with_the_sample_settings() -> None:
+    """The started app must be healthy, publish an event and serve it."""
     script = "\n".join(str(step.get("run", "")) for step in WORKFLOWS["ci"]["jobs"]["core-tools"]["steps"])
     for part in (
         "cp local.settings.sample.json local.settings.json",
@@ -209,18 +208,18 @@ def test_core_tools_start_what_the_sample_says() -> None:
     assert re.search(r"tools/smoke\.py http://127\.0\.0\.1:7071 --wait \d+ --publish", script)
 
 
-# -- What is called is there ------------------------------------------------------------------------------------------
+# -- Whatever the pipelines call exists -------------------------------------------------------------------------------
 
 
-def test_every_target_of_make_is_there() -> None:
-    """In the Makefile."""
+def test_every_make_target_exists() -> None:
+    """The pipelines call three targets of the Makefile."""
     called = {target for line in commands() for target in re.findall(r"\bmake (\w+)", line)}
     assert called == {"test", "install", "package"}
     assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in called)
 
 
-def test_every_file_that_is_named_is_there() -> None:
-    """Scripts, modules, tests, templates; those with an environment in their name for each of them."""
+def test_every_named_file_exists() -> None:
+    """A name with an environment in it exists for each environment."""
     named = {
         name
         for line in commands()
@@ -234,8 +233,8 @@ def test_every_file_that_is_named_is_there() -> None:
             assert (ROOT / path).exists(), name
 
 
-def test_every_command_of_ours_is_there() -> None:
-    """`python -m local WORD`, and the options of what is called."""
+def test_every_local_command_exists() -> None:
+    """Each `python -m local WORD` of a pipeline has a help text."""
     words = {word for line in commands() for word in re.findall(r"-m local (\w+)", line)}
     assert words == {"issuer", "token"}
     for word in words:
@@ -245,16 +244,16 @@ def test_every_command_of_ours_is_there() -> None:
         assert shown.returncode == 0
 
 
-def test_the_deployment_reads_what_the_template_says() -> None:
-    """The outputs by their names, of the deployment by its name."""
+def test_the_deployment_reads_every_output_of_the_template() -> None:
+    """Outputs and the deployment have the names that the scripts ask for."""
     script = WORKFLOWS["deploy-environment"]["jobs"]["deploy"]["steps"]
     asked = set(re.findall(r"\$\(output (\w+)\)", "\n".join(str(step.get("run", "")) for step in script)))
     assert asked == {*File.read(ROOT / "infra/main.bicep").declared("output")}
     assert sum('--name "events-$ENVIRONMENT"' in line for line in commands()) == 3
 
 
-def test_the_secrets_that_are_given_are_those_that_the_parameters_read() -> None:
-    """From the environment, by one name."""
+def test_the_deployment_gives_every_secret_that_the_parameters_read() -> None:
+    """A secret has one name in the environment, the workflow and the parameters."""
     (deploy,) = [
         step for step in WORKFLOWS["infra-environment"]["jobs"]["deploy"]["steps"] if step.get("name") == "Deploy"
     ]
@@ -264,8 +263,8 @@ def test_the_secrets_that_are_given_are_those_that_the_parameters_read() -> None
     assert all(deploy["env"][name] == f"${{{{ secrets.{name} }}}}" for name in given)
 
 
-def test_azd_finds_what_it_deploys() -> None:
-    """The template with its parameters, the app, and by its tag where the app goes."""
+def test_azd_finds_the_template_and_the_app() -> None:
+    """Azd finds the function app by its tag."""
     azd = yaml.safe_load((ROOT / "azure.yaml").read_text())
     assert (ROOT / azd["infra"]["path"] / f"{azd['infra']['module']}.bicep").is_file()
     assert azd["services"]["functions"] == {"project": ".", "language": "python", "host": "function"}

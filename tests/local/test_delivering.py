@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from local.data_dir import open_issuer
@@ -116,6 +117,7 @@ async def test_an_event_published_just_before_the_process_was_killed_is_delivere
     assert {event["id"] for event in arrived} == {"a"}
 
 
+@pytest.mark.slow
 async def test_wake_ups_go_through_the_queue_of_a_storage_account(tmp_path: Path) -> None:
     """`AzureWebJobsStorage` names the account."""
     with azurite() as connection, hosts() as started:

@@ -1,4 +1,4 @@
-"""Azurite, the emulator of Azure Storage, as a queue service for a test."""
+"""Azurite, the emulator of Azure Storage, as a queue service."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OTHER_STORAGE = "EVENTS_TEST_STORAGE"
 
 @contextmanager
 def azurite() -> Iterator[str]:
-    """Run it on a port of its own; yields the connection string of an account without queues.
+    """Run Azurite on a free port; yields the connection string of an account without queues.
 
-    Another one that the environment names may hold queues of earlier tests.
+    A service that the environment names may hold queues of earlier tests.
     """
     if other := os.environ.get(OTHER_STORAGE):
         yield other

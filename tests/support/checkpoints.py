@@ -1,4 +1,4 @@
-"""Checkpoints in memory, which interleave with others at every step as remote ones do, and checkpoints that break."""
+"""Checkpoints in memory, whose calls interleave like those of a remote store, and checkpoints that fail."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from typing_extensions import override
+
 from events_core.cloudevent import CloudEvent
 from events_core.common import errors
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import Checkpoint, Quarantined, StoredEvent
+from events_core.feeds.ports import Checkpoint, CheckpointStore, ProjectedStreams, Quarantined, StoredEvent
 from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Cursor, Stream
 from events_core.feeds.wait import WaitingReaders
@@ -34,7 +36,7 @@ class MemoryRow:
 
     @property
     def cursor(self) -> Cursor:
-        """The place just after this row."""
+        """The cursor of this row."""
         return Cursor(self.position, bytes(8))
 
     @property
@@ -74,12 +76,12 @@ class MemoryRow:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What the event is known by in every stream."""
+        """The event's identity in every stream."""
         return self.resource, self.source, self.id
 
 
-class MemoryCheckpoints:
-    """Streams and checkpoints in dictionaries; every call lets others run before it changes anything, and after."""
+class MemoryCheckpoints(CheckpointStore, ProjectedStreams):
+    """Streams and checkpoints in dictionaries. Every call lets other tasks run before and after its change."""
 
     def __init__(self, clock: Callable[[], int] = lambda: 0) -> None:
         self._clock = clock
@@ -88,14 +90,14 @@ class MemoryCheckpoints:
         self._etags = map(str, itertools.count(1))
 
     async def append(self, events: Sequence[CloudEvent]) -> None:
-        """Publish events to their resources' streams."""
+        """Append events to their resources' streams."""
         for event in events:
             stream = Stream.of_resource(event.resource)
             self._checkpoints.setdefault(stream, Checkpoint(etag=next(self._etags)))
             await self._add(stream, [MemoryRow(event, 0, 0)])
 
     async def erase(self, event: CloudEvent) -> None:
-        """Leave tombstones of an event."""
+        """Replace an event by tombstones."""
         for rows in self._streams.values():
             rows[:] = [replace(row, erased=True) if row.event == event else row for row in rows]
 
@@ -103,11 +105,12 @@ class MemoryCheckpoints:
         """Every row of a stream."""
         return [*self._streams[stream]]
 
+    @override
     async def checkpoint(self, stream: Stream) -> Checkpoint:
-        """How far the stream has been followed."""
         await asyncio.sleep(0)
         return self._checkpoints.get(stream, Checkpoint())
 
+    @override
     async def advance(
         self,
         stream: Stream,
@@ -117,7 +120,6 @@ class MemoryCheckpoints:
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
     ) -> bool:
-        """Replace the checkpoint if it is the one that was read."""
         await asyncio.sleep(0)
         if self._checkpoints.get(stream, Checkpoint()).etag != checkpoint.etag:
             return False
@@ -125,21 +127,22 @@ class MemoryCheckpoints:
         await asyncio.sleep(0)
         return True
 
+    @override
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The next rows."""
         await asyncio.sleep(0)
         return self._streams[stream][position : position + limit]
 
+    @override
     async def end(self, stream: Stream) -> int:
-        """The newest position."""
         await asyncio.sleep(0)
         return len(self._streams[stream])
 
+    @override
     async def prepare(self, targets: Sequence[Stream]) -> None:
-        """Everything is known."""
+        """Do nothing: the streams are in memory."""
 
+    @override
     async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """Append what does not stand there, at once if nobody else did meanwhile."""
         rows = [row for row in events if isinstance(row, MemoryRow)]
         assert len(rows) == len(events)
         await self._add(target, rows)
@@ -152,32 +155,32 @@ class MemoryCheckpoints:
             await asyncio.sleep(0)
             if added := head == len(rows):
                 new = {row.identity: row for row in events if row.identity not in known}.values()
-                moment = max([self._clock(), *(row.registered for row in rows[-1:])])
-                rows += [replace(row, position=head + n, registered=moment) for n, row in enumerate(new, 1)]
+                registered = max([self._clock(), *(row.registered for row in rows[-1:])])
+                rows += [replace(row, position=head + n, registered=registered) for n, row in enumerate(new, 1)]
         await asyncio.sleep(0)
 
+    @override
     async def catch_up_pending(self) -> Sequence[Stream]:
-        """The streams that are marked so."""
         return [stream for stream, seen in self._checkpoints.items() if seen.catch_up_pending]
 
+    @override
     async def behind(self) -> Sequence[Stream]:
-        """The streams that hold more."""
         return [stream for stream, seen in self._checkpoints.items() if len(self._streams[stream]) > seen.position]
 
+    @override
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """The resource streams, marked ones first, then those that moved last."""
         await asyncio.sleep(0)
         seen = sorted(
-            self._checkpoints.items(), key=lambda each: (each[1].catch_up_pending, int(each[1].etag or 0)), reverse=True
+            self._checkpoints.items(), key=lambda item: (item[1].catch_up_pending, int(item[1].etag or 0)), reverse=True
         )
         return seen[:most]
 
+    @override
     async def quarantined(self) -> Sequence[Stream]:
-        """The streams that hold events back."""
         return [stream for stream, seen in self._checkpoints.items() if seen.quarantined]
 
+    @override
     async def restored(self) -> int:
-        """Nothing was restored."""
         return 0
 
 
@@ -185,108 +188,59 @@ Step = Callable[[str, tuple[Any, ...]], Awaitable[None]]
 
 
 async def nothing(_: str, __: tuple[Any, ...]) -> None:
-    """A step at which nothing happens."""
+    """A step that does nothing."""
 
 
 @dataclass
 class SteppedCheckpoints:
-    """Other checkpoints. A test may watch, hold up or break every call before and after it."""
+    """Wraps checkpoints. A test may watch, delay or fail every call before and after it."""
 
     checkpoints: MemoryCheckpoints
     before: Step = nothing
     after: Step = nothing
 
-    async def checkpoint(self, stream: Stream) -> Checkpoint:
-        """The same of the other."""
-        return await self._step("checkpoint", stream)  # type: ignore[no-any-return]
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.checkpoints, name)
 
-    async def advance(
-        self,
-        stream: Stream,
-        checkpoint: Checkpoint,
-        position: int,
-        *,
-        catch_up_pending: bool,
-        quarantined: Sequence[Quarantined],
-    ) -> bool:
-        """The same of the other."""
-        moved = self._step(
-            "advance", stream, checkpoint, position, catch_up_pending=catch_up_pending, quarantined=quarantined
-        )
-        return await moved  # type: ignore[no-any-return]
+        async def call(*arguments: Any, **named: Any) -> Any:
+            await self.before(name, arguments)
+            result = await method(*arguments, **named)
+            await self.after(name, arguments)
+            return result
 
-    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
-        """The same of the other."""
-        return await self._step("read_after", stream, position, limit)  # type: ignore[no-any-return]
-
-    async def end(self, stream: Stream) -> int:
-        """The same of the other."""
-        return await self._step("end", stream)  # type: ignore[no-any-return]
-
-    async def prepare(self, targets: Sequence[Stream]) -> None:
-        """The same of the other."""
-        await self._step("prepare", targets)
-
-    async def project(self, target: Stream, events: Sequence[StoredEvent]) -> None:
-        """The same of the other."""
-        await self._step("project", target, events)
-
-    async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
-        """The same of the other."""
-        return await self._step("suspects", most)  # type: ignore[no-any-return]
-
-    async def catch_up_pending(self) -> Sequence[Stream]:
-        """The same of the other."""
-        return await self._step("catch_up_pending")  # type: ignore[no-any-return]
-
-    async def behind(self) -> Sequence[Stream]:
-        """The same of the other."""
-        return await self._step("behind")  # type: ignore[no-any-return]
-
-    async def quarantined(self) -> Sequence[Stream]:
-        """The same of the other."""
-        return await self._step("quarantined")  # type: ignore[no-any-return]
-
-    async def restored(self) -> int:
-        """The same of the other."""
-        return await self._step("restored")  # type: ignore[no-any-return]
-
-    async def _step(self, name: str, *arguments: Any, **named: Any) -> Any:
-        await self.before(name, arguments)
-        result = await getattr(self.checkpoints, name)(*arguments, **named)
-        await self.after(name, arguments)
-        return result
+        return call
 
 
 def projecting(
     checkpoints: MemoryCheckpoints | SteppedCheckpoints, waiting: WaitingReaders, **options: Any
 ) -> FollowUp:
-    """The use case with the projections as its only follower."""
-    return FollowUp(checkpoints, [Projection(checkpoints, waiting)], **options)
+    """Following up with the projections as its only follower."""
+    store: Any = checkpoints
+    return FollowUp(store, [Projection(store, waiting)], **options)
 
 
 async def held(checkpoints: MemoryCheckpoints, stream: Stream) -> list[str]:
-    """The ids of what a stream holds, in its order."""
+    """The ids of the events of a stream, in order."""
     return [row.id for row in await checkpoints.rows(stream)]
 
 
 def refusing(*refused: tuple[Stream, str], times: int = 1_000_000) -> Step:
-    """A step that fails when one of these events is to be projected to one of these targets, so many times each."""
+    """A step that refuses to project one of these events to one of these targets, a number of times each."""
     failures: Counter[tuple[Stream, str]] = Counter()
 
     async def step(name: str, arguments: tuple[Any, ...]) -> None:
         if name == "project":
             target, rows = arguments
-            for each in {(target, row.id) for row in rows} & set(refused):
-                failures[each] += 1
-                if failures[each] <= times:
-                    raise ValueError(each)
+            for pair in {(target, row.id) for row in rows} & set(refused):
+                failures[pair] += 1
+                if failures[pair] <= times:
+                    raise ValueError(pair)
 
     return step
 
 
 def failing(*names: str, error: Exception | None = None) -> Step:
-    """A step that fails whenever one of these methods is called; by itself as if the store did not answer."""
+    """A step that fails when one of these methods is called, by default like a store that does not answer."""
 
     async def step(name: str, _: tuple[Any, ...]) -> None:
         if name in names:
@@ -296,7 +250,7 @@ def failing(*names: str, error: Exception | None = None) -> Step:
 
 
 def counting(calls: Counter[str]) -> Step:
-    """A step that counts calls by their names."""
+    """A step that counts calls by name."""
 
     async def step(name: str, _: tuple[Any, ...]) -> None:
         calls[name] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Clock:
-    """Tells `now`, in seconds, until a test sets it to something else."""
+    """Gives `now`, in seconds, which a test sets."""
 
     now = 0.0
 

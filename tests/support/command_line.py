@@ -1,4 +1,4 @@
-"""The command line as a user runs it: `python -m local`, in a process of its own."""
+"""The command line as a user runs it: `python -m local` in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PYTHON = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment with these settings of the service and no others."""
+    """This process's environment with these settings of the service alone."""
     kept = {name: value for name, value in os.environ.items() if name not in _PYTHON and not name.startswith(_OURS)}
     return {**kept, **settings}
 
@@ -35,7 +35,7 @@ def run(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[
 
 @contextmanager
 def started(*arguments: str | Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """A command that goes on; it is killed when the context ends before it, and after a minute."""
+    """Start a command; it is killed when the context ends, and after a minute."""
     command = [sys.executable, "-m", "local", *map(str, arguments)]
     with subprocess.Popen(
         command,
@@ -56,7 +56,7 @@ def started(*arguments: str | Path, **settings: str) -> Iterator[subprocess.Pope
 
 
 def _interruptible() -> None:
-    """Let Ctrl-C through, also where the tests themselves run in the background, which ignores it."""
+    """Let Ctrl-C through: tests that run in the background ignore it, and so would the command."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -77,7 +77,7 @@ class Served:
     process: subprocess.Popen[str]
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command against it."""
+        """Run a command against this service."""
         return run(*arguments, "--url", self.url, "--data-dir", self.data_dir)
 
     def token(self, *arguments: str) -> str:
@@ -87,7 +87,7 @@ class Served:
         return printed.stdout.strip()
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """Stop it; its exit status."""
+        """Stop the service; return its exit status."""
         self.process.send_signal(signal_number)
         self.process.communicate(timeout=10)
         return self.process.returncode
@@ -95,7 +95,7 @@ class Served:
 
 @contextmanager
 def served(data_dir: Path, *arguments: str, **settings: str) -> Iterator[Served]:
-    """`local serve` on a free port, once it listens."""
+    """Run `local serve` on a free port; yields once it listens."""
     with started("serve", "--port", "0", "--data-dir", data_dir, *arguments, **settings) as process:
         url = line_of(process).removeprefix("listening on ")
         yield Served(url, data_dir, process)

@@ -1,4 +1,4 @@
-"""A Cosmos DB for tests: the emulator of tests/emulator, or whatever EVENTS_TEST_COSMOS names."""
+"""A Cosmos DB server for tests: the emulator of tests/emulator, or the server that EVENTS_TEST_COSMOS names."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True)
 class Fault:
-    """What is to happen to the next requests of a kind; the emulator's own paths stay well.
+    """A fault of the next requests of a kind; requests to the emulator's own paths never fail.
 
-    `operation` is create, upsert, replace, patch, delete, read, query, batch or `meta` (whatever is about no document);
-    None is any but `meta`. The first `skip` requests of the kind pass, then `times` of them are struck, each with
-    `probability`. They are answered with `status` or `cut` off, after `delay_ms`; with `after` only once the server
-    has done what they ask. Without a status or a cut they are slow, and that is all.
+    `operation` is create, upsert, replace, patch, delete, read, query, batch or `meta` (a request about no document);
+    None means any but `meta`. The first `skip` requests of the kind succeed, then `times` of them fail, each with
+    `probability`: after `delay_ms` the response is `status`, or the connection is `cut`. With `after` the server
+    first does what the request asks. A fault without status and cut is only slow.
     """
 
     operation: str | None = None
@@ -65,7 +65,7 @@ UNKNOWN_OUTCOMES = (
     Fault(status=412),
     Fault(status=500, after=True),
 )
-"""After each of these a write was done or not, and who sent it cannot tell."""
+"""Faults after which the client cannot tell whether the server did the write."""
 
 
 def _as_json(fault: Fault) -> dict[str, Any]:
@@ -74,18 +74,18 @@ def _as_json(fault: Fault) -> dict[str, Any]:
 
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Requests by container and operation; those that are about no document are `meta`, under no name."""
+"""Requests by container and operation; `meta` requests are about no document and have no container."""
 
 ours_only = pytest.mark.skipif(OTHER_SERVER in os.environ, reason="only the emulator of tests/emulator can do this")
 
 
 class UnfitServerError(Exception):
-    """A server cannot serve the tests; the text says what it does not honour."""
+    """A server cannot serve the tests; the text names the promises that it breaks."""
 
 
 @dataclass
 class CosmosServer:
-    """A server that speaks Cosmos DB; `emulator` is None when it is another than ours, which `lacks` some promises."""
+    """A Cosmos DB server. `emulator` is None for a server of another kind, which breaks the promises in `lacks`."""
 
     connection_string: str
     emulator: Emulator | None = None
@@ -94,7 +94,7 @@ class CosmosServer:
     lacks: Sequence[str] = ()
 
     def client(self, **options: Any) -> CosmosClient:
-        """A client of the SDK for `async with`, set up as the server needs it."""
+        """A client of the SDK for `async with`, with the options that the server needs."""
         return CosmosClient.from_connection_string(self.connection_string, **self._connection, **options)
 
     @property
@@ -118,19 +118,19 @@ class CosmosServer:
         return name
 
     async def not_honoured(self) -> list[str]:
-        """The names of the promises of Cosmos DB that the server breaks, found out by trying."""
+        """Try the promises of Cosmos DB; return the names of those that the server breaks."""
         async with self.database() as database, self.client() as client:
             return await not_honoured(client.get_database_client(database).get_container_client("streams"))
 
     async def drop(self, *names: str) -> None:
-        """Delete databases that `make_containers` made, here or in another process."""
+        """Delete databases that `make_containers` created, here or in another process."""
         async with self.client() as client:
             for name in names:
                 await client.delete_database(name)
                 self.databases.discard(name)
 
     async def clean(self) -> None:
-        """Delete every database that is left, and forget the faults that were injected here."""
+        """Delete every database that is left, and cancel the faults that were injected here."""
         if self.databases:
             await self.drop(*self.databases)
         if self.injected:
@@ -138,7 +138,7 @@ class CosmosServer:
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
-        """A database with every container, as long as the context lasts."""
+        """A database with every container, deleted at the end."""
         name = await self.make_containers()
         try:
             yield name
@@ -146,21 +146,21 @@ class CosmosServer:
             await self.drop(name)
 
     async def inject(self, *faults: Fault) -> None:
-        """Have faults happen to the next requests, besides those that wait already."""
+        """Add faults to the next requests."""
         self.injected = True
         await self._administer("POST", "/_faults", json=[_as_json(fault) for fault in faults])
 
     async def heal(self) -> None:
-        """Forget the faults that have not happened yet."""
+        """Cancel the faults that have not happened yet."""
         await self._administer("DELETE", "/_faults")
 
     async def counts(self, database: str) -> Counts:
-        """The requests on a database since this was last asked, faulty ones too."""
+        """The requests on a database since the last call, failed ones included."""
         counts: Counts = await self._administer("GET", f"/_counts/{quote(database)}")
         return counts
 
     async def memory(self) -> int:
-        """The bytes of documents and all else that the emulator holds on its heap, after collecting what it can."""
+        """The bytes on the emulator's heap after a garbage collection."""
         answer: dict[str, int] = await self._administer("GET", "/_memory")
         return answer["heapUsed"]
 
@@ -180,7 +180,7 @@ _lacking: dict[str, list[str]] = {}
 
 
 async def _check(server: CosmosServer) -> None:
-    """Try a server once a process."""
+    """Try a server, once a process."""
     key = server.connection_string
     if key not in _lacking:
         _lacking[key] = await server.not_honoured()
@@ -190,14 +190,14 @@ async def _check(server: CosmosServer) -> None:
 
 
 async def started_server(mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60) -> CosmosServer:
-    """A server for tests, whose databases are the caller's to drop. One emulator of a kind serves the whole process.
+    """A server for tests; the caller drops the databases that it creates. A process starts one emulator of a kind.
 
-    `mode` is `atomic` (batches hold or fail as one), `prefix` (a batch stops where it fails, and what came before
-    stays) or `lagging` (atomic, and each read sees what stood up to `lag_ms` ago). A request takes `latency_ms` longer.
+    `mode` is `atomic` (a batch is all or nothing), `prefix` (a batch stops at its first failure and keeps what came
+    before) or `lagging` (atomic, and a read may be up to `lag_ms` behind). A request takes `latency_ms` longer.
 
     Raises:
         NodeMissingError: There is no emulator here, and EVENTS_TEST_COSMOS names no other server.
-        UnfitServerError: The other server breaks promises that no test can do without.
+        UnfitServerError: The other server breaks promises that the tests need.
     """
     if connection_string := os.environ.get(OTHER_SERVER):
         server = CosmosServer(connection_string)
@@ -211,7 +211,7 @@ async def started_server(mode: str = "atomic", *, latency_ms: float = 0, lag_ms:
 async def cosmos_server(
     mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60
 ) -> AsyncIterator[CosmosServer]:
-    """A server as `started_server` gives it; its databases are dropped in the end."""
+    """A server like `started_server`; its databases are deleted at the end."""
     server = await started_server(mode, latency_ms=latency_ms, lag_ms=lag_ms)
     try:
         yield server

@@ -1,4 +1,4 @@
-"""What a server that speaks Cosmos DB does not do as Cosmos DB does, found out by trying."""
+"""Probes for promises of Cosmos DB that a server may break."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Probe = Callable[[ContainerProxy], Awaitable[bool]]
 
 
 def document(partition: str, seq: int, ukey: str | None = None) -> dict[str, Any]:
-    """A document of the container `streams` with no more than its keys; the unique one follows from `seq`."""
+    """A document of the container `streams` with its keys alone; the unique key follows from `seq`."""
     return {"id": f"{seq:020}", "partition": partition, "seq": seq, "ukey": ukey or f"key {seq}"}
 
 
 def creating(*documents: dict[str, Any]) -> list[tuple[str, tuple[dict[str, Any]]]]:
     """A batch that creates documents."""
-    return [("create", (each,)) for each in documents]
+    return [("create", (document,)) for document in documents]
 
 
 async def stands(streams: ContainerProxy, partition: str, seq: int) -> bool:
     """Whether a query finds a document."""
     sql = "SELECT c.id FROM c WHERE c.partition = @partition AND c.seq = @seq"
     parameters: list[dict[str, object]] = [{"name": "@partition", "value": partition}, {"name": "@seq", "value": seq}]
-    found = [each async for each in streams.query_items(sql, parameters=parameters, partition_key=partition)]
+    found = [row async for row in streams.query_items(sql, parameters=parameters, partition_key=partition)]
     return bool(found)
 
 
@@ -58,7 +58,7 @@ async def _batches(streams: ContainerProxy) -> bool:
 
 
 async def _racing_batches(streams: ContainerProxy) -> bool:
-    """Of batches that begin with the same document one is stored, and nothing of the others."""
+    """Of batches that create the same document first, exactly one is stored."""
     batches = [creating(document("race", 1), document("race", 2 + n)) for n in range(8)]
     await asyncio.gather(*(streams.execute_item_batch(batch, "race") for batch in batches), return_exceptions=True)
     return [await stands(streams, "race", 2 + n) for n in range(8)].count(True) == 1
@@ -79,7 +79,7 @@ async def _order(streams: ContainerProxy) -> bool:
         await streams.create_item(document("another order", seq))
     sql = "SELECT TOP 2 c.seq FROM c WHERE ARRAY_CONTAINS(@keys, c.ukey) ORDER BY c.seq DESC"
     keys: list[dict[str, object]] = [{"name": "@keys", "value": ["key 1", "key 2", "key 3"]}]
-    found = [each async for each in streams.query_items(sql, parameters=keys, partition_key="order")]
+    found = [row async for row in streams.query_items(sql, parameters=keys, partition_key="order")]
     return found == [{"seq": 3}, {"seq": 2}]
 
 
@@ -99,5 +99,5 @@ PROBES: dict[str, Probe] = {
 
 
 async def not_honoured(streams: ContainerProxy) -> list[str]:
-    """The names of the promises that a server breaks, tried on its container `streams`, which is empty."""
+    """The names of the promises that a server breaks, tried on its empty container `streams`."""
     return [name for name, probe in PROBES.items() if not await probe(streams)]

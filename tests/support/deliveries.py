@@ -1,4 +1,4 @@
-"""Subscriptions and deliveries to store in tests, and the stores that hold them."""
+"""Subscriptions and deliveries for tests of their stores, on each kind of store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulator in tests/emulator as a process: installed, started and stopped."""
+"""The emulator of tests/emulator as a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODES = ("atomic", "prefix", "lagging")
 
 @dataclass
 class Emulator:
-    """A running emulator; it also ends when this process does, however that ends."""
+    """A running emulator; it ends with this process, even if this process is killed."""
 
     process: subprocess.Popen[str]
     errors: IO[str]
@@ -27,11 +27,11 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The emulator's address."""
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """End it; a second time changes nothing."""
+        """End the emulator; a second call changes nothing."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.errors):
@@ -40,10 +40,10 @@ class Emulator:
 
 
 def start(mode: str = "atomic", *, latency_ms: float = 0, lag_ms: float = 60) -> Emulator:
-    """Start an emulator with nothing in it, on a port of its own.
+    """Start an empty emulator on a free port.
 
     Raises:
-        NodeMissingError: It cannot run here.
+        NodeMissingError: The emulator cannot run here.
     """
     install(HERE)
     options = ["--mode", mode, "--latency-ms", str(latency_ms), "--lag-ms", str(lag_ms)]

@@ -1,4 +1,4 @@
-"""Who gives tokens in Azure, over real HTTP on loopback: a host's identity endpoint, and an authority."""
+"""A server on loopback that gives tokens like Azure: a host's identity endpoint, and an authority."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TENANT = "6d0f4a1c-0000-4000-8000-0000000000aa"
 
 @cache
 def _certificate() -> tuple[bytes, bytes]:
-    """A certificate of 127.0.0.1 that nobody else has signed, and its key, as PEM."""
+    """A self-signed certificate of 127.0.0.1 and its key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
@@ -40,7 +40,7 @@ def _certificate() -> tuple[bytes, bytes]:
 
 
 def trust() -> ssl.SSLContext:
-    """What a client needs to believe that the authority is itself."""
+    """The certificate that a client needs to trust the authority."""
     return ssl.create_default_context(cadata=_certificate()[0].decode())
 
 
@@ -55,12 +55,12 @@ def _server_side() -> ssl.SSLContext:
 
 @dataclass
 class EntraServer:
-    """Serves while it is entered: `identity_endpoint` (http) and `authority` (https).
+    """Serves `identity_endpoint` (http) and `authority` (https) while it is entered.
 
-    The n-th token is `token-n`, good for `lifetime` seconds. `asked` holds the query or form of each request for
-    one, `headers` its headers; `status`, `body` and `location` replace the answer. `discoveries` counts the
-    requests for the authority's configuration, answered with `discovery_status`. While `gate` is cleared, requests
-    for tokens wait; `arrived` is set when one comes.
+    The n-th token is `token-n` and lives for `lifetime` seconds. `asked` holds the query or form of each request
+    for a token, `headers` its headers; `status`, `body` and `location` replace the response. `discoveries` counts the
+    requests for the authority's configuration, which get `discovery_status`. While `gate` is cleared, requests for
+    tokens wait; `arrived` is set when a request comes.
     """
 
     secret: str = "the-identity-header"
@@ -98,7 +98,7 @@ class EntraServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """Close both ports; nobody answers any more."""
+        """Close both ports."""
         self.gate.set()
         await self._runner.cleanup()
 

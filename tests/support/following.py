@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @asynccontextmanager
 async def store_on(server: CosmosServer, database: str) -> AsyncIterator[CosmosEventStore]:
-    """A store as another process would open it, with segments that are soon full."""
+    """A store as another process would open it, with small segments."""
     connection = CosmosConnection.of_string(server.connection_string)
     store = CosmosEventStore(connection, database, key=bytes(32), segment_size=16)
     try:

@@ -17,7 +17,7 @@ from local.routing import Router
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it listens."""
+    """A uvicorn that signals when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -37,7 +37,7 @@ class Hosted:
     host: HttpHost
 
     async def raw(self, request: bytes) -> bytes:
-        """Send bytes on a connection of their own; everything that comes back until the host closes it."""
+        """Send bytes on a new connection; return everything the host sends until it closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(request)
@@ -48,7 +48,7 @@ class Hosted:
 
 @asynccontextmanager
 async def hosted(app: func.FunctionApp) -> AsyncIterator[Hosted]:
-    """Run an app as long as the context lasts."""
+    """Run an app until the context ends."""
     host = HttpHost(Router(functions_of(app), ""))
     with listen("127.0.0.1", 0) as listener:
         config = uvicorn.Config(host, http="httptools", ws="none", lifespan="off", log_config=None)

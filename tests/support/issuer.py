@@ -1,10 +1,10 @@
-"""A real token issuer on loopback, and keys that sign any claims, well-formed or not.
+"""A token issuer on loopback, and keys that sign any claims, well-formed or not.
 
     async with IssuerServer() as issuer:
         token = issuer.token({"urn:altinn:org": "ttd", "scope": "altinn:events.publish"})
 
-Switches: `issuer.keys` (what the JWKS holds; `entries` adds raw JWKs), `down` (connections are answered 503),
-`gate` (an asyncio.Event that each answer waits for), `fetches` (how often the JWKS was asked for).
+Switches: `issuer.keys` (the keys of the JWKS; `entries` adds raw JWKs), `down` (requests get 503), `gate` (an
+asyncio.Event that each response waits for), `fetches` (the number of requests for the JWKS).
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ class SigningKey:
 
     @property
     def private_jwk(self) -> dict[str, Any]:
-        """The private key as a JWK, as nobody should publish it."""
+        """The private key as a JWK, which an issuer must never publish."""
         return {**_jwk(self.private), "kid": self.kid, "use": "sig"}
 
     def sign(self, payload: Mapping[str, Any] | bytes, **header: Any) -> str:
-        """Sign claims, or any bytes; `header` adds to or replaces `alg` and `kid`, and None leaves one out."""
+        """Sign claims or bytes; `header` adds to or replaces `alg` and `kid`, and None leaves a member out."""
         body = payload if isinstance(payload, bytes) else orjson.dumps(payload)
         merged = {"typ": "JWT", "alg": self.algorithm, "kid": self.kid, **header}
         return self.sign_raw(orjson.dumps({name: value for name, value in merged.items() if value is not None}), body)
 
     def sign_raw(self, header: bytes, body: bytes) -> str:
-        """Sign a header and a body byte for byte, with this key's own algorithm whatever the header says."""
+        """Sign a header and a body byte for byte with this key's own algorithm, whatever the header says."""
         signing_input = f"{base64url(header)}.{base64url(body)}"
         algorithm = jwt.PyJWS().get_algorithm_by_name(self.algorithm)
         return f"{signing_input}.{base64url(algorithm.sign(signing_input.encode(), self.private))}"
@@ -90,13 +90,13 @@ def base64url(value: bytes) -> str:
 
 
 def claims_of(issuer: str, claims: Mapping[str, Any] | None = None, *, now: float | None = None) -> dict[str, Any]:
-    """`claims` with `iss`, `iat` and an `exp` in an hour, unless they say otherwise."""
-    moment = int(time.time() if now is None else now)
-    return {"iss": issuer, "iat": moment, "exp": moment + 3600, **(claims or {})}
+    """`claims` with `iss`, `iat` and an `exp` in an hour, unless they are given."""
+    issued = int(time.time() if now is None else now)
+    return {"iss": issuer, "iat": issued, "exp": issued + 3600, **(claims or {})}
 
 
 class IssuerServer:
-    """An issuer that serves `/jwks` and its OpenID discovery document until the `async with` ends."""
+    """Serves `/jwks` and the OpenID discovery document while it is entered."""
 
     def __init__(self, keys: Sequence[SigningKey] | None = None) -> None:
         self.keys = [SigningKey.rsa()] if keys is None else list(keys)
@@ -112,7 +112,7 @@ class IssuerServer:
 
     @property
     def jwks_uri(self) -> str:
-        """Where the JWKS is."""
+        """The address of the JWKS."""
         return f"{self.url}/jwks"
 
     def token(self, claims: Mapping[str, Any] | None = None, *, now: float | None = None) -> str:
@@ -137,7 +137,7 @@ class IssuerServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """Stop listening: from now on connections are refused."""
+        """Stop listening; later connections are refused."""
         self.gate.set()
         await self._runner.cleanup()
 

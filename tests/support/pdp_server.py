@@ -1,4 +1,4 @@
-"""A policy decision point that answers XACML JSON over real HTTP on loopback, well or badly as a test wants."""
+"""A policy decision point that answers XACML JSON on loopback, correctly or not as a test needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CATEGORY_IDS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One question as the server read it: attributes by name (the last of several), the event id among them."""
+    """A question as the server read it: attributes by name (the last of several), the event id included."""
 
     subject: Mapping[str, str]
     action: str
@@ -31,7 +31,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ruling:
-    """One answer: the word, and the authentication levels that go along as obligations."""
+    """A decision, and the authentication levels of its obligations."""
 
     decision: str = "Permit"
     level: object = None
@@ -44,10 +44,10 @@ Json = dict[str, Any]
 
 @dataclass
 class PdpServer:
-    """Serves while it is entered; `url` takes the POST.
+    """Serves `url` while it is entered.
 
     `decide` gives the ruling on each question. `edit` may change the list of results before it is sent. `status` and
-    `body` replace the answer. While `gate` is cleared, requests wait; `arrived` is set when one comes.
+    `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a request comes.
     """
 
     decide: Callable[[Asked], Ruling] = lambda _: PERMIT
@@ -78,7 +78,7 @@ class PdpServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """Close the port and every connection; nobody answers at `url` any more."""
+        """Close the port and every connection."""
         await self._runner.cleanup()
 
     @property
@@ -88,7 +88,7 @@ class PdpServer:
 
     @property
     def log(self) -> str:
-        """Everything that was received: headers and bodies."""
+        """The headers and bodies of all requests."""
         return json.dumps([[dict(headers) for headers in self.headers], self.requests])
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -112,7 +112,7 @@ class PdpServer:
 
 def _questions_of(request: Json) -> list[Asked]:
     sections = _sections(request)
-    return [_asked([sections[key] for key in each["ReferenceId"]]) for each in _references(request)]
+    return [_asked([sections[key] for key in reference["ReferenceId"]]) for reference in _references(request)]
 
 
 def _references(request: Json) -> list[Json]:
@@ -125,16 +125,16 @@ def _sections(request: Json) -> dict[str, Json]:
 
 
 def _asked(sections: Sequence[Json]) -> Asked:
-    subject, action, resource = ({a["AttributeId"]: a["Value"] for a in each["Attribute"]} for each in sections)
+    subject, action, resource = ({a["AttributeId"]: a["Value"] for a in section["Attribute"]} for section in sections)
     return Asked(subject, action[ACTION_ID], resource)
 
 
 def _returned(request: Json, reference: Sequence[str]) -> list[Json]:
-    """The category sections of a question with the attributes that it wants back."""
+    """The categories of a question with the attributes that its result must include."""
     found = []
     for name, category_id in _CATEGORY_IDS.items():
-        section = next(each for each in request[name] if each["Id"] in reference)
-        back = [each for each in section["Attribute"] if each.get("IncludeInResult")]
+        section = next(section for section in request[name] if section["Id"] in reference)
+        back = [attribute for attribute in section["Attribute"] if attribute.get("IncludeInResult")]
         if back:
             found.append({"CategoryId": category_id, "Attribute": back})
     return found

@@ -1,4 +1,4 @@
-"""Publishing in every mode as a test sends it, and what the store holds afterwards."""
+"""Publishing in every mode, and the events that the store then holds."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ BINARY = {
 
 
 def publisher(service: Service) -> str:
-    """A token with the scope to publish, no more."""
+    """A token with the scope to publish and no other."""
     return service.org(PUBLISH_SCOPE)
 
 
 async def structured(service: Service, event: object, token: str | None = None, **sent: Any) -> Answer:
-    """Publish one event in structured mode; by default with the scope to publish."""
+    """Publish one event in structured mode, by default with the scope to publish."""
     token = token if token or "platform_token" in sent else publisher(service)
     return await service.request("POST", PUBLISH, token=token, json_body=event, content_type=STRUCTURED, **sent)
 
 
 async def batch(service: Service, events: object, token: str | None = None, **sent: Any) -> Answer:
-    """Publish a batch; by default with the scope to publish."""
+    """Publish a batch, by default with the scope to publish."""
     token = token if token or "platform_token" in sent else publisher(service)
     return await service.request("POST", PUBLISH, token=token, json_body=events, content_type=BATCH, **sent)
 
@@ -47,7 +47,7 @@ async def binary(
     content_type: str | None = None,
     headers: Mapping[str, str | None] | None = None,
 ) -> Answer:
-    """Publish in binary mode; `headers` replace or, when None, take away some of `BINARY`."""
+    """Publish in binary mode; `headers` replace headers of `BINARY`, and None removes one."""
     sent = {name: value for name, value in {**BINARY, **(headers or {})}.items() if value is not None}
     return await service.request(
         "POST", PUBLISH, token=publisher(service), headers=sent, body=body, content_type=content_type
@@ -55,7 +55,7 @@ async def binary(
 
 
 async def feed(service: Service, resource: str = RESOURCE) -> list[dict[str, Any]]:
-    """The events of a resource, as one sees them who may see all."""
+    """The events of a resource, read with the reportees scope."""
     token = service.org(f"altinn:events.reportees/{resource.removeprefix('urn:altinn:resource:')}")
     answer = await service.get(RESOURCE_FEED, token, from_=ANCIENT, resource=resource, size=1000)
     assert answer.status == 200, answer.body
@@ -63,13 +63,13 @@ async def feed(service: Service, resource: str = RESOURCE) -> list[dict[str, Any
 
 
 async def stored() -> list[bytes]:
-    """The text of every event that the service's store holds, of whatever resource; read past the service."""
+    """The text of every event in the service's store, read past the service."""
     events = await app.current()
     if isinstance(events.store, CosmosEventStore):
         sql = "SELECT c.stream, c.seq, c.json FROM c WHERE STARTSWITH(c.stream, 'resource:')"
         found = await events.store._database.query("test", "streams", sql, {}, None)
-        found.sort(key=lambda each: (each["stream"], each["seq"]))
-        return [str(each.get("json", "")).encode() for each in found]
+        found.sort(key=lambda row: (row["stream"], row["seq"]))
+        return [str(row.get("json", "")).encode() for row in found]
     with closing(sqlite3.connect(events.settings.data_dir / "events.db")) as connection:
         return [bytes(row[0]) for row in connection.execute("SELECT json FROM events ORDER BY position")]
 
@@ -80,6 +80,6 @@ def fields(answer: Answer) -> list[str]:
 
 
 def of_size(event: Mapping[str, Any], size: int) -> bytes:
-    """The event as JSON text of exactly so many bytes, padded in its data."""
+    """The event as JSON text of exactly `size` bytes, padded in its data."""
     bare = json.dumps({**event, "data": ""}).encode()
     return json.dumps({**event, "data": "x" * (size - len(bare))}).encode()

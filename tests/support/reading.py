@@ -1,4 +1,4 @@
-"""Reading in tests: the feeds, runs of events, events that a reader may not see, the store's clock, waiting readers."""
+"""Reading in tests: feeds, events that a reader may not see, the store's clock, waiting readers."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def app_events(count: int, *, party: int = PARTY, **attributes: Any) -> list[dic
 
 
 def hidden_events(count: int, **attributes: Any) -> list[dict[str, Any]]:
-    """The same, of instances that the decision point denies after `hide`."""
+    """Events of instances that the PDP denies after `hide`."""
     return app_events(count, party=HIDDEN_PARTY, **attributes)
 
 
 def hide(service: Service) -> None:
-    """Let the decision point deny the events that `hidden_events` makes."""
+    """Let the PDP deny the events that `hidden_events` makes."""
     service.pdp.decide = _ruling
 
 
@@ -62,17 +62,17 @@ async def publish_all(service: Service, events: Sequence[Mapping[str, Any]]) -> 
 
 
 def next_query(answer: Answer) -> list[tuple[str, str]]:
-    """The parameters of an answer's `next`, in order."""
+    """The parameters of `next`, in order."""
     return parse_qsl(urlsplit(answer.headers["next"]).query)
 
 
-def place(answer: Answer) -> dict[str, str]:
-    """Where an answer's `next` goes on: its `after` and `at`."""
+def cursor_of(answer: Answer) -> dict[str, str]:
+    """The parameters `after` and `at` of `next`."""
     return {name: value for name, value in next_query(answer) if name in ("after", "at")}
 
 
 class StoreClock:
-    """Tells the store the time, in microseconds since the epoch, until a test moves it."""
+    """Gives the store the time, in microseconds since the epoch, which a test sets."""
 
     now = START_OF_TIME
 
@@ -82,7 +82,7 @@ class StoreClock:
 
 
 async def store_clock() -> StoreClock:
-    """Give the running service's store a clock that the test moves; nothing has been published yet."""
+    """Give the store of the running service a clock that the test moves, before the first event."""
     clock = StoreClock()
     events = await app.current()
     events.store._clock = clock  # type: ignore[attr-defined] # the port has no clock
@@ -90,7 +90,7 @@ async def store_clock() -> StoreClock:
 
 
 async def expire(registered_before: int) -> None:
-    """Remove what the running service's store registered before a moment, at once."""
+    """Let the running service's store remove the events registered before a time, at once."""
     store = (await app.current()).store
     if isinstance(store, CosmosEventStore):
         store._retention = replace(store._retention, gap_seconds=0)
@@ -98,7 +98,7 @@ async def expire(registered_before: int) -> None:
 
 
 async def until_waiting(readers: int = 1) -> None:
-    """Return once so many requests of the running service wait for events."""
+    """Return once this number of requests wait for events."""
     waiting = (await app.current()).waiting
     async with asyncio.timeout(10):
         while sum(watch.readers for watch in waiting._watches.values()) < readers:  # noqa: ASYNC110 - nobody tells

@@ -1,4 +1,4 @@
-"""A Register that answers over real HTTP on loopback, well or badly as a test wants."""
+"""A Register that answers on loopback, correctly or not as a test needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PERSON = "urn:altinn:person:identifier-no:"
 
 @dataclass(frozen=True)
 class Person:
-    """A person as Register knows it."""
+    """A person in Register."""
 
     party_id: int
     uuid: str
@@ -23,11 +23,11 @@ class Person:
 
 @dataclass
 class RegisterServer:
-    """Serves while it is entered; `url` is the base.
+    """Serves under `url` while it is entered.
 
-    `persons` by person number and `units` (party ids) by organisation number are known, all else is not;
-    `main_units` has the number of the main unit by the number of its sub-unit. `status`
-    and `body` replace the answer. While `gate` is cleared, requests wait; `arrived` is set when one comes.
+    It knows `persons` by person number, `units` (party ids) by organisation number, and `main_units` by the number of a
+    sub-unit. `status` and `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a
+    request comes.
     """
 
     persons: dict[str, Person] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class RegisterServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """Close the port and every connection; nobody answers at `url` any more."""
+        """Close the port and every connection."""
         await self._runner.cleanup()
 
     async def _look_up(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The service as `python -m local serve` serves it: a process of its own, on a free port and a new store."""
+"""The service as `python -m local serve` runs it: a process of its own, on a free port and a new store."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.support.documents import ROOT
 
 @dataclass(frozen=True)
 class Served:
-    """A running service: where it listens, and its data directory, which is `.data` in a directory of its own."""
+    """A running service: its URL, and its data directory `.data` in a directory of its own."""
 
     url: str
     data_dir: Path
 
     def run(self, *words: str, stdin: str = "") -> str:
-        """Run Python with these arguments beside the data directory; return what it printed.
+        """Run Python with these arguments beside the data directory; return the output.
 
         Raises:
-            subprocess.CalledProcessError: it failed.
+            subprocess.CalledProcessError: the command failed.
         """
         environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, *words]
@@ -40,7 +40,7 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def served(directory: Path, **settings: str) -> Iterator[Served]:
-    """Serve from the local host until the block ends, without sample data; `settings` are environment variables."""
+    """Run the local host until the block ends, without sample data; `settings` are environment variables."""
     data_dir = directory / ".data"
     options = ["--port", "0", "--no-sample-data", "--data-dir", str(data_dir)]
     command = [sys.executable, "-m", "local", "serve", *options]

@@ -1,4 +1,4 @@
-"""The whole service for tests: function_app.py behind the local host, with real issuer, PDP and Register servers."""
+"""The whole service for tests: function_app.py behind the local host, with issuer, PDP and Register servers."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
 from tests.support.register_server import Person, RegisterServer
 
-FILE, COSMOS = "file", "cosmos"
-STORES = (FILE, COSMOS)
-"""What the service can run on."""
+SQLITE, COSMOS = "sqlite", "cosmos"
+STORES = (SQLITE, COSMOS)
+"""The stores that the service can run on."""
 
 
 class Running:
-    """What `running` starts the service on; a test that wants the other store changes it as long as it runs."""
+    """The store on which `running` starts the service, and its databases on Cosmos DB by data directory."""
 
-    store = FILE
+    store = SQLITE
     databases: ClassVar[dict[Path, str]] = {}
 
 
@@ -49,15 +49,15 @@ ANCIENT = "2000-01-01T00:00:00Z"
 APP_TOKEN_SCOPES = "altinn:events/ttd/apps-test"
 
 
-async def _followed_up() -> None:
-    """Return when what was published stands in the feeds of parties and orgs too, which takes a moment otherwise."""
+async def _catch_up() -> None:
+    """Bring published events to the feeds of parties and orgs, and to deliveries."""
     events = await app.current()
     await events.follow_up.compare()
-    serve_rung(events)
+    serve_wakeups(events)
 
 
-def serve_rung(events: Application) -> None:
-    """Begin to serve the lanes that a queue would tell of."""
+def serve_wakeups(events: Application) -> None:
+    """Serve the lanes in the wake-up queue."""
     for message in events.wakeup_queue.drain():
         lane = Lane.parse(message)
         assert lane is not None
@@ -65,7 +65,7 @@ def serve_rung(events: Application) -> None:
 
 
 class Service:
-    """The running service: send it requests, as any caller, and change what its neighbours answer."""
+    """The running service: send it requests as any caller, and change the responses of its neighbours."""
 
     def __init__(
         self, application: asgi.Application, issuer: IssuerServer, pdp: PdpServer, register: RegisterServer
@@ -85,7 +85,7 @@ class Service:
         body: bytes = b"",
         content_type: str | None = None,
     ) -> Answer:
-        """Send a request; `target` is a path with query or a URL that the service handed out."""
+        """Send a request; `target` is a path with query, or a URL that the service returned."""
         sent = dict(headers or {})
         if token:
             sent["Authorization"] = f"Bearer {token}"
@@ -97,13 +97,13 @@ class Service:
             sent["Content-Type"] = content_type
         answer = await call(self._application, method, target, sent, body)
         if method == "POST" and answer.status < 300:
-            await _followed_up()
+            await _catch_up()
         return answer
 
     async def get(
         self, path: str, token: str | None = None, /, *, headers: Mapping[str, str] | None = None, **query: Any
     ) -> Answer:
-        """GET a path with query parameters (a list repeats its name; `from_` is `from`)."""
+        """GET a path with query parameters; a list repeats its name, and `from_` means `from`."""
         pairs = {name.rstrip("_"): value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(pairs, doseq=True)}" if pairs else path
         return await self.request("GET", target, token=token, headers=headers)
@@ -155,7 +155,7 @@ class Service:
     async def walk(
         self, answer: Answer, token: str | None = None, *, most: int = 1_000, **sent: Any
     ) -> list[dict[str, Any]]:
-        """Follow `next` from an answer until the feed is caught up and has no more; every event on the way."""
+        """Follow `next` from a page until the feed is caught up and empty; return every event on the way."""
         events: list[dict[str, Any]] = []
         for _ in range(most):
             assert answer.status == 200, answer.body
@@ -203,7 +203,7 @@ def ids(events: Iterable[Mapping[str, Any]]) -> list[str]:
 
 @cache
 def _application() -> asgi.Application:
-    """function_app.py behind the local host; the library hands out an app's functions once."""
+    """The app behind the local host, made once, since the library gives an app's functions once."""
     import function_app  # noqa: PLC0415 - only where the whole service is wanted
     from local.asgi import HttpHost  # noqa: PLC0415
     from local.host import functions_of  # noqa: PLC0415
@@ -213,7 +213,7 @@ def _application() -> asgi.Application:
 
 
 async def _on_cosmos(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the service on a database of the tests' Cosmos DB server, the same one for the same data directory."""
+    """Put the service on a database of the tests' Cosmos DB server, the same for the same data directory."""
     server = await started_server()
     if data_dir not in Running.databases:
         Running.databases[data_dir] = await server.make_containers()
@@ -222,7 +222,7 @@ async def _on_cosmos(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def drop_databases() -> None:
-    """Delete what the services of a test stored on Cosmos DB."""
+    """Delete the databases of the services of a test."""
     await (await started_server()).drop(*Running.databases.values())
     Running.databases.clear()
 

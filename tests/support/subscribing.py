@@ -8,7 +8,7 @@ from typing import Any
 
 from events_core import app
 from tests.support.asgi import Answer
-from tests.support.service import APP_RESOURCE, PARTY, Service, instance_source, serve_rung
+from tests.support.service import APP_RESOURCE, PARTY, Service, instance_source, serve_wakeups
 from tests.support.webhook_server import WebhookServer
 
 SUBSCRIPTIONS = "/events/api/v1/subscriptions"
@@ -22,7 +22,7 @@ async def settled() -> None:
     """Wait until this process has delivered everything that is due."""
     events = await app.current()
     while True:
-        serve_rung(events)
+        serve_wakeups(events)
         if not events.deliverer.tasks.running:
             return
         await asyncio.wait(events.deliverer.tasks.running)

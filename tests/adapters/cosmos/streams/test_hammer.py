@@ -155,6 +155,7 @@ def _assert_repeats_were_recognised(published: Sequence[Published]) -> None:
     assert repeats > PROCESSES * OWN * 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # about thirty processes start, even on one core
 async def test_every_reader_sees_the_same_dense_sequence(database: Database) -> None:
     """With deaths around commits, repeats and many segments: one order for all readers, and every event once."""
