@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+from pydantic import SecretStr
 
 from events_core.access.authorization import Authorization
 from events_core.access.names import AppId
@@ -46,7 +48,7 @@ from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.webhook import Signing
 from events_core.delivery.worker import Deliverer
-from events_core.feeds.follow_up import Follower, FollowUp
+from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
 from events_core.feeds.projection import Projection
 from events_core.feeds.publish import Publisher
@@ -57,13 +59,10 @@ from events_core.operations.application import Application
 from events_core.operations.measure import Measure
 from events_core.settings import Settings, SettingsError
 
-if TYPE_CHECKING:
-    from events_core.adapters.cosmos import CosmosConnection
-
 T = TypeVar("T")
 
 _DEVELOPMENT_KEY = bytes(32)
-"""Names streams and seals cursors on a developer's Cosmos DB; a deployment has to bring its own."""
+"""Names streams and seals cursors on a developer's Cosmos DB; a deployment must set its own."""
 
 LOCAL_URL = "http://localhost:7071"
 """The source of the service's own events where no public URL is configured."""
@@ -78,47 +77,205 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         SettingsError: when a file that a setting names cannot be used.
         EventsError: UNAVAILABLE when the store cannot be opened.
     """
-    client = HttpClient()
-    credential = _credential(settings, client)
-    decision_point = _decision_point(settings, client, credential)
-    register = _register(settings, client, credential)
-    opened = _open_cosmos(settings, client) if settings.on_cosmos else _open_file(settings)
-    authorization = Authorization(decision_point, register)
-    waiting = WaitingReaders(opened.store, settings.max_waiters)
-    cursors = CursorCodec(_derived(opened.secret, b"cursor"))
-    delivering = _delivering(settings, opened, authorization, register, clock)
-    subscriber = _subscriber(settings, opened, authorization, register, delivering, clock=clock)
+    parts = _Parts(settings, clock)
     return Application(
         settings=settings,
-        store=opened.store,
-        decision_point=decision_point,
-        register=register,
-        tokens=_tokens(settings, client),
-        authorization=authorization,
-        cursors=cursors,
-        waiting=waiting,
-        publisher=Publisher(opened.store, authorization, waiting, settings.apps_domain, cursors),
-        reader=FeedReader(opened.store, waiting),
+        decision_point=parts.decision_point,  # a bad file must fail before a store is opened
+        register=parts.register,
+        store=parts.stores.events,
+        tokens=parts.tokens,
+        authorization=parts.authorization,
+        cursors=parts.cursors,
+        waiting=parts.waiting,
+        publisher=parts.publisher,
+        reader=FeedReader(parts.stores.events, parts.waiting),
         anonymous_apps=tuple(app for text in settings.anonymous_apps if (app := AppId.parse(text))),
-        checkpoints=opened.checkpoints,
-        follow_up=FollowUp(opened.checkpoints, _followers(opened, waiting, delivering)),
-        subscriber=subscriber,
-        replays=Replays(subscriber, opened.deliveries, opened.store, delivering.deliverer, clock),
-        deliveries=opened.deliveries,
-        deliverer=delivering.deliverer,
-        tracer=Tracer(opened.store, opened.deliveries, opened.subscriptions, authorization),
-        measure=Measure(opened.checkpoints, opened.deliveries, delivering.cache, clock),
+        checkpoints=parts.stores.checkpoints,
+        follow_up=parts.follow_up,
+        subscriber=parts.subscriber,
+        replays=Replays(parts.subscriber, parts.stores.deliveries, parts.stores.events, parts.deliverer, clock),
+        deliveries=parts.stores.deliveries,
+        deliverer=parts.deliverer,
+        tracer=Tracer(parts.stores.events, parts.stores.deliveries, parts.stores.subscriptions, parts.authorization),
+        measure=Measure(parts.stores.checkpoints, parts.stores.deliveries, parts.cache, clock),
         report=partial(report, quietly=settings.development),
-        wakeup_queue=delivering.wakeup_queue,
-        connections=(delivering.webhooks, client),
+        wakeup_queue=parts.wakeup_queue,
+        connections=(parts.webhooks, parts.client),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What a database holds, and the secret that cursors are sealed under and keys made from."""
+class _Parts:
+    """The parts of an application. Each is made once, from the settings and other parts, when it is first needed."""
 
-    store: EventStore
+    def __init__(self, settings: Settings, clock: Callable[[], int]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.client = HttpClient()
+        self.wakeup_queue = WakeupQueue()
+
+    # -- Stores -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stores(self) -> _Stores:
+        return _open_cosmos(self.settings, self.client) if self.settings.on_cosmos else _open_file(self.settings)
+
+    @cached_property
+    def waiting(self) -> WaitingReaders:
+        return WaitingReaders(self.stores.events, self.settings.max_waiters)
+
+    @cached_property
+    def cursors(self) -> CursorCodec:
+        return CursorCodec(self.key(b"cursor"))
+
+    @cached_property
+    def cache(self) -> SubscriptionCache:
+        return SubscriptionCache(self.stores.subscriptions)
+
+    def key(self, purpose: bytes) -> bytes:
+        """A separate key for each purpose, 32 bytes, derived from the store's secret."""
+        return hashlib.blake2b(self.stores.secret, digest_size=32, person=purpose).digest()
+
+    # -- Neighbours ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def credential(self) -> EntraCredential:
+        secret = self.settings.client_secret
+        return EntraCredential(
+            lambda: self.client.session,
+            client_id=self.settings.client_id,
+            client_secret=secret.get_secret_value() if secret else None,
+            authority=self.settings.authority,
+        )
+
+    def service(self, name: str, url: str, scope: str | None, subscription_key: SecretStr | None = None) -> JsonService:
+        """A JSON service that is called with a token for `scope`, if there is one."""
+        return JsonService(
+            self.client,
+            name,
+            url,
+            subscription_key=subscription_key.get_secret_value() if subscription_key else None,
+            bearer=partial(self.credential.token, scope) if scope else None,
+            traceparent=_traceparent,
+        )
+
+    @cached_property
+    def decision_point(self) -> DecisionPoint:
+        settings = self.settings
+        if settings.pdp_url is None:
+            return _from_file("EVENTS_POLICY_FILE", settings.policy_file, LocalPolicy)
+        name = "The policy decision point"
+        return PdpDecisionPoint(self.service(name, settings.pdp_url, settings.pdp_scope, settings.pdp_subscription_key))
+
+    @cached_property
+    def register(self) -> PartyRegister:
+        if self.settings.register_url is None:
+            return _from_file("EVENTS_REGISTER_FILE", self.settings.register_file, LocalRegister)
+        return RegisterClient(self.service("Register", self.settings.register_url, self.settings.register_scope))
+
+    @cached_property
+    def tokens(self) -> TokenVerifier:
+        issuers = [Issuer(each.issuer, each.jwks_uri, each.audience) for each in self.settings.token_issuers]
+        platform = {name: issuer.jwks_uri for name, issuer in self.settings.platform_token_issuers.items()}
+        return JwtVerifier(issuers, platform, lambda: self.client.session)
+
+    # -- Use cases ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def authorization(self) -> Authorization:
+        return Authorization(self.decision_point, self.register)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        domain = self.settings.apps_domain
+        return Publisher(self.stores.events, self.authorization, self.waiting, domain, self.cursors)
+
+    @cached_property
+    def follow_up(self) -> FollowUp:
+        projected = self.stores.projected
+        projections = [] if projected is None else [Projection(projected, self.waiting)]
+        return FollowUp(self.stores.checkpoints, [*projections, self.fan_out])
+
+    @cached_property
+    def fan_out(self) -> FanOut:
+        return FanOut(
+            self.cache,
+            self.stores.deliveries,
+            self.authorization,
+            self.register,
+            self.wakeup_queue,
+            key=self.key(b"order"),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def secrets(self) -> KeyRing:
+        keys = [base64.b64decode(key.get_secret_value()) for key in self.settings.secret_key]
+        return KeyRing(keys or [self.key(b"secrets")])
+
+    @cached_property
+    def endpoints(self) -> EndpointPolicy:
+        settings = self.settings
+        return EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
+
+    @cached_property
+    def webhooks(self) -> HttpWebhookSender:
+        seconds = self.settings.webhook_timeout_seconds
+        return HttpWebhookSender(self.endpoints, timeout_seconds=seconds, clock=self.clock)
+
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        stores, settings = self.stores, self.settings
+        signing = Signing(self.secrets, settings.base_url or LOCAL_URL)
+        schedule = RetrySchedule(settings.webhook_retry_seconds)
+        attempts = Attempts(
+            cache=self.cache,
+            subscriptions=stores.subscriptions,
+            deliveries=stores.deliveries,
+            events=stores.events,
+            fan_out=self.fan_out,
+            authorization=self.authorization,
+            sender=self.webhooks,
+            signing=signing,
+            schedule=schedule,
+            timeout=settings.webhook_timeout_seconds * SECOND,
+            clock=self.clock,
+        )
+        return Deliverer(
+            cache=self.cache,
+            subscriptions=stores.subscriptions,
+            deliveries=stores.deliveries,
+            checkpoints=stores.checkpoints,
+            fan_out=self.fan_out,
+            validation=EndpointValidation(stores.subscriptions, self.webhooks, signing, schedule, self.clock),
+            attempts=attempts,
+            wakeup_queue=self.wakeup_queue,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def subscriber(self) -> Subscriber:
+        return Subscriber(
+            subscriptions=self.stores.subscriptions,
+            deliveries=self.stores.deliveries,
+            events=self.stores.events,
+            checkpoints=self.stores.checkpoints,
+            authorization=self.authorization,
+            register=self.register,
+            secrets=self.secrets,
+            policy=self.endpoints,
+            cache=self.cache,
+            fan_out=self.fan_out,
+            deliverer=self.deliverer,
+            apps_domain=self.settings.apps_domain,
+            clock=self.clock,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """A database's stores. `secret` seals cursors and gives keys. `projected` only if the database copies events."""
+
+    events: EventStore
     secret: bytes
     checkpoints: CheckpointStore
     subscriptions: SubscriptionStore
@@ -126,188 +283,45 @@ class _Opened:
     projected: ProjectedStreams | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivering:
-    """What brings events to endpoints."""
-
-    wakeup_queue: WakeupQueue
-    cache: SubscriptionCache
-    fan_out: FanOut
-    deliverer: Deliverer
-    webhooks: HttpWebhookSender
-    policy: EndpointPolicy
-    secrets: KeyRing
+def _open_file(settings: Settings) -> _Stores:
+    events = SqliteEventStore(settings.data_dir / "events.db")
+    secret = _subject_key(settings) or events.key()
+    return _Stores(events, secret, SqliteCheckpoints(events), SqliteSubscriptions(events), SqliteDeliveries(events))
 
 
-def _open_file(settings: Settings) -> _Opened:
-    store = SqliteEventStore(settings.data_dir / "events.db")
-    secret = _subject_key(settings) or store.key()
-    return _Opened(store, secret, SqliteCheckpoints(store), SqliteSubscriptions(store), SqliteDeliveries(store))
-
-
-def _open_cosmos(settings: Settings, client: HttpClient) -> _Opened:
+def _open_cosmos(settings: Settings, client: HttpClient) -> _Stores:
     # The SDK takes 0.4 s to import, which the embedded store must not pay.
-    from events_core.adapters.cosmos import CosmosEventStore  # noqa: PLC0415
+    from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.lanes import CosmosLanes  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions  # noqa: PLC0415
 
-    key = _subject_key(settings) or _DEVELOPMENT_KEY
-    store = CosmosEventStore(_cosmos_connection(settings, client), settings.cosmos_database, key=key)
-    database = store.database
-    deliveries = CosmosDeliveries(database, CosmosLanes(database), settings.retention_days)
-    return _Opened(store, key, store.checkpoints, CosmosSubscriptions(database), deliveries, store.projection)
-
-
-def _delivering(
-    settings: Settings,
-    opened: _Opened,
-    authorization: Authorization,
-    register: PartyRegister,
-    clock: Callable[[], int],
-) -> _Delivering:
-    keys = [base64.b64decode(key.get_secret_value()) for key in settings.secret_key]
-    secrets = KeyRing(keys or [_derived(opened.secret, b"secrets")])
-    policy = EndpointPolicy.of(http=settings.webhook_allow_http, networks=settings.webhook_allow_networks)
-    webhooks = HttpWebhookSender(policy, timeout_seconds=settings.webhook_timeout_seconds, clock=clock)
-    cache, wakeup_queue = SubscriptionCache(opened.subscriptions), WakeupQueue()
-    order_key = _derived(opened.secret, b"order")
-    fan_out = FanOut(cache, opened.deliveries, authorization, register, wakeup_queue, key=order_key, clock=clock)
-    signing = Signing(secrets, settings.base_url or LOCAL_URL)
-    schedule = RetrySchedule(settings.webhook_retry_seconds)
-    attempts = Attempts(
-        cache=cache,
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        events=opened.store,
-        fan_out=fan_out,
-        authorization=authorization,
-        sender=webhooks,
-        signing=signing,
-        schedule=schedule,
-        timeout=settings.webhook_timeout_seconds * SECOND,
-        clock=clock,
-    )
-    deliverer = Deliverer(
-        cache=cache,
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        checkpoints=opened.checkpoints,
-        fan_out=fan_out,
-        validation=EndpointValidation(opened.subscriptions, webhooks, signing, schedule, clock),
-        attempts=attempts,
-        wakeup_queue=wakeup_queue,
-        clock=clock,
-    )
-    return _Delivering(wakeup_queue, cache, fan_out, deliverer, webhooks, policy, secrets)
-
-
-def _subscriber(
-    settings: Settings,
-    opened: _Opened,
-    authorization: Authorization,
-    register: PartyRegister,
-    delivering: _Delivering,
-    *,
-    clock: Callable[[], int],
-) -> Subscriber:
-    return Subscriber(
-        subscriptions=opened.subscriptions,
-        deliveries=opened.deliveries,
-        events=opened.store,
-        checkpoints=opened.checkpoints,
-        authorization=authorization,
-        register=register,
-        secrets=delivering.secrets,
-        policy=delivering.policy,
-        cache=delivering.cache,
-        fan_out=delivering.fan_out,
-        deliverer=delivering.deliverer,
-        apps_domain=settings.apps_domain,
-        clock=clock,
-    )
-
-
-def _followers(opened: _Opened, waiting: WaitingReaders, delivering: _Delivering) -> list[Follower[Any]]:
-    """In the embedded store one row serves every stream of its event: nothing is projected."""
-    projections = [] if opened.projected is None else [Projection(opened.projected, waiting)]
-    return [*projections, delivering.fan_out]
-
-
-def _derived(secret: bytes, purpose: bytes) -> bytes:
-    """A key of its own for each purpose, 32 bytes."""
-    return hashlib.blake2b(secret, digest_size=32, person=purpose).digest()
-
-
-def _cosmos_connection(settings: Settings, client: HttpClient) -> CosmosConnection:
-    from events_core.adapters.cosmos import CosmosConnection  # noqa: PLC0415 - see above
-
     if settings.cosmos is None:
         assert settings.cosmos_account_endpoint is not None  # one of the two is what on_cosmos means
         identity = EntraCredential(lambda: client.session, client_id=settings.cosmos_client_id)
-        return CosmosConnection(settings.cosmos_account_endpoint, identity)  # type: ignore[arg-type] # its own tuple
-    try:
-        return CosmosConnection.of_string(settings.cosmos.get_secret_value())
-    except ValueError as error:
-        raise SettingsError(f"EVENTS_COSMOS: {error}") from None
+        connection = CosmosConnection(settings.cosmos_account_endpoint, identity)  # type: ignore[arg-type] # its tuple
+    else:
+        try:
+            connection = CosmosConnection.of_string(settings.cosmos.get_secret_value())
+        except ValueError as error:
+            raise SettingsError(f"EVENTS_COSMOS: {error}") from None
+    key = _subject_key(settings) or _DEVELOPMENT_KEY
+    events = CosmosEventStore(connection, settings.cosmos_database, key=key)
+    deliveries = CosmosDeliveries(events.database, CosmosLanes(events.database), settings.retention_days)
+    subscriptions = CosmosSubscriptions(events.database)
+    return _Stores(events, key, events.checkpoints, subscriptions, deliveries, events.projection)
 
 
 def _subject_key(settings: Settings) -> bytes | None:
     return base64.b64decode(settings.subject_key.get_secret_value()) if settings.subject_key else None
 
 
-def _credential(settings: Settings, client: HttpClient) -> EntraCredential:
-    secret = settings.client_secret
-    return EntraCredential(
-        lambda: client.session,
-        client_id=settings.client_id,
-        client_secret=secret.get_secret_value() if secret else None,
-        authority=settings.authority,
-    )
-
-
-def _bearer(credential: EntraCredential, scope: str | None) -> Callable[[], Awaitable[str]] | None:
-    return partial(credential.token, scope) if scope else None
-
-
 def _from_file(setting: str, path: Path, make: Callable[[Path], T]) -> T:
-    """Make what stands in for a service; the path is the setting's value, which an error does not show."""
+    """Make a development stand-in from a file; an error names the setting and not the path, which is its value."""
     try:
         return make(path)
     except LocalFileError as error:
         raise SettingsError(f"{setting}: {str(error).removeprefix(f'{path}: ')}") from None
-
-
-def _decision_point(settings: Settings, client: HttpClient, credential: EntraCredential) -> DecisionPoint:
-    if settings.pdp_url is None:
-        return _from_file("EVENTS_POLICY_FILE", settings.policy_file, LocalPolicy)
-
-    key = settings.pdp_subscription_key
-    service = JsonService(
-        client,
-        "The policy decision point",
-        settings.pdp_url,
-        subscription_key=key.get_secret_value() if key else None,
-        bearer=_bearer(credential, settings.pdp_scope),
-        traceparent=_traceparent,
-    )
-    return PdpDecisionPoint(service)
-
-
-def _register(settings: Settings, client: HttpClient, credential: EntraCredential) -> PartyRegister:
-    if settings.register_url is None:
-        return _from_file("EVENTS_REGISTER_FILE", settings.register_file, LocalRegister)
-
-    bearer = _bearer(credential, settings.register_scope)
-    return RegisterClient(
-        JsonService(client, "Register", settings.register_url, bearer=bearer, traceparent=_traceparent)
-    )
-
-
-def _tokens(settings: Settings, client: HttpClient) -> TokenVerifier:
-    issuers = [Issuer(issuer.issuer, issuer.jwks_uri, issuer.audience) for issuer in settings.token_issuers]
-    platform = {name: issuer.jwks_uri for name, issuer in settings.platform_token_issuers.items()}
-    return JwtVerifier(issuers, platform, lambda: client.session)
 
 
 def _traceparent() -> str | None:
