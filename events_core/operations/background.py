@@ -64,7 +64,7 @@ class Background:
             if (lane := Lane.parse(message.strip())) is not None:
                 await application.deliverer.serve(lane)
         except EventsError as error:
-            _log.warning("A lane has to wait: %s", error.detail)
+            _log.warning("delivery postponed message=%s: %s", message.strip()[:40], error.detail)
             return []
         return application.wakeup_queue.drain()
 

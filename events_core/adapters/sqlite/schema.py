@@ -163,8 +163,8 @@ def failures_as_unavailable() -> Iterator[None]:
         raise errors.unavailable("The event store does not answer.") from error
 
 
-def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
-    """Open the file, and make it if it does not exist.
+def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) -> Session:
+    """Open the file; with `create`, make it if it does not exist.
 
     Waits `busy_timeout` seconds for another process that is making the file. The connection itself does not wait.
 
@@ -172,8 +172,10 @@ def connect(path: Path, *, busy_timeout: float, digest: Digest) -> Session:
         sqlite3.Error: The file cannot be opened.
         EventsError: UNAVAILABLE if the file has another version.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         retry_while_busy(lambda: _prepare(connection), busy_timeout)
         (key,) = connection.execute(KEY).fetchone()

@@ -56,7 +56,8 @@ class SqliteEventStore(EventStore):
         self._path = path.absolute()
         self._clock = clock
         self._busy_timeout = busy_timeout
-        self._connect = partial(connect, path, busy_timeout=busy_timeout, digest=digest)
+        self._digest = digest
+        self._key: bytes | None = None
         self._names = Names()
         self._closed = False
         self._local = threading.local()
@@ -75,9 +76,10 @@ class SqliteEventStore(EventStore):
         Raises:
             EventsError: UNAVAILABLE if the file cannot be opened.
         """
-        with failures_as_unavailable(), closing(self._connect().connection) as connection:
-            (key,) = connection.execute(KEY).fetchone()
-        return bytes(key)
+        with failures_as_unavailable():
+            self._connect().connection.close()
+        assert self._key is not None
+        return self._key
 
     # -- The port -----------------------------------------------------------------------------------------------------
 
@@ -182,6 +184,16 @@ class SqliteEventStore(EventStore):
     def _commit(self, connection: sqlite3.Connection) -> None:
         """Make a transaction durable. Tests and a benchmark override this to let it fail or wait."""
         connection.execute("COMMIT")
+
+    def _connect(self) -> Session:
+        """Open a connection. Only the first may make the file: an empty one must not take the place of a lost one."""
+        session = connect(self._path, create=self._key is None, busy_timeout=self._busy_timeout, digest=self._digest)
+        (key,) = session.connection.execute(KEY).fetchone()
+        if self._key not in (None, key):
+            session.connection.close()
+            raise sqlite3.DatabaseError("another file has taken its place")
+        self._key = key
+        return session
 
     def _open_transaction(self) -> Transaction:
         session = self._connect()

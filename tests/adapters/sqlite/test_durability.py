@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import resource
 import sqlite3
@@ -252,3 +253,15 @@ async def test_a_reader_replaces_a_broken_connection(store: SqliteEventStore) ->
     with unavailable():
         await store.ping()
     await store.ping()
+
+
+async def test_a_removed_file_is_unavailable_and_not_made_again(path: Path, store: SqliteEventStore) -> None:
+    """An empty file must not take its place, also when further reader threads open connections."""
+    await store.append([event("a")])
+    moved = path.with_name("moved.db")
+    os.rename(path, moved)  # noqa: PTH104 - pathlib's would be taken for a blocking call
+    results = await asyncio.gather(*(store.ping() for _ in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {EventsError}
+    os.rename(moved, path)  # noqa: PTH104 - see above; it fails if there is a new file
+    await store.ping()
+    assert ids(await everything(store, Stream.of_resource(APP))) == ["a"]
