@@ -160,7 +160,7 @@ def test_the_host_limits_the_size_of_bodies() -> None:
     assert int(unquoted(settings["FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"])) == 2 * MAX_BATCH_BYTES
 
 
-def test_nobody_deploys_with_a_password() -> None:
+def test_deployments_with_a_password_are_off() -> None:
     """FTP and the publishing profile are off."""
     kind = "Microsoft.Web/sites/basicPublishingCredentialsPolicies"
     bodies = [each for _, found, each in File.read(INFRA / "modules/functions.bicep").resources() if found == kind]
