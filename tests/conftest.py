@@ -15,7 +15,7 @@ from events_core.adapters.neighbours.webhooks import HttpWebhookSender
 from tests.support.delivering import Deployment, deployment_on
 from tests.support.service import Service, running
 
-# Deadlines of property tests only measure how busy the machine is.
+# Deadlines of property tests would only measure how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 

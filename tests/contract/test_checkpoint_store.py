@@ -111,7 +111,7 @@ ADAPTERS: dict[str, Callable[[], AbstractAsyncContextManager[Stage]]] = {
 }
 """Every adapter of the port, by name."""
 projecting = pytest.mark.parametrize("stage", ["memory", "cosmos"], indirect=True)
-"""The adapters that project; on SQLite an event's one row stands in all of its streams."""
+"""The adapters that project; on SQLite one row of an event serves all of its streams."""
 
 
 @pytest.fixture(params=ADAPTERS)

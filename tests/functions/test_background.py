@@ -32,7 +32,7 @@ from tests.support.following import ROOT, application_on_cosmos, store_on
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
 FUNCTIONS = {function.name: function for function in functions_of(function_app.app)}
 TICK: Any = None
-"""The request of a timer, which nothing looks at."""
+"""The request of a timer, which no function reads."""
 
 
 @pytest.fixture

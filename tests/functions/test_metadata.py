@@ -113,7 +113,7 @@ def test_the_change_feed_triggers_following_up() -> None:
 
 def test_a_failed_batch_of_the_change_feed_is_retried_forever() -> None:
     """Without a retry policy the trigger would drop it."""
-    function_app.app.functions_bindings = {}  # as the local host, which says why
+    function_app.app.functions_bindings = {}  # as in the local host, which explains it
     policies = {
         built.get_function_name(): built.get_settings_dict("retry_policy") for built in function_app.app.get_functions()
     }
@@ -156,7 +156,7 @@ def test_the_queue_triggers_delivery() -> None:
         "AzureWebJobsStorage",
     )
     options = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
-    assert options["batchSize"] == 32  # the most that the host takes
+    assert options["batchSize"] == 32  # the maximum of the host
     assert options["messageEncoding"] == "none"
 
 

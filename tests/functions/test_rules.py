@@ -115,7 +115,7 @@ def test_a_trigger_is_one_call() -> None:
         assert isinstance(statement, ast.Return | ast.Expr), name
 
 
-# -- The files around -------------------------------------------------------------------------------------------------
+# -- Settings files ---------------------------------------------------------------------------------------------------
 
 
 def test_settings_that_bindings_name_are_set_everywhere() -> None:

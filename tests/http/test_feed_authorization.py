@@ -100,7 +100,7 @@ async def test_an_exchanged_organisation_token_has_no_level_of_its_own(service: 
     assert (await owner(service, token)).json() == []
 
 
-# -- how often the decision point is asked ----------------------------------------------------------------------------
+# -- how often the PDP is asked ---------------------------------------------------------------------------------------
 
 
 async def test_a_page_of_readable_events_is_one_request(service: Service) -> None:
@@ -156,7 +156,7 @@ async def test_simultaneous_equal_questions_share_one_request(service: Service) 
     assert ([len(answer.json()) for answer in answers], len(service.pdp.requests)) == ([5] * 5, 1)
 
 
-# -- when the decision point fails ------------------------------------------------------------------------------------
+# -- when the PDP fails -----------------------------------------------------------------------------------------------
 
 
 async def assert_unavailable(answer: Answer, *secrets: str) -> None:

@@ -29,7 +29,7 @@ PAGE = (HTTP / "static" / "docs.html").read_text()
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 BY_STATUS = {str(problem.status): problem for problem in Problem}
 NO_PARAMETERS = {"authorization", "accept", "content-type", "platformaccesstoken", "transfer-encoding"}
-"""Headers that OpenAPI describes by other means, or HTTP itself."""
+"""Headers that OpenAPI describes by other means, or that are part of HTTP."""
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -202,7 +202,7 @@ def test_the_pattern_of_a_time_is_that_of_the_service(text: str, *, valid: bool)
     assert (not schema_faults({"$ref": "#/components/schemas/Timestamp"}, text)) == valid
 
 
-# -- Real answers -----------------------------------------------------------------------------------------------------
+# -- Real responses ---------------------------------------------------------------------------------------------------
 
 
 async def test_real_feeds_are_documented(service: Service) -> None:

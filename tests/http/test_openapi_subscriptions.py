@@ -58,7 +58,7 @@ def members(schema: str) -> set[str]:
     return set(SCHEMAS[schema]["properties"])
 
 
-# -- Answers ----------------------------------------------------------------------------------------------------------
+# -- Responses --------------------------------------------------------------------------------------------------------
 
 
 async def test_creating_a_subscription_is_documented(service: Service) -> None:

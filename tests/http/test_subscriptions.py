@@ -33,7 +33,7 @@ async def receiver() -> AsyncIterator[WebhookServer]:
         yield receiver
 
 
-# -- Making one -------------------------------------------------------------------------------------------------------
+# -- Creating a subscription ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.on_cosmos
@@ -189,7 +189,7 @@ async def test_the_pdp_decides_who_may_subscribe(service: Service) -> None:
     assert (await service.get(SUBSCRIPTIONS, token)).json()["count"] == 2
 
 
-# -- Whose it is ------------------------------------------------------------------------------------------------------
+# -- Reading subscriptions --------------------------------------------------------------------------------------------
 
 
 async def test_a_consumer_sees_its_own_subscriptions(service: Service) -> None:
@@ -233,7 +233,7 @@ async def test_a_long_list_comes_in_pages(service: Service) -> None:
     assert len(seen) == 5
 
 
-# -- Changing one -----------------------------------------------------------------------------------------------------
+# -- Changing a subscription ------------------------------------------------------------------------------------------
 
 
 async def test_only_the_platform_validates_without_the_endpoint(service: Service) -> None:

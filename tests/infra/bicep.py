@@ -116,12 +116,12 @@ class File:
         """Each resource: its symbol, its type without the version, and its body."""
         for name, node in self.declared("resource").items():
             kind = unquoted(node.named_children[1]).partition("@")[0]
-            yield name, kind, next(each for each in nodes(node) if each.type == "object")
+            yield name, kind, next(child for child in nodes(node) if child.type == "object")
 
     def modules(self) -> Iterator[tuple[str, Path, Node]]:
         """Each module: its symbol, its file, and its body."""
         for name, node in self.declared("module").items():
-            body = next(each for each in nodes(node) if each.type == "object")
+            body = next(child for child in nodes(node) if child.type == "object")
             yield name, self.path.parent / unquoted(node.named_children[1]), body
 
     def where(self, node: Node) -> str:
@@ -169,9 +169,9 @@ def _within(body: Node) -> Iterator[tuple[str, Node]]:
     for name, node in properties(body).items():
         yield name, node
         if name not in _OPEN:
-            for each in nodes(node):
-                if each.type == "object":
-                    yield from ((inner, value) for inner, value in properties(each).items())
+            for child in nodes(node):
+                if child.type == "object":
+                    yield from ((inner, value) for inner, value in properties(child).items())
 
 
 def _missing(file: File) -> Iterator[str]:

@@ -48,7 +48,7 @@ def test_production_is_private_and_zone_redundant() -> None:
     """So is `test`, where changes are tried before production."""
     for name in ("test", "prod"):
         given = File.read(INFRA / f"main.{name}.bicepparam").declared("variable")
-        assert [text(given[each].named_children[1]) for each in ("zoneRedundant", "privateNetwork")] == ["true", "true"]
+        assert [text(given[name].named_children[1]) for name in ("zoneRedundant", "privateNetwork")] == ["true", "true"]
 
 
 PLANTED = {
@@ -160,7 +160,7 @@ def as_deployed(container: Container) -> dict[str, Any]:
 
 def test_the_containers_are_those_of_the_code() -> None:
     """Partition keys and unique keys can never be changed after the first deployment."""
-    assert json.loads((INFRA / "containers.json").read_text()) == [as_deployed(each) for each in CONTAINERS]
+    assert json.loads((INFRA / "containers.json").read_text()) == [as_deployed(container) for container in CONTAINERS]
     assert "loadJsonContent('../containers.json')" in (INFRA / "modules/cosmos.bicep").read_text()
 
 
@@ -192,7 +192,7 @@ def test_connections_use_the_managed_identity() -> None:
 def test_every_connection_of_a_trigger_has_its_settings() -> None:
     """A connection by identity needs the address, the kind of credential and the client id."""
     functions = functions_of(function_app.app)
-    bindings = [binding for each in functions for binding in (each.trigger, *each.outputs)]
+    bindings = [binding for function in functions for binding in (function.trigger, *function.outputs)]
     connections = {str(binding["connection"]) for binding in bindings if binding.get("connection")}
     assert connections == {"AzureWebJobsStorage", "EVENTS_COSMOS"}
     for name in connections:
@@ -206,7 +206,7 @@ def test_functions_that_are_always_ready_exist() -> None:
     source = (INFRA / "modules/functions.bicep").read_text()
     named = set(re.findall(r"'function:(\w+)'", source))
     assert named == {"follow_up", "deliver"}
-    assert named <= {each.name for each in functions_of(function_app.app)}
+    assert named <= {function.name for function in functions_of(function_app.app)}
 
 
 def test_the_queues_are_those_of_the_functions() -> None:
@@ -219,7 +219,7 @@ def test_the_queues_are_those_of_the_functions() -> None:
 def test_each_gauge_has_an_alert() -> None:
     """Alerts read exactly the gauges that the service logs."""
     source = (INFRA / "modules/alerts.bicep").read_text()
-    assert set(re.findall(r"line\.(\w+)", source)) - {"message"} == {each.name for each in fields(Gauges)}
+    assert set(re.findall(r"line\.(\w+)", source)) - {"message"} == {gauge.name for gauge in fields(Gauges)}
     assert f'Message has "{MESSAGE}"' in source
     assert f'line.message == "{MESSAGE}"' in source
 
@@ -227,15 +227,17 @@ def test_each_gauge_has_an_alert() -> None:
 def test_alerts_are_documented_with_their_limits() -> None:
     """The limit of each gauge stands in docs/operations.md, and each query returns the `value` to compare."""
     rules = File.read(INFRA / "modules/alerts.bicep").declared("variable")["rules"].named_children[1]
-    alerts = [properties(each) for each in rules.named_children if each.type == "object"]
+    alerts = [properties(alert) for alert in rules.named_children if alert.type == "object"]
     over = {
-        match[1]: text(each["over"]) for each in alerts if (match := re.search(r"line\.(\w+)\)", text(each["query"])))
+        match[1]: text(alert["over"])
+        for alert in alerts
+        if (match := re.search(r"line\.(\w+)\)", text(alert["query"])))
     }
     documented = documents.table(ROOT / "docs/operations.md", "gauge")
     assert {name: cells[1].replace("any new one", "0") for name, cells in documented.items()} == over
-    assert all(re.search(r"\bvalue = (todouble|sum|count)\(", text(each["query"])) for each in alerts)
-    assert {unquoted(each["name"]) for each in alerts} >= {"failed-requests", "hole-met"}
-    assert all(0 <= int(text(each["severity"])) <= 4 for each in alerts)
+    assert all(re.search(r"\bvalue = (todouble|sum|count)\(", text(alert["query"])) for alert in alerts)
+    assert {unquoted(alert["name"]) for alert in alerts} >= {"failed-requests", "hole-met"}
+    assert all(0 <= int(text(alert["severity"])) <= 4 for alert in alerts)
 
 
 def test_alerts_read_messages_that_the_service_logs() -> None:

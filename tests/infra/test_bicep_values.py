@@ -127,7 +127,7 @@ def test_busy_containers_have_a_throughput_of_their_own() -> None:
         "due": progress,
         "subscriptions": progress,
     }
-    assert {each.name for each in CONTAINERS} == {*given, "leases"}
+    assert {container.name for container in CONTAINERS} == {*given, "leases"}
     container = body("cosmos", f"{ACCOUNT}/sqlDatabases/containers")
     assert at(container, "properties.options.autoscaleSettings") == "{ maxThroughput: throughput[?each.id] ?? 1000 }"
 
@@ -160,11 +160,14 @@ def test_the_host_limits_the_size_of_bodies() -> None:
     assert int(unquoted(settings["FUNCTIONS_REQUEST_BODY_SIZE_LIMIT"])) == 2 * MAX_BATCH_BYTES
 
 
-def test_nobody_deploys_with_a_password() -> None:
+def test_deployments_with_a_password_are_off() -> None:
     """FTP and the publishing profile are off."""
     kind = "Microsoft.Web/sites/basicPublishingCredentialsPolicies"
     bodies = [each for _, found, each in File.read(INFRA / "modules/functions.bicep").resources() if found == kind]
-    assert {at(each, "name"): at(each, "properties.allow") for each in bodies} == {"'ftp'": "false", "'scm'": "false"}
+    assert {at(policy, "name"): at(policy, "properties.allow") for policy in bodies} == {
+        "'ftp'": "false",
+        "'scm'": "false",
+    }
 
 
 def test_the_identity_has_the_roles_it_needs_and_no_other() -> None:
@@ -205,7 +208,7 @@ ALERTS = {
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_on_a_query_is_enabled_and_notifies(name: str) -> None:
     """It looks every five minutes at the last quarter of an hour, also before the tables exist."""
-    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == name]
+    (body,) = [body for found, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if found == name]
     aggregation, operator, threshold, query = ALERTS[name]
     wanted = {
         "enabled": "true",
@@ -227,7 +230,9 @@ def test_an_alert_on_a_query_is_enabled_and_notifies(name: str) -> None:
 
 def test_the_alert_on_throttling_is_enabled_and_notifies() -> None:
     """The account counts the requests that it answers with 429."""
-    (body,) = [body for each, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if each == "throttling"]
+    (body,) = [
+        body for found, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if found == "throttling"
+    ]
     wanted = {
         "enabled": "true",
         "scopes": "[cosmosAccountId]",

@@ -33,19 +33,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_package_holds_only_the_app(built: Path) -> None:
     """No tests, tools, templates or settings are deployed."""
-    assert {each.name for each in built.iterdir()} - {"__pycache__"} == {
+    assert {path.name for path in built.iterdir()} - {"__pycache__"} == {
         *("LICENSE", "events_core", "function_app.py", "host.json", "requirements.txt"),
     }
     assert not any((built / name).exists() for name in NEVER)
-    secrets = [each for each in built.rglob("*") if "settings" in each.name and each.suffix != ".py"]
-    assert all(each.suffix == ".pyc" for each in secrets)
+    secrets = [path for path in built.rglob("*") if "settings" in path.name and path.suffix != ".py"]
+    assert all(path.suffix == ".pyc" for path in secrets)
 
 
 def test_the_package_holds_every_file_of_the_core(built: Path) -> None:
     """Static files are packaged as well as Python."""
-    kept = [each for each in (ROOT / "events_core").rglob("*") if each.is_file() and "__pycache__" not in each.parts]
+    kept = [path for path in (ROOT / "events_core").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert len(kept) > 100
-    assert all((built / each.relative_to(ROOT)).read_bytes() == each.read_bytes() for each in kept)
+    assert all((built / path.relative_to(ROOT)).read_bytes() == path.read_bytes() for path in kept)
 
 
 def test_every_source_is_compiled_for_good(built: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_dependency_is_pinned() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+( ; python_version .*)?", line) for line in lines)
     pinned = {re.split(r"[=\[]", line)[0].lower().replace("_", "-") for line in lines}
-    assert {each.name.lower().replace("_", "-") for each in closure(lines)} == pinned
+    assert {installed.name.lower().replace("_", "-") for installed in closure(lines)} == pinned
 
 
 def test_every_import_is_in_the_requirements(built: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_feed_is_served_from_the_package_alone(
         capture_output=True,
         text=True,
     )
-    assert [Path(each).parent for each in where.stdout.split()] == [built, built]
+    assert [Path(path).parent for path in where.stdout.split()] == [built, built]
     host = Host(built, python, host_alone(tmp_path / "host"), tmp_path / "data")
     with host.served() as url:
         monkeypatch.setenv("SMOKE_TOKEN", host.token("--org", "ttd", "--scope", "altinn:events/ttd"))
@@ -128,7 +128,7 @@ def environment_from(requirements: Path, folder: Path) -> str:
 def closure(requirements: list[str]) -> list[Distribution]:
     """The installed packages that requirements need, and those that these need in turn."""
     found: dict[str, Distribution] = {}
-    left = [Requirement(each) for each in requirements]
+    left = [Requirement(requirement) for requirement in requirements]
     while left:
         wanted = left.pop()
         name = wanted.name.lower().replace("_", "-")
@@ -137,18 +137,18 @@ def closure(requirements: list[str]) -> list[Distribution]:
             continue
         if name not in found:
             found[name] = distribution(wanted.name)
-            needed = [Requirement(each) for each in found[name].requires or ()]
+            needed = [Requirement(requirement) for requirement in found[name].requires or ()]
             left += [
-                each
-                for each in needed
-                if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras)
+                requirement
+                for requirement in needed
+                if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
             ]
     return list(found.values())
 
 
 def modules_of(installed: Distribution) -> set[str]:
     """The top-level modules of an installed package."""
-    names = {each.parts[0] for each in installed.files or () if not each.parts[0].endswith((".dist-info", ".."))}
+    names = {file.parts[0] for file in installed.files or () if not file.parts[0].endswith((".dist-info", ".."))}
     return {name.partition(".")[0] for name in names if name not in ("__pycache__", "..")}
 
 
@@ -156,13 +156,13 @@ def host_alone(folder: Path) -> Path:
     """A folder with links to the local host and to its dependencies that the app does not have."""
     folder.mkdir()
     lines = {name: (ROOT / name).read_text().splitlines() for name in ("requirements.txt", "requirements-local.txt")}
-    pinned = {name: [each for each in some if "==" in each] for name, some in lines.items()}
-    theirs = {each.name for each in closure(pinned["requirements.txt"])}
+    pinned = {name: [line for line in some if "==" in line] for name, some in lines.items()}
+    theirs = {installed.name for installed in closure(pinned["requirements.txt"])}
     # The azure packages share one folder, so a link would bring all of them; this test needs no storage queue.
-    extra = closure([each for each in pinned["requirements-local.txt"] if not each.startswith("azure-")])
-    for each in (each for each in extra if each.name not in theirs):
-        site = Path(str(each.locate_file("")))
-        for path in (found for module in modules_of(each) for found in site.glob(f"{module}*")):
+    extra = closure([line for line in pinned["requirements-local.txt"] if not line.startswith("azure-")])
+    for installed in (library for library in extra if library.name not in theirs):
+        site = Path(str(installed.locate_file("")))
+        for path in (found for module in modules_of(installed) for found in site.glob(f"{module}*")):
             if path.suffix != ".dist-info" and not (folder / path.name).exists():
                 (folder / path.name).symlink_to(path)
     (folder / "local").symlink_to(ROOT / "local")

@@ -136,7 +136,7 @@ def test_a_job_that_signs_in_has_an_environment() -> None:
 def test_environments_are_deployed_in_order(name: str) -> None:
     """Each environment with a file of parameters is deployed, production last."""
     called = {job: body for job, body in WORKFLOWS[name]["jobs"].items() if "-environment.yml" in str(body.get("uses"))}
-    assert {job: body["with"]["environment"] for job, body in called.items()} == {each: each for each in RELEASED}
+    assert {job: body["with"]["environment"] for job, body in called.items()} == {name: name for name in RELEASED}
     assert (called["test"]["needs"], called["prod"]["needs"]) == ("dev", "test")
     assert {path.name.split(".")[1] for path in (ROOT / "infra").glob("main.*.bicepparam")} == RELEASED
 

@@ -18,7 +18,7 @@ OPTIONS = ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disa
 
 
 OTHER_STORAGE = "EVENTS_TEST_STORAGE"
-"""The setting that names another queue service to test on, by connection string: the official image, say."""
+"""The setting with the connection string of another queue service to test on, like the official image."""
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class CosmosServer:
 
     @property
     def _connection(self) -> dict[str, Any]:
-        # An emulator's certificate is its own, and the address that it tells is not the one that leads to it.
+        # An emulator's certificate is self-signed, and the address in its account cannot be reached from here.
         host = urlsplit(self.connection_string.split("AccountEndpoint=")[1].split(";")[0]).hostname
         return {"connection_verify": False, "enable_endpoint_discovery": False} if host in _LOOPBACK else {}
 

@@ -24,7 +24,7 @@ TELLING = frozenset(
         "deprecation",
     }
 )
-"""Headers that an answer carries only where the document says so."""
+"""Headers that a response may have only if the document has them."""
 
 
 @cache

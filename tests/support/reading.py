@@ -30,9 +30,9 @@ FEEDS: list[tuple[str, dict[str, Any]]] = [
     (PARTY_FEED, {"party": PARTY}),
     (RESOURCE_FEED, {"resource": APP_RESOURCE}),
 ]
-"""Every feed that holds what `app_events` makes: its path, and the query that it wants besides a start."""
+"""The feeds that hold the events of `app_events`: path, and query besides a start."""
 START_OF_TIME = 1_700_000_000_000_000
-"""Where a test's clock begins: 2023-11-14T22:13:20Z, in microseconds since the epoch."""
+"""The first time of a test's clock: 2023-11-14T22:13:20Z, in microseconds since the epoch."""
 
 
 def app_events(count: int, *, party: int = PARTY, **attributes: Any) -> list[dict[str, Any]]:
@@ -101,5 +101,5 @@ async def until_waiting(readers: int = 1) -> None:
     """Return once this number of requests wait for events."""
     waiting = (await app.current()).waiting
     async with asyncio.timeout(10):
-        while sum(watch.readers for watch in waiting._watches.values()) < readers:  # noqa: ASYNC110 - nobody tells
+        while sum(watch.readers for watch in waiting._watches.values()) < readers:  # noqa: ASYNC110 - no event signals it
             await asyncio.sleep(0.001)
