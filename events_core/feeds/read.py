@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import accumulate, compress
+from itertools import compress
 
+from events_core.common.texts import fitting
 from events_core.feeds.ports import Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Cursor, Filters
 from events_core.feeds.wait import WaitingReaders
@@ -109,21 +110,15 @@ class _Page:
 
     def take(self, rows: Sequence[StoredEvent], texts: Sequence[bytes]) -> bool:
         """Add events in order, as many as the page has room for. False when some were left out."""
-        fitting = len(rows)
-        if len(self.events) + fitting > self.size or self.bytes + sum(map(len, texts)) > MAX_PAGE_BYTES:
-            fitting = self._fitting(texts)
-        if fitting:
-            self.events += texts[:fitting]
-            self.bytes += sum(map(len, texts[:fitting]))
-            self.last = rows[fitting - 1]
-        return fitting == len(rows)
-
-    def _fitting(self, texts: Sequence[bytes]) -> int:
-        """The number of texts that fit; an empty page always has room for one."""
-        room = self.size - len(self.events)
-        sizes = accumulate(map(len, texts[:room]), initial=self.bytes)
-        fitting = sum(size <= MAX_PAGE_BYTES for size in sizes) - 1
-        return max(fitting, 0 if self.events else 1)
+        count = len(rows)
+        if len(self.events) + count > self.size or self.bytes + sum(map(len, texts)) > MAX_PAGE_BYTES:
+            sizes = map(len, texts[: self.size - len(self.events)])
+            count = fitting(sizes, MAX_PAGE_BYTES - self.bytes, least=0 if self.events else 1)
+        if count:
+            self.events += texts[:count]
+            self.bytes += sum(map(len, texts[:count]))
+            self.last = rows[count - 1]
+        return count == len(rows)
 
     def close(self, end: Cursor, *, caught_up: bool) -> FeedPage:
         last_id = self.last.id if self.last is not None and self.last.cursor == end else None

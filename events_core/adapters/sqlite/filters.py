@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
 
-from events_core.adapters.sqlite.hashes import Hashes, storable
+from events_core.adapters.sqlite.hashes import Hashes
 from events_core.adapters.sqlite.rows import text_sql
+from events_core.common.texts import storable
 from events_core.feeds.stream import Filters, Stream, matches
 
 NAMED = "(SELECT id FROM names WHERE text = ?)"

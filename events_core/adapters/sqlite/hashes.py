@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -10,17 +9,11 @@ Digest = Callable[[bytes, bytes, int], bytes]
 """A keyed hash function of key, data and the number of bytes to return."""
 
 _HALF = 32
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def keyed_digest(key: bytes, data: bytes, size: int) -> bytes:
     """BLAKE2b (RFC 7693) of `data` under `key`, `size` bytes long."""
     return blake2b(data, digest_size=size, key=key).digest()
-
-
-def storable(text: str) -> str:
-    """The text as SQLite can bind it: lone surrogates become a noncharacter, which no CloudEvents string contains."""
-    return _SURROGATES.sub("\uffff", text)
 
 
 class Hashes:

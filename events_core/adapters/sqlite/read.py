@@ -7,12 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
-from itertools import accumulate, repeat
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 from events_core.adapters.sqlite.filters import NAMED, all_of, index_for, index_of, narrowing, passing, rows_of
-from events_core.adapters.sqlite.hashes import storable
 from events_core.adapters.sqlite.rows import (
     COLUMNS,
     IDENTITY,
@@ -26,6 +25,7 @@ from events_core.adapters.sqlite.rows import (
     text_sql,
 )
 from events_core.adapters.sqlite.schema import LARGEST, SAMPLED, Session
+from events_core.common.texts import fitting, storable
 from events_core.feeds.ports import Chunk, ReadRequest
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
@@ -235,8 +235,7 @@ class _Reading:
 
     def _cut(self, page: list[Columns]) -> tuple[list[Columns], bool]:
         """The rows of a page whose texts fit into `max_bytes`, at least one of them."""
-        fitting = sum(size <= self._request.max_bytes for size in accumulate(map(len, map(_json, page))))
-        count = max(1, min(fitting, self._limit))
+        count = min(fitting(map(len, map(_json, page)), self._request.max_bytes), self._limit)
         return page[:count], len(page) > count
 
     def _chunk(self, page: list[Columns], start: Cursor, *, more: bool) -> Chunk:

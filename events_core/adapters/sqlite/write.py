@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any
 
 from events_core.access.names import Resource, Subject
 from events_core.adapters.sqlite.filters import NAMED
-from events_core.adapters.sqlite.hashes import storable
 from events_core.adapters.sqlite.read import first_registered
 from events_core.adapters.sqlite.rows import Location, locate, proof, slice_at, text_sql
 from events_core.adapters.sqlite.schema import Session
 from events_core.cloudevent import CloudEvent
+from events_core.common.texts import fitting, storable
 from events_core.feeds.ports import Appended
 from events_core.feeds.stream import Cursor
 
@@ -87,8 +86,7 @@ class Transaction:
         """Remove some of the oldest rows that were registered before a time; return their number, 0 at the end."""
         first = first_registered(self.connection, registered_before)
         oldest = self.connection.execute(_OLDEST, (first, _EXPIRED_AT_ONCE)).fetchall()
-        sizes = accumulate(size for _, _, size in oldest)
-        count = sum(size <= _EXPIRED_BYTES for size in sizes) or len(oldest[:1])
+        count = min(fitting((size for _, _, size in oldest), _EXPIRED_BYTES), len(oldest))
         if count:
             position, registered, _ = oldest[count - 1]
             self.connection.execute("UPDATE store SET value = ? WHERE name = 'newest_removed'", (registered,))
