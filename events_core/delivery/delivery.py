@@ -16,7 +16,8 @@ MOST_ATTEMPTS_KEPT = 50
 GONE = 410
 _LANE = re.compile(r"([0-9]{1,18})(?:r([0-9]{1,9}))?")
 
-jitter = random.Random().random  # noqa: S311 - spreads tries, keeps no secret; its own, so that nobody's seed rules it
+# A separate generator is independent of `random.seed`.
+jitter = random.Random().random  # noqa: S311 - jitter needs no secure randomness
 
 
 class State(Enum):

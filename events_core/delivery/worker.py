@@ -201,7 +201,7 @@ class Deliverer:
         if not turn.held:
             return None
         is_due = await turn.release()
-        if turn.asleep_by is not None:  # a change while the lane was falling asleep woke it too early
+        if turn.asleep_by is not None:  # a change meanwhile may have woken the lane too early
             stored = await self.subscriptions.get(turn.lane.subscription)
             if is_due := stored is None or stored.version != turn.asleep_by:
                 await self.deliveries.wake(turn.lane, self.clock())

@@ -23,7 +23,7 @@ PAGE = 200
 ROUND_SECONDS = 30.0
 """How long a stream is followed before its checkpoint is marked `catch_up_pending`."""
 FEED_ROUND_SECONDS = 5.0
-"""The same for the change feed, which reports nothing else of a physical partition until its call returns."""
+"""The same for the change feed: a longer round would hold up the other streams of the physical partition."""
 TARGETS_AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 PAUSES = (0.1, 1.0)
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Follower(Protocol[Item]):
-    """What a page of a stream is brought to. An item is what one target gets of one event."""
+    """A consumer of streams. An item is the data that one event produces for one target."""
 
     @property
     def name(self) -> str:
@@ -235,7 +235,7 @@ class FollowUp:
         return await _together(self._put(batch) for batch in batches if batch.key not in quarantined)
 
     async def _put(self, batch: _Batch) -> list[Quarantined]:
-        """Put a batch, or the items before the first one that its target refuses, which is returned."""
+        """Write a batch. If the target refuses an item, stop before that item and return it."""
         async with self._slots:
             if len(batch.items) > 1 and await self._refusal(batch, list(batch.items.values())) is None:
                 return []
@@ -277,7 +277,7 @@ class FollowUp:
             rows = await self._checkpoints.read_after(stream, held.position - 1, PAGE)
             items = (await follower.targets(rows)).get(held.target, {})
             refused = next(iter(await self._put(_Batch(follower, held.target, items))), None)
-            left = refused or _rest(held, rows, seen.position)
+            left = refused or _remaining(held, rows, seen.position)
             quarantined = [*(each for each in seen.quarantined if each is not held), *([left] if left else [])]
             moved = await self._checkpoints.advance(
                 stream, seen, seen.position, catch_up_pending=seen.catch_up_pending, quarantined=quarantined
@@ -312,8 +312,8 @@ def _find(seen: Checkpoint, key: tuple[str, str]) -> Quarantined | None:
     return next((each for each in seen.quarantined if each.key == key), None)
 
 
-def _rest(held: Quarantined, done: Sequence[StoredEvent], end: int) -> Quarantined | None:
-    """What stays quarantined once `done` was brought, None when that was all up to `end`."""
+def _remaining(held: Quarantined, done: Sequence[StoredEvent], end: int) -> Quarantined | None:
+    """The quarantine that remains after `done` was replayed; None if no event is left."""
     if not done or done[-1].position >= end:
         return None
     return Quarantined(*held.key, done[-1].position + 1, held.reason)

@@ -79,7 +79,7 @@ class Appended:
 
 
 class EventStore(Pingable, Protocol):
-    """Ordered, durable, gap-free streams of events (docs/architecture.md, "Streams and positions").
+    """Ordered, durable streams of events (docs/architecture.md, "Streams and positions").
 
     Each method raises EventsError UNAVAILABLE when the store does not answer.
     """
@@ -206,7 +206,7 @@ class CheckpointStore(Protocol):
     async def restored(self) -> int:
         """Begin a new store generation: no older cursor verifies, and no checkpoint is beyond its stream.
 
-        Return how many checkpoints were. For a restored store that nobody else uses.
+        Return the number of checkpoints that were lowered. No other process may use the store meanwhile.
         """
 
 

@@ -152,7 +152,7 @@ def _completed(raw: RawEvent, app: AppId, instance: Instance | None) -> RawEvent
 
 
 def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
-    """Every event, or BAD_REQUEST with the faults of all of them."""
+    """Validate all events. Raise BAD_REQUEST with every fault."""
     events, faults = [], []
     for index, raw in enumerate(raws):
         try:

@@ -59,10 +59,10 @@ def projections_of(resource: str, subject: str | None) -> list[Stream]:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a stream: just after the row at `position`, or just before it.
+    """A point in a stream: just after the row at `position`, or just before it.
 
-    `mark` is 8 bytes of that row's identity as its store knows it, so that a cursor of a wiped, restored or other
-    store is found out by reading the row.
+    `proof` is 8 bytes made from that row's identity and the store's generation. Reading the row verifies them, so a
+    cursor of a wiped, restored or different store is recognised.
     """
 
     position: int

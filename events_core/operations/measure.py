@@ -16,7 +16,7 @@ from events_core.feeds.stream import Stream
 from events_core.operations.gauges import Gauges
 
 STREAMS_MEASURED = 100
-"""Each costs a request. A fault that stops only other streams is found at night (`FollowUp.compare`)."""
+"""Measuring a stream costs a request. Faults in other streams are found at night (`FollowUp.compare`)."""
 _AT_ONCE = 16
 
 

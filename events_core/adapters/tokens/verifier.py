@@ -42,7 +42,7 @@ _TIMES_ARE_CHECKED_HERE: Options = {
     "verify_sub": False,
     "verify_jti": False,
 }
-"""PyJWT reads text and `true` as times, by the wall clock, and once; a cached token's times are checked at each use."""
+"""PyJWT accepts strings and booleans as times and checks them once. `_Validity` is stricter and judges each use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ class CosmosLanes:
     """One document per lane.
 
     `segments` maps each segment with open deliveries to the time of the first attempt in it, `all` holds every segment
-    that ever had a delivery. `at` is when the lane is due, `woken` the part of it that wake-ups ask for. `lease` is the
-    token of the lease that runs `until`. `replays` counts the subscription's replays.
+    that ever had a delivery. `at` is when the lane is due, `woken` the earliest time that a wake-up asked for. `lease`
+    is the token of the lease that runs `until`. `replays` counts the subscription's replays.
     """
 
     database: CosmosDatabase
