@@ -90,7 +90,7 @@ async def throughput(dead: int) -> float:
         published = [event(type=f"t{number % ENDPOINTS}", subject=f"/party/{number}") for number in range(DELIVERIES)]
         await deployment.publish(*published)
         before = _arrived(receivers)
-        lanes = [asyncio.create_task(deployment.application.deliverer.serve(Lane(made.id))) for made in subscriptions]
+        lanes = [asyncio.create_task(deployment.application.lane_worker.serve(Lane(made.id))) for made in subscriptions]
         began = time.perf_counter()
         await asyncio.wait(lanes[:ENDPOINTS])
         rate = (_arrived(receivers) - before) / (time.perf_counter() - began)

@@ -47,7 +47,7 @@ from events_core.delivery.trace_event import Tracer
 from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.webhook import Signing
-from events_core.delivery.worker import Deliverer
+from events_core.delivery.worker import LaneWorker
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
 from events_core.feeds.projection import Projection
@@ -93,9 +93,9 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         checkpoints=parts.stores.checkpoints,
         follow_up=parts.follow_up,
         subscriber=parts.subscriber,
-        replays=Replays(parts.subscriber, parts.stores.deliveries, parts.stores.events, parts.deliverer, clock),
+        replays=Replays(parts.subscriber, parts.stores.deliveries, parts.stores.events, parts.lane_worker, clock),
         deliveries=parts.stores.deliveries,
-        deliverer=parts.deliverer,
+        lane_worker=parts.lane_worker,
         tracer=Tracer(parts.stores.events, parts.stores.deliveries, parts.stores.subscriptions, parts.authorization),
         measure=Measure(parts.stores.checkpoints, parts.stores.deliveries, parts.cache, clock),
         report=partial(report, quietly=settings.development),
@@ -223,7 +223,7 @@ class _Parts:
         return HttpWebhookSender(self.endpoints, timeout_seconds=seconds, clock=self.clock)
 
     @cached_property
-    def deliverer(self) -> Deliverer:
+    def lane_worker(self) -> LaneWorker:
         stores, settings = self.stores, self.settings
         signing = Signing(self.secrets, settings.base_url or LOCAL_URL)
         schedule = RetrySchedule(settings.webhook_retry_seconds)
@@ -231,7 +231,7 @@ class _Parts:
             cache=self.cache,
             subscriptions=stores.subscriptions,
             deliveries=stores.deliveries,
-            events=stores.events,
+            store=stores.events,
             fan_out=self.fan_out,
             authorization=self.authorization,
             sender=self.webhooks,
@@ -240,7 +240,7 @@ class _Parts:
             timeout=settings.webhook_timeout_seconds * SECOND,
             clock=self.clock,
         )
-        return Deliverer(
+        return LaneWorker(
             cache=self.cache,
             subscriptions=stores.subscriptions,
             deliveries=stores.deliveries,
@@ -257,7 +257,7 @@ class _Parts:
         return Subscriber(
             subscriptions=self.stores.subscriptions,
             deliveries=self.stores.deliveries,
-            events=self.stores.events,
+            store=self.stores.events,
             checkpoints=self.stores.checkpoints,
             authorization=self.authorization,
             register=self.register,
@@ -265,7 +265,7 @@ class _Parts:
             policy=self.endpoints,
             cache=self.cache,
             fan_out=self.fan_out,
-            deliverer=self.deliverer,
+            lane_worker=self.lane_worker,
             apps_domain=self.settings.apps_domain,
             clock=self.clock,
         )

@@ -19,7 +19,7 @@ def replay_parked() -> int:
     Raises:
         LocalError: A setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_run(lambda application: application.follow_up.replay())) or 0
+    return asyncio.run(_run(lambda application: application.follow_up.replay_quarantined())) or 0
 
 
 def restored() -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from events_core.adapters.cosmos.containers import CONTAINERS, THIRTY_DAYS, Container
+from events_core.adapters.cosmos.containers import CONTAINERS, Container
 from events_core.common.errors import Problem
 from events_core.settings import VARIABLES, Settings
 from local.__main__ import cli
@@ -54,7 +54,7 @@ def test_every_setting_is_read() -> None:
     assert [variable for variable, field in FIELDS.items() if not re.search(rf"settings\.{field}\b", code)] == []
 
 
-KEPT = {None: "for ever", -1: "by each document's `ttl`", THIRTY_DAYS: "30 days"}
+KEPT = {None: "for ever", -1: "by each document's `ttl`"}
 
 
 def _as_cells(container: Container) -> list[str]:

@@ -1,4 +1,4 @@
-"""The platform's names: apps, instances, resources and subjects. Each grammar stands here and nowhere else."""
+"""The platform's names: apps, instances, resources and subjects. Their grammar is defined here only."""
 
 from __future__ import annotations
 
@@ -209,14 +209,14 @@ class Subject:
     @property
     def alternative_unit(self) -> str | None:
         """The nine digits of an organisation as alternative subjects write it, which may be `/org/{number}` too."""
-        is_unit = self.kind in {SubjectKind.ORG, SubjectKind.ORGANISATION} and re.fullmatch("[0-9]{9}", self.value)
-        return self.value if is_unit else None
+        may_be = self.kind in {SubjectKind.ORG, SubjectKind.ORGANISATION}
+        return self.value if may_be and _ORGANISATION_DIGITS.fullmatch(self.value) else None
 
     @property
     def alternative_person(self) -> str | None:
         """The eleven digits of a person as alternative subjects write it, a path or a URN."""
-        is_person = self.kind in {SubjectKind.PERSON, SubjectKind.PERSON_PATH} and re.fullmatch("[0-9]{11}", self.value)
-        return self.value if is_person else None
+        may_be = self.kind in {SubjectKind.PERSON, SubjectKind.PERSON_PATH}
+        return self.value if may_be and is_person_number(self.value) else None
 
 
 def subjects_of_organisation(party_id: int, number: str) -> list[str]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from events_core.access.authorization import Authorization
+from events_core.access.authorization import DECISION_SECONDS, Authorization
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
@@ -20,7 +20,7 @@ from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing
 from events_core.feeds.ports import EventStore, StoredEvent
 
-DECISION_KEPT = 120 * SECOND
+DECISION_MAX_AGE = DECISION_SECONDS * SECOND
 """The age at which a decision is asked for again. With the cache of decisions and a turn it is at most five minutes."""
 EVENT_KEPT = 2 * SECOND
 """The age at which an event is read again before it is sent, so that an erased event is not sent."""
@@ -53,7 +53,7 @@ class Attempts:
     cache: SubscriptionCache
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
-    events: EventStore
+    store: EventStore
     fan_out: FanOut
     authorization: Authorization
     sender: WebhookSender
@@ -83,7 +83,7 @@ class Attempts:
     async def _read_events(self, due: Sequence[Delivery]) -> list[_Ready]:
         """Read the events of deliveries. Remove the deliveries whose event is erased."""
         now = self.clock()
-        rows = await self.events.at(due[0].stream, [delivery.position for delivery in due])
+        rows = await self.store.at(due[0].stream, [delivery.position for delivery in due])
         by_position = {row.position: row for row in rows if row.json is not None}
         for delivery in due:
             if delivery.position not in by_position:
@@ -114,7 +114,7 @@ class Attempts:
 
     async def _decide(self, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask again for missing and old decisions, and withhold what is denied. `permit` is None if the PDP is down."""
-        oldest = self.clock() - DECISION_KEPT
+        oldest = self.clock() - DECISION_MAX_AGE
         stale = [ready for ready in due if not ready.delivery.permit or ready.delivery.decided < oldest]
         if not stale:
             return [*due]
@@ -185,7 +185,7 @@ class Attempts:
         """The event's JSON text, read again if it is old. None if the event is erased."""
         if self.clock() - ready.read_at <= EVENT_KEPT:
             return ready.event.json
-        rows = await self.events.at(ready.delivery.stream, [ready.delivery.position])
+        rows = await self.store.at(ready.delivery.stream, [ready.delivery.position])
         return rows[0].json if rows else None
 
     async def _pace(self, turn: Turn, subscription: Subscription) -> bool:

@@ -12,7 +12,9 @@ from typing import ClassVar
 from events_core.common.clock import SECOND
 from events_core.feeds.stream import Stream
 
-MOST_ATTEMPTS_KEPT = 50
+ATTEMPTS_STORED = 50
+SETTLED_DAYS = 30
+"""Days to keep finished deliveries. Dead letters are kept as long as their event."""
 GONE = 410
 _LANE = re.compile(r"([0-9]{1,18})(?:r([0-9]{1,9}))?")
 
@@ -119,7 +121,7 @@ class Delivery:
     ) -> Delivery:
         """The delivery after an attempt. `retry_after` is in seconds, `jitter` between 0 and 1."""
         done = attempt.at + attempt.duration_ms * 1_000
-        attempts = (*self.attempts, attempt)[-MOST_ATTEMPTS_KEPT:]
+        attempts = (*self.attempts, attempt)[-ATTEMPTS_STORED:]
         tried = replace(self, attempts=attempts, tries=self.tries + 1)
         if attempt.succeeded:
             return replace(tried, state=State.DELIVERED, next_attempt=None, settled=done)

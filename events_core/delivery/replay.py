@@ -11,7 +11,7 @@ from events_core.delivery.delivery import Lane, Replay
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.subscription import Subscription
-from events_core.delivery.worker import Deliverer
+from events_core.delivery.worker import LaneWorker
 from events_core.feeds.ports import EventStore, ReadRequest
 from events_core.feeds.stream import Cursor
 
@@ -38,8 +38,8 @@ class Replays:
 
     subscriber: Subscriber
     deliveries: DeliveryStore
-    events: EventStore
-    deliverer: Deliverer
+    store: EventStore
+    lane_worker: LaneWorker
     clock: Callable[[], int]
 
     async def begin(self, caller: Caller, subscription_id: int, wanted: Wanted) -> int | None:
@@ -54,12 +54,12 @@ class Replays:
         now = self.clock()
         if wanted.dead:
             revived = await self.deliveries.revive(subscription_id, now)
-            await self.deliverer.wake(subscription_id)
+            await self.lane_worker.wake(subscription_id)
             return revived
         after, until = await self._bounds(subscription, wanted)
         if after < until:
             begun = await self.deliveries.begin_replay(Replay(Lane(subscription_id), after, until), now)
-            self.deliverer.serve_soon(begun.lane)
+            self.lane_worker.serve_soon(begun.lane)
         return None
 
     async def _bounds(self, subscription: Subscription, wanted: Wanted) -> tuple[int, int]:
@@ -75,8 +75,8 @@ class Replays:
                 raise errors.not_found("There is no such delivery.")
             return position - 1, position
         stream = subscription.filter.stream
-        head = await self.events.head(stream)
-        first = await self.events.read(
+        head = await self.store.head(stream)
+        first = await self.store.read(
             ReadRequest(
                 stream, cursor=wanted.cursor, event_id=wanted.event_id, registered_from=wanted.start, limit=1, scan=1
             )
@@ -84,5 +84,5 @@ class Replays:
         after = first.rows[0].position - 1 if first.rows else head
         if wanted.end is None:
             return after, head
-        beyond = await self.events.read(ReadRequest(stream, registered_from=wanted.end + 1, limit=1, scan=1))
+        beyond = await self.store.read(ReadRequest(stream, registered_from=wanted.end + 1, limit=1, scan=1))
         return after, beyond.rows[0].position - 1 if beyond.rows else head

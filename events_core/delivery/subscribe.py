@@ -21,7 +21,7 @@ from events_core.delivery.rules import NO_SUBJECT, Wanted, bad_field, filter_for
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import new_secret
-from events_core.delivery.worker import Deliverer
+from events_core.delivery.worker import LaneWorker
 from events_core.feeds.ports import CheckpointStore, EventStore
 
 BOTH_SECRETS_FOR = 24 * 3_600 * SECOND
@@ -47,7 +47,7 @@ class Subscriber:
 
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
-    events: EventStore
+    store: EventStore
     checkpoints: CheckpointStore
     authorization: Authorization
     register: PartyRegister
@@ -55,7 +55,7 @@ class Subscriber:
     policy: EndpointPolicy
     cache: SubscriptionCache
     fan_out: FanOut
-    deliverer: Deliverer
+    lane_worker: LaneWorker
     apps_domain: str | None
     clock: Callable[[], int]
 
@@ -154,7 +154,7 @@ class Subscriber:
         return replace(filters, subject=f"/party/{party}", subject_is_derived=True)
 
     async def _create(self, caller: Caller, endpoint: str, filters: EventFilter) -> Subscribed:
-        secret, start = new_secret(), await self.events.head(filters.stream)
+        secret, start = new_secret(), await self.store.head(filters.stream)
         now = self.clock()
         draft = Subscription(
             id=0,
@@ -179,7 +179,7 @@ class Subscriber:
     async def _look_back(self, subscription: Subscription) -> None:
         """Make the deliveries of events that were followed up after its start, and before processes could see it."""
         stream, at = subscription.filter.stream, subscription.start
-        end = await self.events.head(stream)
+        end = await self.store.head(stream)
         while at < end:
             rows = await self.checkpoints.read_after(stream, at, LOOKED_BACK_AT_ONCE)
             if not rows:
@@ -210,7 +210,7 @@ class Subscriber:
     async def _wake(self, subscription_id: int) -> None:
         """Serve the lanes with the changed subscription, in this process now, and in another if this process stops."""
         await self.cache.fresh()
-        await self.deliverer.wake(subscription_id)
+        await self.lane_worker.wake(subscription_id)
 
 
 def delivery_id(text: str) -> tuple[Lane, int] | None:

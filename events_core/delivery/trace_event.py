@@ -31,7 +31,7 @@ class Entry:
 class Tracer:
     """Traces events."""
 
-    events: EventStore
+    store: EventStore
     deliveries: DeliveryStore
     subscriptions: SubscriptionStore
     authorization: Authorization
@@ -44,7 +44,7 @@ class Tracer:
         Raises:
             EventsError: NOT_FOUND when the caller may see no entry, UNAVAILABLE.
         """
-        rows = await self.events.find(source, event_id)
+        rows = await self.store.find(source, event_id)
         may_publish = await self._may_publish(caller, rows)
         entries: list[Entry] = []
         for row, sees_all in zip(rows, may_publish, strict=True):

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Deliverer:
+class LaneWorker:
     """Serves lanes. `clock` gives microseconds since the epoch."""
 
     cache: SubscriptionCache

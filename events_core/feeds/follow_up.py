@@ -138,7 +138,7 @@ class FollowUp:
         """
         await self.follow_all(await self._checkpoints.behind())
 
-    async def replay(self) -> int:
+    async def replay_quarantined(self) -> int:
         """Bring quarantined events to their targets, in order. Return how many targets failed again.
 
         Raises:

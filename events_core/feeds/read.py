@@ -23,6 +23,7 @@ FREE_PATTERN_CHARACTERS = 50
 """Patterns of so many characters together are matched fast enough to scan the store's full number of rows."""
 
 Permitted = Callable[[Sequence[StoredEvent]], Awaitable[Sequence[bool]]]
+"""Says which events the reader may see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True)
 class FeedReader:
-    """Reads pages of feeds. `permitted` says which events the reader may see; None lets everything through."""
+    """Reads pages of feeds."""
 
     store: EventStore
     waiting: WaitingReaders

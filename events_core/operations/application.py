@@ -14,7 +14,7 @@ from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
 from events_core.delivery.wakeup_queue import WakeupQueue
-from events_core.delivery.worker import Deliverer
+from events_core.delivery.worker import LaneWorker
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.ports import CheckpointStore, EventStore
 from events_core.feeds.publish import Publisher
@@ -55,7 +55,7 @@ class Application:
     subscriber: Subscriber
     replays: Replays
     deliveries: DeliveryStore
-    deliverer: Deliverer
+    lane_worker: LaneWorker
     tracer: Tracer
     measure: Measure
     report: Callable[[Gauges], None]
@@ -65,7 +65,7 @@ class Application:
     async def close(self) -> None:
         """Answer waiting readers, stop deliveries, then release connections, threads and files."""
         self.waiting.close()
-        await self.deliverer.close()
+        await self.lane_worker.close()
         for connections in self.connections:
             await connections.close()
         await self.store.close()

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from events_core.common import clock
+from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
-from events_core.delivery.delivery import Lane
+from events_core.delivery.delivery import SETTLED_DAYS, Lane
 from events_core.feeds.follow_up import FEED_ROUND_SECONDS
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
 
-KEPT_DAYS = 30
-"""Days to keep finished deliveries. Dead letters are kept as long as their event."""
-_DAY = 86_400 * 1_000_000
+_DAY = 86_400 * SECOND
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class Background:
         try:
             application = await self.application()
             if (lane := Lane.parse(message.strip())) is not None:
-                await application.deliverer.serve(lane)
+                await application.lane_worker.serve(lane)
         except EventsError as error:
             _log.warning("delivery postponed message=%s: %s", message.strip()[:40], error.detail)
             return []
@@ -71,7 +70,7 @@ class Background:
     async def sweep_deliveries(self) -> list[str]:
         """Find lanes that are due and whose wake-up was lost."""
         application = await self.application()
-        await application.deliverer.sweep()
+        await application.lane_worker.sweep()
         return application.wakeup_queue.drain()
 
     async def measure(self) -> None:
@@ -80,12 +79,12 @@ class Background:
         application.report(await application.measure.gauges())
 
     async def retention(self) -> None:
-        """Remove events older than the retention, and deliveries that finished `KEPT_DAYS` ago."""
+        """Remove events older than the retention, and deliveries that finished `SETTLED_DAYS` ago."""
         application = await self.application()
         now = clock.now()
         oldest = now - application.settings.retention_days * _DAY
         await application.store.expire(oldest)
-        await application.deliveries.expire(now - KEPT_DAYS * _DAY, oldest)
+        await application.deliveries.expire(now - SETTLED_DAYS * _DAY, oldest)
 
 
 def streams_of(documents: Iterable[Mapping[str, Any]]) -> list[Stream]:

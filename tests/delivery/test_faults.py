@@ -56,11 +56,11 @@ def inject_faults(deployment: Deployment, chance: Callable[[float], bool]) -> No
     application = deployment.application
     deliveries = Faulty(application.deliveries, chance)
     fan_out = replace(application.subscriber.fan_out, deliveries=deliveries)
-    deliverer = application.deliverer
-    attempts = replace(deliverer.attempts, deliveries=deliveries, events=Faulty(application.store, chance))
+    lane_worker = application.lane_worker
+    attempts = replace(lane_worker.attempts, deliveries=deliveries, store=Faulty(application.store, chance))
     deployment.application = replace(
         application,
-        deliverer=replace(deliverer, deliveries=deliveries, fan_out=fan_out, attempts=attempts),
+        lane_worker=replace(lane_worker, deliveries=deliveries, fan_out=fan_out, attempts=attempts),
         follow_up=FollowUp(application.checkpoints, [fan_out]),
     )
 
@@ -78,7 +78,7 @@ async def deliver_everything(deployment: Deployment) -> None:
     application = deployment.application
     while True:
         lanes = await application.deliveries.due(deployment.clock(), 1_000)
-        await asyncio.gather(*(application.deliverer.serve(lane) for lane in lanes), return_exceptions=True)
+        await asyncio.gather(*(application.lane_worker.serve(lane) for lane in lanes), return_exceptions=True)
         if not lanes:
             if not await application.deliveries.due(deployment.clock() + 10**15, 1):
                 return
@@ -179,10 +179,10 @@ async def test_a_worker_whose_lease_ran_out_records_nothing(deployment: Deployme
     deployment.receiver.answer = answer
     await deployment.publish(event("a"))
     deployment.receiver.arrived.clear()
-    zombie = asyncio.create_task(deployment.application.deliverer.serve(Lane(subscription.id)))
+    zombie = asyncio.create_task(deployment.application.lane_worker.serve(Lane(subscription.id)))
     await deployment.receiver.arrived.wait()
     deployment.clock.add(300)
-    await other.deliverer.serve(Lane(subscription.id))
+    await other.lane_worker.serve(Lane(subscription.id))
     gate.set()
     await zombie
     assert names(deployment.receiver) == ["a", "a"]
@@ -200,17 +200,17 @@ async def test_a_worker_that_stops_before_recording_causes_a_second_attempt(depl
     async def stop(*_: object, **__: object) -> None:
         raise StoppedError
 
-    deliverer, store = deployment.application.deliverer, deployment.application.deliveries
+    lane_worker, store = deployment.application.lane_worker, deployment.application.deliveries
     stopping = replace(
-        deliverer,
+        lane_worker,
         deliveries=Replaced(store, release=stop),
-        attempts=replace(deliverer.attempts, deliveries=Replaced(store, save=stop)),
+        attempts=replace(lane_worker.attempts, deliveries=Replaced(store, save=stop)),
     )
     await deployment.publish(event("a"), event("b"))
     with pytest.raises(StoppedError):
         await stopping.serve(Lane(subscription.id))
     other = deployment.start()
-    await other.deliverer.serve(Lane(subscription.id))
+    await other.lane_worker.serve(Lane(subscription.id))
     assert names(deployment.receiver) == ["a"]
     deployment.clock.add(300)
     await deployment.deliver(other)
@@ -257,7 +257,7 @@ async def test_a_hanging_endpoint_delays_no_other_endpoint(deployment: Deploymen
     async def deliver(message: Any) -> None:
         lane = Lane.parse(message.get_body().decode())
         assert lane is not None
-        await deployment.application.deliverer.serve(lane)
+        await deployment.application.lane_worker.serve(lane)
 
     trigger = {"type": "queueTrigger", "name": "message", "queueName": "deliveries"}
     worker = asyncio.create_task(queue_trigger(Function("deliver", trigger, deliver, (), queues), QueueOptions(24)))

@@ -158,7 +158,7 @@ async def test_a_replay_begins_when_the_endpoint_is_validated(deployment: Deploy
     while not any(request.method == "POST" for request in deployment.receiver.received):
         deployment.receiver.arrived.clear()
         await deployment.receiver.arrived.wait()
-    while len(tasks := deployment.application.deliverer.tasks.running) > 1:  # until the replay's lane is put to sleep
+    while len(tasks := deployment.application.lane_worker.tasks.running) > 1:  # until the replay's lane is put to sleep
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     gate.set()
     await validating

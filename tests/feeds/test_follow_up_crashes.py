@@ -123,7 +123,7 @@ async def wake(process: FollowUp, what: str) -> None:
             case "compare":
                 await process.compare()
             case "replay":
-                await process.replay()
+                await process.replay_quarantined()
             case resource:
                 await process.follow(Stream.of_resource(resource))
     except EventsError:
@@ -184,7 +184,7 @@ async def heal(checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
     process = projecting(checkpoints, waiting)
     await process.compare()
     await process.sweep()
-    assert await process.replay() == 0
+    assert await process.replay_quarantined() == 0
 
 
 async def end(checkpoints: MemoryCheckpoints) -> None:

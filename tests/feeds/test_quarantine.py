@@ -54,7 +54,7 @@ async def test_later_events_of_a_quarantined_target_wait_for_the_replay(
     await checkpoints.append([event("b"), event("other", resource=OTHER_APP)])
     await following.follow_all([APPS, OTHERS])
     assert await held(checkpoints, SUBJECT) == ["other"], "order is promised within a resource"
-    assert await following.replay() == 0
+    assert await following.replay_quarantined() == 0
     assert await held(checkpoints, SUBJECT) == ["other", "a", "b"]
     assert await checkpoints.quarantined() == []
 
@@ -151,11 +151,11 @@ async def test_a_failed_replay_leaves_the_rest_quarantined(
     await checkpoints.append([event("a"), event("b"), event("c"), event("d")])
     await following.follow(APPS)
     stepped.before = refusing((SUBJECT, "c"))
-    assert await following.replay() == 1
+    assert await following.replay_quarantined() == 1
     assert await held(checkpoints, SUBJECT) == ["a", "b"]
     assert [quarantined.position for quarantined in (await checkpoints.checkpoint(APPS)).quarantined] == [3]
     stepped.before = nothing
-    assert await following.replay() == 0
+    assert await following.replay_quarantined() == 0
     assert await held(checkpoints, SUBJECT) == ["a", "b", "c", "d"]
 
 
@@ -181,9 +181,9 @@ async def test_a_long_replay_keeps_the_pages_that_are_done(
 
     stepped.before = fail_on_the_third_page
     with pytest.raises(EventsError):
-        await following.replay()
+        await following.replay_quarantined()
     assert [quarantined.position for quarantined in (await checkpoints.checkpoint(APPS)).quarantined] == [5]
-    await projecting(checkpoints, waiting).replay()
+    await projecting(checkpoints, waiting).replay_quarantined()
     assert await held(checkpoints, SUBJECT) == ids(some)
 
 
@@ -199,7 +199,7 @@ async def test_a_replay_and_a_round_at_the_same_time_lose_nothing(
     async def replay(name: str, _: tuple[Any, ...]) -> None:
         if name == "read_after":
             stepped.after = nothing
-            assert await projecting(checkpoints, waiting).replay() == 0
+            assert await projecting(checkpoints, waiting).replay_quarantined() == 0
 
     stepped.before, stepped.after = nothing, replay
     await following.follow(APPS)
@@ -211,5 +211,5 @@ async def test_without_quarantined_events_a_replay_does_nothing(
     following: FollowUp, checkpoints: MemoryCheckpoints
 ) -> None:
     """A stream that was never followed has a checkpoint at its start."""
-    assert await following.replay() == 0
+    assert await following.replay_quarantined() == 0
     assert await checkpoints.checkpoint(APPS) == Checkpoint()

@@ -16,9 +16,9 @@ from events_core import app
 from events_core.adapters.cosmos.streams.documents import placeholder
 from events_core.common.clock import SECOND
 from events_core.compose import compose
+from events_core.delivery.delivery import SETTLED_DAYS
 from events_core.feeds.follow_up import FEED_ROUND_SECONDS, ROUND_SECONDS, FollowUp
 from events_core.feeds.stream import Stream
-from events_core.operations import background
 from events_core.operations.application import Application
 from events_core.operations.background import streams_of
 from events_core.settings import Settings
@@ -190,5 +190,5 @@ async def test_finished_deliveries_are_kept_for_thirty_days(deployment: Deployme
     await FUNCTIONS["retention"](TICK)
     assert await deployment.states(subscription) == ["delivered"]
     monthly = deployment.clock() + 31 * 86_400 * SECOND
-    await deployment.application.subscriber.deliveries.expire(monthly - background.KEPT_DAYS * 86_400 * SECOND, 0)
+    await deployment.application.subscriber.deliveries.expire(monthly - SETTLED_DAYS * 86_400 * SECOND, 0)
     assert await deployment.states(subscription) == []

@@ -30,7 +30,7 @@ async def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 async def replay() -> int | None:
     """Replay parked events on the running event loop."""
-    return await maintenance.with_application(lambda application: application.follow_up.replay())
+    return await maintenance.with_application(lambda application: application.follow_up.replay_quarantined())
 
 
 async def test_parked_events_are_replayed_to_their_stream(application: Application) -> None:

@@ -85,11 +85,11 @@ class Deployment:
         process = process or self.application
         process.wakeup_queue.drain()
         while lanes := await process.deliveries.due(self.clock(), 1_000):
-            await asyncio.gather(*(process.deliverer.serve(lane) for lane in lanes))
+            await asyncio.gather(*(process.lane_worker.serve(lane) for lane in lanes))
 
     async def idle(self) -> None:
         """Wait for the background tasks of this process."""
-        while tasks := self.application.deliverer.tasks.running:
+        while tasks := self.application.lane_worker.tasks.running:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:

@@ -61,7 +61,7 @@ def serve_wakeups(events: Application) -> None:
     for message in events.wakeup_queue.drain():
         lane = Lane.parse(message)
         assert lane is not None
-        events.deliverer.serve_soon(lane)
+        events.lane_worker.serve_soon(lane)
 
 
 class Service:

@@ -23,9 +23,9 @@ async def settled() -> None:
     events = await app.current()
     while True:
         serve_wakeups(events)
-        if not events.deliverer.tasks.running:
+        if not events.lane_worker.tasks.running:
             return
-        await asyncio.wait(events.deliverer.tasks.running)
+        await asyncio.wait(events.lane_worker.tasks.running)
 
 
 async def asked(service: Service, token: str, **fields: Any) -> Answer:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-THIRTY_DAYS = 30 * 86_400
-
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -61,7 +59,7 @@ _STREAMS = Container(
     indexed=(
         "partition",  # every query of a segment: a partition key other than /id needs an index of its own
         "stream",  # `after=<event id>` in a stream of several segments: `with_id_anywhere`
-        "seq",  # a page of any feed: `page`; the newest and the oldest document of a segment: `newest`, `oldest`
+        "seq",  # a page of any feed: `page`; rows by position: `at`, `range`; the ends of a segment: `newest`, `oldest`
         "ukey",  # duplicates: `since`, `with_ukeys`, `with_ukeys_in`; the copies of an erased event: `copies`
         "eventId",  # `after=<event id>`: `with_id`, `with_id_anywhere`; an event by source and id: `find`
         "registered",  # the streams in which retention begins: `begun_before`
@@ -83,7 +81,7 @@ _CURSORS = Container(
     indexed=(
         "name",  # which of the given streams have a document: `listed`; every other query: `where`
         "stream",  # every resource stream: `behind`, `suspects`
-        "floor",  # the streams whose floor was raised: retention
+        "floor",  # the streams whose floor was raised, for retention: `where`
         "catchUpPending",  # the streams for the next sweep: `catch_up_pending`
     ),
 )
@@ -93,7 +91,7 @@ _SUBSCRIPTIONS = Container(
     indexed=(
         "partition",  # every query
         "ukey",  # the subscription with the same consumer, endpoint and filters: `create`
-        "consumer",  # the subscriptions of a consumer
+        "consumer",  # the subscriptions of a consumer: `owned_by`
         "number",  # the greatest id: `create`; the order of a consumer's subscriptions
     ),
     unique_keys=(("/ukey",),),

@@ -11,7 +11,6 @@ from azure.cosmos.exceptions import CosmosBatchOperationError
 from typing_extensions import override
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
-from events_core.adapters.cosmos.containers import THIRTY_DAYS
 from events_core.adapters.cosmos.delivery.lanes import (
     DUE,
     NEVER,
@@ -24,7 +23,7 @@ from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, position_id, segment_of
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay, State
+from events_core.delivery.delivery import SETTLED_DAYS, Breaker, Delivery, Lane, Replay, State
 from events_core.delivery.ports import DeliveryStore, Lease, Overdue
 from events_core.feeds.stream import Stream
 
@@ -233,7 +232,7 @@ class CosmosDeliveries(DeliveryStore):
     def _time_to_live(self, delivery: Delivery) -> int:
         """For how many seconds a document is kept after it is written."""
         if delivery.state in (State.DELIVERED, State.WITHHELD):
-            return THIRTY_DAYS
+            return SETTLED_DAYS * 86_400
         ends = delivery.registered + self.retention_days * 86_400 * SECOND
         return (ends - (delivery.settled or delivery.recorded)) // SECOND
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.streams.documents import CursorProof, Row, tombstone, ukey_of
 from events_core.adapters.cosmos.streams.names import Names
-from events_core.adapters.cosmos.streams.projection import CosmosProjection
+from events_core.adapters.cosmos.streams.projection import CosmosProjectedStreams
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
 from events_core.adapters.cosmos.streams.states import StreamStates, bounds_of
 from events_core.common.errors import EventsError, Problem
@@ -21,7 +21,7 @@ class Eraser:
     database: CosmosDatabase
     queries: StreamQueries
     states: StreamStates
-    projection: CosmosProjection
+    projection: CosmosProjectedStreams
     names: Names
     proof: CursorProof
 

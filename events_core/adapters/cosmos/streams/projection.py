@@ -18,7 +18,7 @@ from events_core.feeds.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosProjection(ProjectedStreams):
+class CosmosProjectedStreams(ProjectedStreams):
     """Subject and org streams in Cosmos DB. `ready` opens their store."""
 
     ready: Callable[[], Awaitable[None]]

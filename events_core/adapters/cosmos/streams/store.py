@@ -18,7 +18,7 @@ from events_core.adapters.cosmos.streams.erasure import Eraser
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, Names
 from events_core.adapters.cosmos.streams.positions import PositionsByTime
-from events_core.adapters.cosmos.streams.projection import CosmosProjection
+from events_core.adapters.cosmos.streams.projection import CosmosProjectedStreams
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.read import SEGMENTS_AT_ONCE, Reader
 from events_core.adapters.cosmos.streams.retention import Retention
@@ -70,7 +70,7 @@ class CosmosEventStore(EventStore):
                 self._database, queries, states, heads, duplicates, proof, segment_size, self._now, idle, deadline
             )
         )
-        self.projection = CosmosProjection(self._ready, self._appender, heads, names)
+        self.projection = CosmosProjectedStreams(self._ready, self._appender, heads, names)
         self._reader = Reader(queries, states, heads, positions_by_time, proof, segment_size, hole)
         self._eraser = Eraser(self._database, queries, states, self.projection, names, proof)
         self._retention = Retention(

@@ -1,4 +1,4 @@
-"""Count what makes the code easy or hard to enter: `python tools/house.py [FOLDER]` prints a table for a checkout.
+"""Count what makes the code easy or hard to enter: `python tools/code_metrics.py [FOLDER]` prints a table.
 
 The table counts files at the top of `events_core`, levels and pairs of imports, lines of code, private helpers that are
 called once, exemptions from the linter, and the words and diagrams of the documents.
