@@ -7,16 +7,16 @@ from urllib.parse import unquote, urlencode
 
 import azure.functions as func
 
+from events_core.common.errors import bad_field
 from events_core.delivery import replay
 from events_core.delivery.attempt import message_id_of
 from events_core.delivery.delivery import Attempt, Delivery, Lane, State
-from events_core.delivery.rules import bad_field
 from events_core.delivery.subscribe import delivery_id
 from events_core.delivery.trace_event import Entry
 from events_core.delivery.validate import PATH
 from events_core.feeds.stream import Stream
 from events_core.http import authentication, bodies, query
-from events_core.http.query import Parameters, bad_parameter
+from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.http.subscriptions import id_of, moment, next_page
@@ -55,7 +55,7 @@ async def trace(request: Request, application: Application) -> func.HttpResponse
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
     source = query.from_query(request).one("source")
     if source is None:
-        raise bad_parameter("source", "The 'source' parameter must be defined.")
+        raise bad_field("source", "The 'source' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2])
     entries = await application.tracer.trace(caller, source, event_id)
     return json_response({"entries": [_entry(each) for each in entries]})
@@ -68,7 +68,7 @@ def _state(asked: Parameters) -> State | None:
     try:
         return State(text.lower())
     except ValueError:
-        raise bad_parameter("state", f"The state is one of {', '.join(each.value for each in State)}.") from None
+        raise bad_field("state", f"The state is one of {', '.join(each.value for each in State)}.") from None
 
 
 def _after(asked: Parameters, subscription_id: int) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def _after(asked: Parameters, subscription_id: int) -> tuple[int, int]:
         return 0, 0
     found = delivery_id(text)
     if found is None or found[0].subscription != subscription_id:
-        raise bad_parameter("after", "The 'after' parameter must be the id of a delivery of this subscription.")
+        raise bad_field("after", "The 'after' parameter must be the id of a delivery of this subscription.")
     lane, position = found
     return position, lane.replay
 

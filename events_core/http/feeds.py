@@ -11,12 +11,13 @@ from events_core.access import scopes
 from events_core.access.identity import Caller, Kind
 from events_core.access.names import RESOURCE_PREFIX, Resource, may_name_person
 from events_core.common import clock, errors
+from events_core.common.errors import bad_field
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.read import Permitted, read_or_wait
 from events_core.feeds.stream import Filters, Stream
 from events_core.http import authentication, query
 from events_core.http.page import Feed, Link, negotiated, page_response
-from events_core.http.query import Parameters, bad_parameter
+from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.operations.application import Application
 
@@ -76,7 +77,7 @@ async def _party_feed(
     subject = await _subject(application, caller, asked)
     if subject is None:
         detail = "Subject must be specified using either query params party or unit or header value person."
-        raise bad_parameter("party", detail)
+        raise bad_field("party", detail)
     org, app = query.app(asked)
     filters = Filters(_types(asked), asked.many("source"), org=org, resource=app.resource if app else None)
     feed = Feed(window, Stream.of_subject(subject), filters, _permission(application, caller), caller, link)
@@ -112,12 +113,12 @@ def _subject_of_resource_feed(request: Request, asked: Parameters) -> tuple[str 
     in_url, in_header = asked.one("subject"), request.header("altinn-subject")
     alternative = request.header("altinn-alternativesubject")
     if in_url and may_name_person(in_url):
-        raise bad_parameter("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
+        raise bad_field("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
     if in_url and in_header and in_url != in_header:
-        raise bad_parameter("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
+        raise bad_field("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
     subject = in_header or in_url
     if subject and alternative:
-        raise bad_parameter("subject", "Only one of 'subject' or 'alternativeSubject' can be defined.")
+        raise bad_field("subject", "Only one of 'subject' or 'alternativeSubject' can be defined.")
     return subject, alternative
 
 
@@ -134,14 +135,14 @@ def _in_url(request: Request) -> Parameters:
     """The parameters of the URL, with the person of the header."""
     asked = query.from_query(request)
     if asked.one("person"):
-        raise bad_parameter("person", "The person is taken in the header 'person' only, never in a URL.")
+        raise bad_field("person", "The person is taken in the header 'person' only, never in a URL.")
     return _with_person_of_header(request, asked)
 
 
 def _with_person_of_header(request: Request, asked: Parameters) -> Parameters:
     person, in_body = request.header("person"), asked.one("person")
     if person and in_body and person != in_body:
-        raise bad_parameter("person", "The person is given once, in the body or in the header 'person'.")
+        raise bad_field("person", "The person is given once, in the body or in the header 'person'.")
     return Parameters([("person", person)]) | asked if person else asked
 
 
@@ -165,7 +166,7 @@ async def _subject(application: Application, caller: Caller, asked: Parameters) 
 
 def _exclusive(one: tuple[str, str | None], other: tuple[str, str | None]) -> None:
     if one[1] is not None and other[1] is not None:
-        raise bad_parameter(one[0].lower(), f"Only one of '{one[0]}' or '{other[0]}' can be defined.")
+        raise bad_field(one[0].lower(), f"Only one of '{one[0]}' or '{other[0]}' can be defined.")
 
 
 def _types(asked: Parameters) -> tuple[str, ...]:

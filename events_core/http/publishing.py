@@ -11,10 +11,10 @@ from events_core.access import scopes
 from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
+from events_core.common.errors import bad_field
 from events_core.feeds.publish import Published, app_feed_path, publish, publish_app_event
 from events_core.feeds.stream import Cursor, Stream
 from events_core.http import authentication, query
-from events_core.http.query import bad_parameter
 from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.operations.application import Application
@@ -78,7 +78,7 @@ async def erase_event(request: Request, application: Application) -> func.HttpRe
     source, resource = asked.one("source"), asked.one("resource")
     if source is None or resource is None:
         name = "source" if source is None else "resource"
-        raise bad_parameter(name, f"The '{name}' parameter must be defined.")
+        raise bad_field(name, f"The '{name}' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").rpartition("/")[2])
     if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
         raise errors.not_found("There is no such event.")

@@ -9,10 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from events_core.access.names import RESOURCE_PREFIX, AppId, Resource
-from events_core.cloudevent.json_text import shown
-from events_core.common import clock, errors
+from events_core.common import clock
 from events_core.common.clock import Instant
-from events_core.common.errors import EventsError, FieldError
+from events_core.common.errors import bad_field
 from events_core.http import bodies
 from events_core.http.request import Request
 
@@ -22,11 +21,6 @@ MAX_LENGTH = 2_048
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d(?:\.\d{1,20})?)?([Zz]|[+ -]\d\d:\d\d)?", re.ASCII)
 _DIGITS = re.compile(r"\d+", re.ASCII)
 _REPEATABLE = frozenset({"type", "eventtype", "source"})
-
-
-def bad_parameter(name: str, detail: str) -> EventsError:
-    """400 that names the parameter; `detail` repeats no value, and no number of a person stands in the name."""
-    return errors.bad_request(detail, FieldError(shown(name), detail))
 
 
 class Parameters:
@@ -42,14 +36,14 @@ class Parameters:
         """The value of a parameter that may stand once."""
         values = self._values.get(name.lower(), [])
         if len(values) > 1:
-            raise bad_parameter(name, f"The parameter '{name}' may be given once.")
+            raise bad_field(name, f"The parameter '{name}' may be given once.")
         return values[0] if values else None
 
     def many(self, *names: str) -> tuple[str, ...]:
         """The values of a repeatable parameter, under any of its names."""
         values = tuple(value for name in names for value in self._values.get(name.lower(), []))
         if len(values) > MAX_VALUES:
-            raise bad_parameter(names[0], f"The parameter '{names[0]}' may be given {MAX_VALUES} times at most.")
+            raise bad_field(names[0], f"The parameter '{names[0]}' may be given {MAX_VALUES} times at most.")
         return values
 
     def without(self, *names: str) -> Parameters:
@@ -66,9 +60,9 @@ class Parameters:
 
 def _usable(name: str, value: str) -> str:
     if len(value) > MAX_LENGTH:
-        raise bad_parameter(name, f"A parameter has at most {MAX_LENGTH:,} characters.")
+        raise bad_field(name, f"A parameter has at most {MAX_LENGTH:,} characters.")
     if "\0" in value:
-        raise bad_parameter(name, "A parameter holds no NUL character.")
+        raise bad_field(name, "A parameter holds no NUL character.")
     return value
 
 
@@ -87,7 +81,7 @@ def _flattened(name: str, value: Any) -> Iterable[tuple[str, str]]:
     values = value if isinstance(value, list) and name.lower() in _REPEATABLE else [value]
     for item in values:
         if isinstance(item, bool) or not (item is None or isinstance(item, str | int)):
-            raise bad_parameter(name, "A parameter is a string, a whole number, or a list of strings.")
+            raise bad_field(name, "A parameter is a string, a whole number, or a list of strings.")
         if item is not None:
             yield name, str(item)
 
@@ -103,14 +97,14 @@ def _instant(name: str, text: str) -> Instant:
     label = name.capitalize()
     match = _TIMESTAMP.fullmatch(text)
     if not match:
-        raise bad_parameter(name, f"The '{label}' parameter must be a time as in RFC 3339, 2022-07-07T11:00:53.3917Z.")
+        raise bad_field(name, f"The '{label}' parameter must be a time as in RFC 3339, 2022-07-07T11:00:53.3917Z.")
     day, minute, second, zone = match.groups()
     if zone is None:
         detail = f"The '{label}' parameter must specify timezone. E.g. 2022-07-07T11:00:53.3917Z for UTC"
-        raise bad_parameter(name, detail)
+        raise bad_field(name, detail)
     instant = clock.parse_rfc3339(f"{day}T{minute}{second or ':00'}{zone.replace(' ', '+')}")
     if instant is None:
-        raise bad_parameter(name, f"The '{label}' parameter must be a time that exists.")
+        raise bad_field(name, f"The '{label}' parameter must be a time that exists.")
     return instant
 
 
@@ -122,7 +116,7 @@ def bounds(parameters: Parameters) -> tuple[int | None, int | None]:
     first = None if start is None else start.microseconds + (not start.exact)
     last = None if end is None else end.microseconds
     if first is not None and last is not None and last < first:
-        raise bad_parameter("to", "The 'To' parameter must not be before 'From'.")
+        raise bad_field("to", "The 'To' parameter must not be before 'From'.")
     return first, last
 
 
@@ -133,10 +127,10 @@ def size(parameters: Parameters, maximum: int, *, below_one_is_default: bool = F
         return min(DEFAULT_SIZE, maximum)
     digits = text.removeprefix("-")
     if not _DIGITS.fullmatch(digits):
-        raise bad_parameter("size", "The 'Size' parameter must be a number larger that 0.")
+        raise bad_field("size", "The 'Size' parameter must be a number larger that 0.")
     value = -1 if digits != text else int(digits) if len(digits) < 10 else maximum
     if value < 1 and not below_one_is_default:
-        raise bad_parameter("size", "The 'Size' parameter must be a number larger that 0.")
+        raise bad_field("size", "The 'Size' parameter must be a number larger that 0.")
     return min(value if value >= 1 else DEFAULT_SIZE, maximum)
 
 
@@ -146,7 +140,7 @@ def number(parameters: Parameters, name: str) -> int | None:
     if text is None:
         return None
     if not _DIGITS.fullmatch(text) or len(text) > 18:
-        raise bad_parameter(name, f"The '{name}' parameter must be a whole number.")
+        raise bad_field(name, f"The '{name}' parameter must be a whole number.")
     return int(text)
 
 
@@ -156,7 +150,7 @@ def party(parameters: Parameters) -> str | None:
     if text is None:
         return None
     if not _DIGITS.fullmatch(text) or len(text) > 10 or int(text) < 1:
-        raise bad_parameter("party", "The 'Party' parameter must be a number larger than 0.")
+        raise bad_field("party", "The 'Party' parameter must be a number larger than 0.")
     return str(int(text))
 
 
@@ -164,7 +158,7 @@ def unit(parameters: Parameters) -> str | None:
     """An organisation number."""
     text = parameters.one("unit")
     if text is not None and not (_DIGITS.fullmatch(text) and len(text) == 9):
-        raise bad_parameter("unit", "Value of 'Unit' needs to be exactly 9 digits.")
+        raise bad_field("unit", "Value of 'Unit' needs to be exactly 9 digits.")
     return text
 
 
@@ -172,7 +166,7 @@ def person(parameters: Parameters) -> str | None:
     """A person number; never repeated in an error."""
     value = parameters.one("person")
     if value is not None and not (_DIGITS.fullmatch(value) and len(value) == 11):
-        raise bad_parameter("person", "Value of 'Person' needs to be exactly 11 digits.")
+        raise bad_field("person", "Value of 'Person' needs to be exactly 11 digits.")
     return value
 
 
@@ -180,7 +174,7 @@ def app(parameters: Parameters) -> tuple[str | None, AppId | None]:
     """`org`, and the app when `app` is given too."""
     org, name = parameters.one("org"), parameters.one("app")
     if name is not None and org is None:
-        raise bad_parameter("org", "The 'Org' parameter is required with 'App'.")
+        raise bad_field("org", "The 'Org' parameter is required with 'App'.")
     return org, app_id(org, name) if org is not None and name is not None else None
 
 
@@ -188,7 +182,7 @@ def app_id(org: str, name: str) -> AppId:
     """The app of an org."""
     parsed = AppId.parse(f"{org}/{name}")
     if parsed is None:
-        raise bad_parameter("app", "Org and app are names of letters, digits and hyphens.")
+        raise bad_field("app", "Org and app are names of letters, digits and hyphens.")
     return parsed
 
 
@@ -196,9 +190,9 @@ def resource(parameters: Parameters) -> str:
     """The resource of the generic feed, older notation understood."""
     text = parameters.one("resource")
     if text is None:
-        raise bad_parameter("resource", "The 'resource' parameter must be defined.")
+        raise bad_field("resource", "The 'resource' parameter must be defined.")
     if not text.startswith(RESOURCE_PREFIX) or text == RESOURCE_PREFIX:
-        raise bad_parameter("resource", f"The 'resource' parameter must begin with `{RESOURCE_PREFIX}`")
+        raise bad_field("resource", f"The 'resource' parameter must begin with `{RESOURCE_PREFIX}`")
     return Resource.parse(text).urn
 
 
@@ -222,7 +216,7 @@ def window(parameters: Parameters, maximum: int, *, below_one_is_default: bool =
     after, at = parameters.one("after"), parameters.one("at")
     if after is None and at is None and parameters.one("from") is None:
         detail = "The 'From' or 'After' parameter must be defined."
-        raise errors.bad_request(detail, FieldError("from", detail))
+        raise bad_field("from", detail)
     first, last = bounds(parameters)
     limit = size(parameters, maximum, below_one_is_default=below_one_is_default)
     return Window(after, at, first, last, limit)

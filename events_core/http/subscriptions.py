@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 import azure.functions as func
 
 from events_core.common import clock, errors
-from events_core.delivery.rules import Wanted, bad_field
+from events_core.common.errors import bad_field
+from events_core.delivery.rules import Wanted
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.validate import PATH
 from events_core.feeds.publish import PLATFORM
