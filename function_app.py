@@ -5,7 +5,7 @@ from typing import List  # noqa: UP035 - the worker does not take the built-in t
 import azure.functions as func
 
 from events_core.app import current
-from events_core.http import deliveries, feeds, instance_feed, operations, publishing, subscriptions
+from events_core.http import deliveries, feeds, operations, publishing, subscriptions
 from events_core.http.edge import Edge
 from events_core.operations.background import Background
 from events_core.operations.health import HealthChecks
@@ -64,7 +64,7 @@ async def resource_feed(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("events/instanceeventsforinstance/{partyId}/{instanceGuid}", methods=["POST"])
 async def instance_feed_without_login(req: func.HttpRequest) -> func.HttpResponse:
     """What happened to one instance, without login, for apps that allow it."""
-    return await serve(instance_feed.instance_feed, req)
+    return await serve(feeds.instance_feed, req)
 
 
 # -- Publishing -------------------------------------------------------------------------------------------------------

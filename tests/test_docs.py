@@ -25,7 +25,7 @@ from events_core.feeds import follow_up
 from events_core.feeds import read as read_feed
 from events_core.feeds.wait import POLL_SECONDS
 from events_core.http import query
-from events_core.http.instance_feed import REQUESTS_A_MINUTE
+from events_core.http.feeds import REQUESTS_A_MINUTE
 from events_core.http.request import MAX_QUERY_FIELDS
 from events_core.operations import background, health
 from events_core.settings import VARIABLES, Settings
