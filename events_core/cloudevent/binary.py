@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from events_core.cloudevent import json_text, syntax
 from events_core.cloudevent.event import ATTRIBUTE_NAME, RawEvent
 from events_core.cloudevent.reading import check_event_size
-from events_core.common.errors import EventsError, FieldError, bad_request, unsupported_media_type
+from events_core.common.errors import EventsError, FieldError, bad_request, shown, unsupported_media_type
 
 _PREFIX = "ce-"
 _HEADER_VALUE = re.compile(r'(?:[\t !#-~]|"(?:[\t !#-\[\]-~]|\\[\t -~])*+")*+')
@@ -83,7 +83,7 @@ def _decode(name: str, value: str) -> str:
 
 
 def _bad_header(name: str, detail: str) -> EventsError:
-    field = f"{_PREFIX}{json_text.shown(name)}"
+    field = f"{_PREFIX}{shown(name)}"
     return bad_request(f"The header '{field}' {detail}.", FieldError(field, detail))
 
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from events_core.common.errors import EventsError, FieldError, bad_request
+from events_core.common.errors import EventsError, FieldError, bad_request, shown
 
 MAX_DEPTH = 62
 """Levels of nesting in one event, itself included. A page around it keeps below 64, where some readers stop."""
@@ -15,7 +15,6 @@ MAX_DEPTH = 62
 _BLANK = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_UNSPEAKABLE = re.compile(r"[0-9]{5,}|[^!-~]+")
 
 
 def _integer(text: str) -> int | float:
@@ -45,11 +44,6 @@ def _duplicate_name(pairs: list[tuple[str, object]]) -> EventsError:
     return bad_request(
         f"The member name '{twice}' occurs twice in one JSON object.", FieldError(twice, "must occur once")
     )
-
-
-def shown(name: str) -> str:
-    """A name that a caller chose, for an error: short, printable ASCII, and without person numbers."""
-    return _UNSPEAKABLE.sub("*", name[:64])
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)

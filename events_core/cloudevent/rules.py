@@ -10,9 +10,8 @@ from typing import cast
 
 from events_core.cloudevent import syntax
 from events_core.cloudevent.event import ATTRIBUTE_NAME, CloudEvent, RawEvent
-from events_core.cloudevent.json_text import shown
 from events_core.common.clock import parse_rfc3339
-from events_core.common.errors import FieldError, bad_request
+from events_core.common.errors import FieldError, bad_request, shown
 
 _MAX_FAULTS = 20
 _REQUIRED = ("specversion", "id", "source", "type", "resource")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+
+_NOT_SHOWN = re.compile(r"[0-9]{5,}|[^!-~]+")
 
 
 class Problem(Enum):
@@ -65,6 +68,16 @@ class EventsError(Exception):
 def bad_request(detail: str, *errors: FieldError) -> EventsError:
     """400: the request is malformed, and nothing was changed."""
     return EventsError(Problem.BAD_REQUEST, detail, errors)
+
+
+def bad_field(name: str, detail: str) -> EventsError:
+    """400 that names the wrong field or parameter. `detail` repeats no value."""
+    return bad_request(detail, FieldError(shown(name), detail))
+
+
+def shown(name: str) -> str:
+    """A name that a caller chose, safe for an error: short, printable ASCII, without a person number."""
+    return _NOT_SHOWN.sub("*", name[:64])
 
 
 def unauthorized(detail: str = "A valid token is required.") -> EventsError:

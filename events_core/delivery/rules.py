@@ -15,7 +15,7 @@ from events_core.access.identity import Caller, Kind
 from events_core.access.names import APP_PREFIX, AppId, Resource, ends_in_person_number, is_under
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
-from events_core.common.errors import EventsError, FieldError
+from events_core.common.errors import bad_field
 from events_core.delivery.subscription import EventFilter
 
 NO_SUBJECT = "A valid subject to the authenticated identity is required"
@@ -34,11 +34,6 @@ class Wanted:
     resource: str | None = None
     type: str | None = None
     include_subunits: bool = False
-
-
-def bad_field(name: str, detail: str) -> EventsError:
-    """400 that names a field of the subscription; `detail` repeats no value."""
-    return errors.bad_request(detail, FieldError(name, detail))
 
 
 def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> EventFilter:

@@ -12,12 +12,13 @@ from events_core.access.names import Subject
 from events_core.access.ports import PartyRegister
 from events_core.common import errors
 from events_core.common.clock import SECOND
+from events_core.common.errors import bad_field
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane, State
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SecretBox, SubscriptionStore
-from events_core.delivery.rules import NO_SUBJECT, Wanted, bad_field, filter_for
+from events_core.delivery.rules import NO_SUBJECT, Wanted, filter_for
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import new_secret

@@ -1,1 +1,1 @@
-"""HTTP: parses a request, calls one use case, maps the outcome to a response."""
+"""HTTP: each handler parses a request, calls one use case and returns a response."""

@@ -1,4 +1,4 @@
-"""Who asks: the caller behind a request's tokens (docs/consumers.md, "Tokens")."""
+"""Authentication: the caller that a request's tokens name (docs/consumers.md, "Tokens")."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from events_core.common import errors
 from events_core.http.request import Request
 
 PLATFORM_HEADER = "PlatformAccessToken"
-_callers: LRUCache[str, Caller] = LRUCache(1_000)  # what a token says of its caller never changes; its validity does
+_callers: LRUCache[str, Caller] = LRUCache(1_000)  # a token always names the same caller; only its validity changes
 
 
 async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
     """The caller of the bearer token.
 
     Raises:
-        EventsError: UNAUTHORIZED without a trusted one, UNAVAILABLE when its issuer's keys cannot be had.
+        EventsError: UNAUTHORIZED without a trusted token, UNAVAILABLE when the issuer's keys cannot be fetched.
     """
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     token = token.strip()
@@ -31,11 +31,7 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
 
 
 async def platform_app(request: Request, tokens: TokenVerifier) -> Caller:
-    """The app of the PlatformAccessToken.
-
-    Raises:
-        EventsError: UNAUTHORIZED without a trusted one, UNAVAILABLE when its issuer's keys cannot be had.
-    """
+    """The app of the PlatformAccessToken. It raises what `bearer` raises."""
     token = request.header(PLATFORM_HEADER)
     if token is None:
         raise errors.unauthorized(f"A valid {PLATFORM_HEADER} is required.")
@@ -43,7 +39,7 @@ async def platform_app(request: Request, tokens: TokenVerifier) -> Caller:
 
 
 async def bearer_or_platform_app(request: Request, tokens: TokenVerifier) -> Caller:
-    """The caller of the bearer token when there is one, which then decides alone, else the app."""
+    """The caller of the bearer token, or the app if the request has no bearer token. A bad bearer token is refused."""
     if request.header("authorization") is None and request.header(PLATFORM_HEADER) is not None:
         return await platform_app(request, tokens)
     return await bearer(request, tokens)

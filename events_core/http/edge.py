@@ -1,4 +1,4 @@
-"""The edge: composes once, traces, logs, and turns every failure into a problem document."""
+"""The edge: starts the trace of a request, calls its handler, logs, and turns every failure into a problem document."""
 
 from __future__ import annotations
 
@@ -25,48 +25,33 @@ _INTERNAL = EventsError(Problem.INTERNAL, "Something went wrong here; the trace 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Answers requests by handlers. `application` gives the application of this process."""
+    """Answers requests. `application` returns the application of this process."""
 
     application: Callable[[], Awaitable[Application]]
 
     async def __call__(
         self, handler: Handler, raw: func.HttpRequest, *, successor: str | None = None
     ) -> func.HttpResponse:
-        """Answer a request by `handler`.
+        """Answer a request by calling `handler`.
 
-        `successor` is the route that takes the place of an older one; the answer says so (RFC 9745, RFC 8288).
+        `successor` is the route that replaces a deprecated one. The response names it (RFC 9745, RFC 8288).
         """
         started = time.perf_counter()
         context = trace.begin(raw.headers.get("traceparent"))
+        request = None
         try:
             application = await self.application()
             request = Request(raw, application.settings.base_url)
-            response = await _answered(handler, request, application, context.trace_id)
-            if successor:
-                _deprecate(response, request, successor)
+            response = await handler(request, application)
         except EventsError as error:
             response = problem(error, context.trace_id)
+        except Exception:  # noqa: BLE001 - a 500 is a bug, and still a problem document
+            _log.exception("request failed", extra={"endpoint": handler.__name__})
+            response = problem(_INTERNAL, context.trace_id)
+        if successor and request:
+            _deprecate(response, request, successor)
         _record(handler, response, started)
         return response
-
-
-def _record(handler: Handler, response: func.HttpResponse, started: float) -> None:
-    """What was refused or failed is for the operator; what went well the host counts already."""
-    level = logging.INFO if response.status_code >= 400 else logging.DEBUG
-    if _log.isEnabledFor(level):
-        milliseconds = round((time.perf_counter() - started) * 1000, 1)
-        details = {"endpoint": handler.__name__, "status": response.status_code, "milliseconds": milliseconds}
-        _log.log(level, "request", extra=details)
-
-
-async def _answered(handler: Handler, request: Request, application: Application, trace_id: str) -> func.HttpResponse:
-    try:
-        return await handler(request, application)
-    except EventsError as error:
-        return problem(error, trace_id)
-    except Exception:  # noqa: BLE001 - the last edge: a 500 is a bug, and still a problem document
-        _log.exception("unexpected", extra={"endpoint": handler.__name__})
-        return problem(_INTERNAL, trace_id)
 
 
 def _deprecate(response: func.HttpResponse, request: Request, successor: str) -> None:
@@ -75,3 +60,12 @@ def _deprecate(response: func.HttpResponse, request: Request, successor: str) ->
     link = response.headers.get("Link")
     response.headers["Link"] = f"{link}, {ours}" if link else ours
     response.headers["Deprecation"] = LEGACY_SINCE
+
+
+def _record(handler: Handler, response: func.HttpResponse, started: float) -> None:
+    """Log the request. Operators read failures; the host already counts successes."""
+    level = logging.INFO if response.status_code >= 400 else logging.DEBUG
+    if _log.isEnabledFor(level):
+        milliseconds = round((time.perf_counter() - started) * 1000, 1)
+        fields = {"endpoint": handler.__name__, "status": response.status_code, "milliseconds": milliseconds}
+        _log.log(level, "request", extra=fields)

@@ -1,38 +1,55 @@
-"""The feeds: what each asks for, who may ask, and the page as a response (docs/consumers.md)."""
+"""The feeds: who may read each one, which stream it reads, and what narrows it (docs/consumers.md)."""
 
 from __future__ import annotations
 
+import json
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import azure.functions as func
+import orjson
+from cachetools import TTLCache
 
 from events_core.access import scopes
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import RESOURCE_PREFIX, Resource, may_name_person
+from events_core.access.names import RESOURCE_PREFIX, AppId
 from events_core.common import clock, errors
+from events_core.common.errors import bad_field
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.read import Permitted
 from events_core.feeds.stream import Filters, Stream
-from events_core.http import authentication, query
-from events_core.http.page import Feed, Link, negotiated, page_response
-from events_core.http.query import Parameters, bad_parameter
+from events_core.http import authentication
+from events_core.http.page import page_response
+from events_core.http.query import FeedQuery, Takes, app_id
 from events_core.http.request import Request
 from events_core.operations.application import Application
 
+REQUESTS_A_MINUTE = 60
+MINUTE = 60.0
+SHOWN_WITHOUT_LOGIN = ("specversion", "id", "source", "type", "time")
+_NOBODY = Caller(Kind.NONE, "")
+_requests: TTLCache[str, deque[float]] = TTLCache(maxsize=100_000, ttl=MINUTE)  # times of recent ones, by instance
+
+# -- Feeds of owners --------------------------------------------------------------------------------------------------
+
 
 async def app_feed(request: Request, application: Application) -> func.HttpResponse:
-    """The events of one app, for its owner."""
+    """Serve the events of one app to its owner."""
     caller = await _owner(request, application)
-    app = query.app_id(request.route("org"), request.route("app"))
-    owner = scopes.of_owner(app.org, app.app)
-    return await _owner_feed(request, application, caller, Stream.of_resource(app.resource), owner)
+    app = app_id(request.route("org"), request.route("app"))
+    stream, owner = Stream.of_resource(app.resource), scopes.of_owner(app.org, app.app)
+    return await _owner_feed(request, application, caller, stream, owner)
 
 
 async def org_feed(request: Request, application: Application) -> func.HttpResponse:
-    """The events of all apps of an org, for their owner."""
+    """Serve the events of all apps of an org to their owner."""
     caller = await _owner(request, application)
-    org = query.app_id(request.route("org"), "any").org
+    org = app_id(request.route("org"), "any").org
     return await _owner_feed(request, application, caller, Stream.of_org(org), scopes.of_owner(org))
 
 
@@ -46,163 +63,182 @@ async def _owner(request: Request, application: Application) -> Caller:
 async def _owner_feed(
     request: Request, application: Application, caller: Caller, stream: Stream, owner: tuple[str, ...]
 ) -> func.HttpResponse:
-    asked = _in_url(request)
-    window = query.window(asked, application.settings.max_page_size)
-    subject = await _subject(application, caller, asked)
-    filters = Filters(_types(asked), asked.many("source"), subject)
-    permitted = None if caller.has_scope(*owner) else _permission(application, caller)
-    return await answer(request, application, Feed(window, stream, filters, permitted, caller, Link.of_query(request)))
+    query = FeedQuery.of_url(request, Takes.PARTY, application.settings.max_page_size)
+    filters = Filters(query.types, query.sources, await _party_subject(application, caller, query))
+    permitted = None if caller.has_scope(*owner) else _permitted(application, caller, "read")
+    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted)
+
+
+# -- Feeds of parties -------------------------------------------------------------------------------------------------
 
 
 async def party_feed(request: Request, application: Application) -> func.HttpResponse:
-    """The app events about one party, for end users and their systems."""
-    caller = await authentication.bearer(request, application.tokens)
-    return await _party_feed(request, application, caller, _in_url(request), Link.of_query(request))
+    """Serve the app events about one party to end users and their systems."""
+    caller = await _identified(request, application)
+    query = FeedQuery.of_url(request, Takes.PARTY | Takes.APP, application.settings.max_page_size)
+    return await _party_feed(application, caller, query)
 
 
 async def party_feed_by_post(request: Request, application: Application) -> func.HttpResponse:
-    """The same, with the parameters in the body, so that a person's number is in no URL."""
+    """Serve the party feed with its parameters in the body, so that no URL holds a person number."""
+    caller = await _identified(request, application)
+    query = FeedQuery.of_body(request, Takes.PARTY | Takes.APP, application.settings.max_page_size)
+    return await _party_feed(application, caller, query)
+
+
+async def _identified(request: Request, application: Application) -> Caller:
     caller = await authentication.bearer(request, application.tokens)
-    asked = _with_person_of_header(request, posted(request))
-    return await _party_feed(request, application, caller, asked, Link.of_post(request))
-
-
-async def _party_feed(
-    request: Request, application: Application, caller: Caller, asked: Parameters, link: Link
-) -> func.HttpResponse:
     if caller.kind is Kind.NONE:
-        raise errors.forbidden("The token names nobody.")
-    window = query.window(asked, application.settings.max_page_size)
-    subject = await _subject(application, caller, asked)
+        raise errors.forbidden("The token does not identify a user, organisation or system.")
+    return caller
+
+
+async def _party_feed(application: Application, caller: Caller, query: FeedQuery) -> func.HttpResponse:
+    subject = await _party_subject(application, caller, query)
     if subject is None:
         detail = "Subject must be specified using either query params party or unit or header value person."
-        raise bad_parameter("party", detail)
-    org, app = query.app(asked)
-    filters = Filters(_types(asked), asked.many("source"), org=org, resource=app.resource if app else None)
-    feed = Feed(window, Stream.of_subject(subject), filters, _permission(application, caller), caller, link)
-    return await answer(request, application, replace(feed, sealed_for=_seal_of_person(asked)))
+        raise bad_field("party", detail)
+    filters = Filters(query.types, query.sources, org=query.org, resource=query.app.resource if query.app else None)
+    # A person's cursors have a seal of their own: equal cursors would tell which party has the person number.
+    seal = Stream(f"person:{query.person}") if query.person else None
+    permitted = _permitted(application, caller, "read")
+    stream = Stream.of_subject(subject)
+    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted, seal=seal)
 
 
-def _seal_of_person(asked: Parameters) -> Stream | None:
-    """A seal of the person's own: equal cursors would tell which party has which person's number."""
-    person = query.person(asked)
-    return Stream(f"person:{person}") if person else None
-
-
-async def resource_feed(request: Request, application: Application) -> func.HttpResponse:
-    """The events of any resource."""
-    caller = await authentication.bearer(request, application.tokens)
-    if not caller.has_scope(scopes.SUBSCRIBE) and not any(s.startswith(scopes.REPORTEES) for s in caller.scopes):
-        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
-    asked = query.from_query(request)
-    window = query.window(asked, application.settings.max_page_size, below_one_is_default=True)
-    resource = query.resource(asked)
-    sees_all = caller.has_scope(f"{scopes.REPORTEES}{resource.removeprefix(RESOURCE_PREFIX)}")
-    if not sees_all and not caller.has_scope(scopes.SUBSCRIBE):
-        raise errors.forbidden("The scope does not cover this resource.")
-    subject, alternative = _subject_of_resource_feed(request, asked)
-    filters = Filters(_types(asked), asked.many("source"), subject, alternative)
-    action = "read" if Resource.parse(resource).app else "subscribe"
-    permitted = None if sees_all else _permission(application, caller, action)
-    stream, link = Stream.of_resource(resource), Link.of_query(request)
-    return await answer(request, application, Feed(window, stream, filters, permitted, caller, link))
-
-
-def _subject_of_resource_feed(request: Request, asked: Parameters) -> tuple[str | None, str | None]:
-    in_url, in_header = asked.one("subject"), request.header("altinn-subject")
-    alternative = request.header("altinn-alternativesubject")
-    if in_url and may_name_person(in_url):
-        raise bad_parameter("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
-    if in_url and in_header and in_url != in_header:
-        raise bad_parameter("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
-    subject = in_header or in_url
-    if subject and alternative:
-        raise bad_parameter("subject", "Only one of 'subject' or 'alternativeSubject' can be defined.")
-    return subject, alternative
-
-
-def posted(request: Request) -> Parameters:
-    """The parameters of the body; `after` and `at` of the URL take the place of the body's `after` and `from`."""
-    asked, url = query.from_body(request), query.from_query(request)
-    place = Parameters((name, value) for name in ("after", "at") if (value := url.one(name)) is not None)
-    if place.one("after") is None and place.one("at") is None:
-        return asked
-    return asked.without("after", "at", "from") | place
-
-
-def _in_url(request: Request) -> Parameters:
-    """The parameters of the URL, with the person of the header."""
-    asked = query.from_query(request)
-    if asked.one("person"):
-        raise bad_parameter("person", "The person is taken in the header 'person' only, never in a URL.")
-    return _with_person_of_header(request, asked)
-
-
-def _with_person_of_header(request: Request, asked: Parameters) -> Parameters:
-    person, in_body = request.header("person"), asked.one("person")
-    if person and in_body and person != in_body:
-        raise bad_parameter("person", "The person is given once, in the body or in the header 'person'.")
-    return Parameters([("person", person)]) | asked if person else asked
-
-
-async def _subject(application: Application, caller: Caller, asked: Parameters) -> str | None:
-    """The subject `/party/{id}` that `party`, `unit` or `person` name, None without any of them."""
-    party, unit, person = query.party(asked), query.unit(asked), query.person(asked)
-    _exclusive(("Party", party), ("Person", person))
-    _exclusive(("Party", party), ("Unit", unit))
-    _exclusive(("Unit", unit), ("Person", person))
-    if unit:
-        found = await application.register.party_of_unit(unit, caller)
+async def _party_subject(application: Application, caller: Caller, query: FeedQuery) -> str | None:
+    """The subject `/party/{id}` that `party`, `unit` or `person` names, None without any of them."""
+    if query.unit:
+        found = await application.register.party_of_unit(query.unit, caller)
         if found is None:
             raise errors.not_found("The unit is not known.")
         return f"/party/{found}"
-    if person:
-        known = await application.register.party_of_person(person, caller)
-        # no event has a subject with a control character, so the answer is that of a person without events
-        return f"/party/{known}" if known is not None else f"/party/unknown\x1f{person}"
-    return f"/party/{party}" if party else None
+    if query.person:
+        found = await application.register.party_of_person(query.person, caller)
+        # No subject holds a control character, so an unknown person looks like a person without events.
+        return f"/party/{found}" if found is not None else f"/party/unknown\x1f{query.person}"
+    return f"/party/{query.party}" if query.party else None
 
 
-def _exclusive(one: tuple[str, str | None], other: tuple[str, str | None]) -> None:
-    if one[1] is not None and other[1] is not None:
-        raise bad_parameter(one[0].lower(), f"Only one of '{one[0]}' or '{other[0]}' can be defined.")
+# -- The feed of any resource -----------------------------------------------------------------------------------------
 
 
-def _types(asked: Parameters) -> tuple[str, ...]:
-    return asked.many("type", "eventType")
+async def resource_feed(request: Request, application: Application) -> func.HttpResponse:
+    """Serve the events of any resource."""
+    caller = await authentication.bearer(request, application.tokens)
+    subscribes = caller.has_scope(scopes.SUBSCRIBE)
+    if not subscribes and not any(scope.startswith(scopes.REPORTEES) for scope in caller.scopes):
+        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
+    query = FeedQuery.of_url(request, Takes.RESOURCE, application.settings.max_page_size)
+    resource = query.resource
+    assert resource is not None  # the parameter is required
+    reads_all = caller.has_scope(f"{scopes.REPORTEES}{resource.urn.removeprefix(RESOURCE_PREFIX)}")
+    if not reads_all and not subscribes:
+        raise errors.forbidden("The scope does not cover this resource.")
+    filters = Filters(query.types, query.sources, query.subject, query.alternative_subject)
+    permitted = None if reads_all else _permitted(application, caller, resource.action)
+    stream = Stream.of_resource(resource.urn)
+    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted)
 
 
-def _permission(application: Application, caller: Caller, action: str = "read") -> Permitted:
+# -- The feed of one instance, without login --------------------------------------------------------------------------
+
+
+async def instance_feed(request: Request, application: Application) -> func.HttpResponse:
+    """Serve the events of one instance without login, for the apps that allow it."""
+    party, guid = _instance(request)
+    _count_request(f"{party}/{guid}")
+    app = await _app_of_instance(application, party, guid)
+    query = FeedQuery.of_body(request, Takes.APP, application.settings.max_page_size)
+    if query.org not in (None, app.org) or query.app not in (None, app):
+        raise errors.not_found()
+    filters = Filters(query.types, (_source_pattern(app, party, guid),), org=app.org, resource=app.resource)
+    stream = Stream.of_subject(f"/party/{party}")
+    return await _serve(
+        application, query, _NOBODY, stream=stream, filters=filters, permitted=None, reduced=_without_content
+    )
+
+
+def _instance(request: Request) -> tuple[str, str]:
+    party, guid = request.route("partyId"), request.route("instanceGuid")
+    try:
+        canonical = str(uuid.UUID(guid))
+    except ValueError:
+        raise errors.not_found() from None
+    if not (party.isascii() and party.isdigit()) or canonical != guid.lower():
+        raise errors.not_found()
+    return party, canonical
+
+
+def _count_request(instance: str) -> None:
+    """Refuse the request if the last 60 of the instance came within a minute."""
+    now = time.monotonic()
+    recent = _requests.setdefault(instance, deque(maxlen=REQUESTS_A_MINUTE))
+    if len(recent) == REQUESTS_A_MINUTE and now - recent[0] < MINUTE:
+        wait = math.ceil(MINUTE - (now - recent[0]))
+        raise errors.too_many_requests("This instance was asked for too often.", wait)
+    recent.append(now)
+    _requests[instance] = recent
+
+
+async def _app_of_instance(application: Application, party: str, guid: str) -> AppId:
+    """The app that the instance belongs to. Any other instance is the same 404, whether or not it exists."""
+    stream = Stream.of_subject(f"/party/{party}")
+    for app in application.anonymous_apps:
+        filters = Filters(sources=(_source_pattern(app, party, guid),), org=app.org, resource=app.resource)
+        if (await application.store.read(ReadRequest(stream, filters=filters, limit=1, scan=100_000))).rows:
+            return app
+    raise errors.not_found()
+
+
+def _source_pattern(app: AppId, party: str, guid: str) -> str:
+    return f"http%://%/{app.org}/{app.app}/instances/{party}/{guid}"
+
+
+def _without_content(event: bytes) -> bytes:
+    """The event's text with the attributes alone that say that it happened."""
+    attributes = json.loads(event, parse_int=str, parse_float=str)  # numbers of any size; none of them is shown
+    shown = {name: attributes[name] for name in SHOWN_WITHOUT_LOGIN if attributes.get(name) is not None}
+    return orjson.dumps(shown)
+
+
+# -- All feeds --------------------------------------------------------------------------------------------------------
+
+
+def _permitted(application: Application, caller: Caller, action: str) -> Permitted:
     return partial(application.authorization.permitted, caller, action)
 
 
-async def answer(request: Request, application: Application, feed: Feed) -> func.HttpResponse:
-    """Read the page and answer with it, waiting for it where the request prefers that."""
-    negotiated(request.header("accept"))
-    wanted = _read_request(application, feed)
-    seconds = 0 if _takes_others_place(application, feed) else _seconds(request, wanted)
-    page, met = await application.reader.read_or_wait(wanted, feed.permitted, seconds)
-    if feed.shown:
-        page = replace(page, events=[feed.shown(event) for event in page.events])
-    applied = {"Preference-Applied": f"wait={seconds}"} if seconds and met else {}
-    return page_response(request, feed, page, application.cursors.encode(page.end, feed.seal), applied)
+async def _serve(
+    application: Application,
+    query: FeedQuery,
+    caller: Caller,
+    *,
+    stream: Stream,
+    filters: Filters,
+    permitted: Permitted | None,
+    seal: Stream | None = None,
+    reduced: Callable[[bytes], bytes] | None = None,
+) -> func.HttpResponse:
+    """Read the page that a query asks for, and wait for events if the client prefers that.
+
+    The caller may read every event if `permitted` is None. Cursors verify for `seal`, which is the stream by default.
+    `reduced` makes the text that is served from the text of an event.
+    """
+    seal = seal or stream
+    request = query.read_request(stream, filters, application.cursors, seal)
+    seconds = _wait_seconds(application, query, caller)
+    page, waited = await application.reader.read_or_wait(request, permitted, seconds)
+    if reduced:
+        page = replace(page, events=[reduced(event) for event in page.events])
+    applied = {"Preference-Applied": f"wait={seconds}"} if seconds and waited else {}
+    return page_response(query, caller, page, application.cursors.encode(page.end, seal), applied)
 
 
-def _takes_others_place(application: Application, feed: Feed) -> bool:
-    """Whether who has not logged in would wait where only half of the places are left, which are for callers."""
-    return not feed.caller.consumer and application.waiting.half_full
-
-
-def _seconds(request: Request, wanted: ReadRequest) -> int:
-    """How long to wait when nothing is there; not at all once `to` has passed."""
-    if wanted.registered_to is not None and wanted.registered_to < clock.now():
+def _wait_seconds(application: Application, query: FeedQuery, caller: Caller) -> int:
+    """How long the request may wait. Anonymous callers may use at most half of the long-poll slots."""
+    if query.registered_to is not None and query.registered_to < clock.now():
+        return 0  # no new event can match
+    if not caller.consumer and application.waiting.half_full:
         return 0
-    return query.wait_seconds(request)
-
-
-def _read_request(application: Application, feed: Feed) -> ReadRequest:
-    window = feed.window
-    cursor = application.cursors.decode(window.at, feed.seal) if window.at else None
-    if cursor is None and window.after:
-        cursor = application.cursors.decode(window.after, feed.seal)
-    return ReadRequest(feed.stream, cursor, window.after, window.first, window.last, feed.filters, window.limit)
+    return query.wait_seconds

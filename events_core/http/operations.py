@@ -1,4 +1,4 @@
-"""Operating: health, the API's own description, and what no route takes (docs/operations.md)."""
+"""Operations: health, the description of the API, and paths without a route (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PAGE_POLICY = (
 
 
 def health_response(checks: Checks) -> func.HttpResponse:
-    """200 when every part is up, else 503."""
-    down = any(said != "up" for said in checks.values())
+    """200 if every check is up, else 503."""
+    down = any(result != "up" for result in checks.values())
     headers = {**_NO_STORE, "Retry-After": "5"} if down else _NO_STORE
     return json_response(
         {"status": "down" if down else "up", "checks": checks}, status=503 if down else 200, headers=headers
@@ -33,12 +33,12 @@ def health_response(checks: Checks) -> func.HttpResponse:
 
 
 async def openapi(_: Request, __: Application) -> func.HttpResponse:
-    """The OpenAPI document."""
+    """Serve the OpenAPI document."""
     return respond(_static("openapi.json"), "application/json; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
 
 async def docs(_: Request, __: Application) -> func.HttpResponse:
-    """The documentation page; it loads nothing from elsewhere."""
+    """Serve the documentation page. It loads nothing from other hosts."""
     headers = {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": _PAGE_POLICY,
@@ -53,7 +53,7 @@ def _static(name: str) -> bytes:
 
 
 async def fallback(request: Request, _: Application) -> func.HttpResponse:
-    """405 with the methods that the path has, else 404."""
+    """Refuse a request that no route takes: 405 with the methods of the path, else 404."""
     path = request.path.rstrip("/").lower()
     allowed = {method for pattern, methods in _routes() if pattern.fullmatch(path) for method in methods}
     if not allowed:
@@ -63,7 +63,7 @@ async def fallback(request: Request, _: Application) -> func.HttpResponse:
 
 @cache
 def _routes() -> list[tuple[re.Pattern[str], list[str]]]:
-    """The documented paths as patterns, with their methods."""
+    """The paths of the OpenAPI document as patterns, each with its methods."""
     paths: dict[str, dict[str, Any]] = orjson.loads(_static("openapi.json"))["paths"]
     return [
         (_pattern(path), [method.upper() for method in _METHODS if method in operations])

@@ -1,4 +1,4 @@
-"""Publishing and erasing: the request as events, the outcome as a response (docs/publishers.md)."""
+"""Publishing and erasing events (docs/publishers.md)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from events_core.access import scopes
 from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
+from events_core.common.errors import bad_field
 from events_core.feeds.publish import Published, app_feed_path
 from events_core.feeds.stream import Cursor, Stream
-from events_core.http import authentication, query
-from events_core.http.query import bad_parameter
+from events_core.http import authentication
+from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.operations.application import Application
@@ -23,7 +24,7 @@ STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-bat
 
 
 async def publish_app(request: Request, application: Application) -> func.HttpResponse:
-    """An app publishes an event of one of its instances."""
+    """Publish an app's event about one of its instances."""
     caller = await authentication.platform_app(request, application.tokens)
     if request.media_type not in ("application/json", STRUCTURED):
         raise errors.unsupported_media_type(f"An app's event is application/json or {STRUCTURED}.")
@@ -35,28 +36,29 @@ async def publish_app(request: Request, application: Application) -> func.HttpRe
 
 
 def _location(request: Request, application: Application, published: Published) -> str:
-    """The owner feed's page that holds the event alone."""
+    """The URL of the page of the owner feed that holds only this event."""
     app = Resource.parse(published.event.resource).app
     assert app is not None  # an app's event has its app's resource
-    place = published.outcome.cursor
+    cursor = published.outcome.cursor
     before = application.cursors.encode(
-        Cursor(place.position, place.proof, before=True), Stream.of_resource(app.resource)
+        Cursor(cursor.position, cursor.proof, before=True), Stream.of_resource(app.resource)
     )
     return f"{request.base_url}{app_feed_path(app)}?{urlencode({'after': before, 'size': 1})}"
 
 
 async def publish_events(request: Request, application: Application) -> func.HttpResponse:
-    """Anyone who may publishes events of any resource: structured, batch or binary."""
+    """Publish events of any resource: one structured event, a batch, or one event in binary mode."""
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
     published = await application.publisher.publish(caller, _events_in(request))
     outcomes = [
-        {"id": one.event.id, "source": one.event.source, "duplicate": one.outcome.duplicate} for one in published
+        {"id": result.event.id, "source": result.event.source, "duplicate": result.outcome.duplicate}
+        for result in published
     ]
     return json_response({"events": outcomes})
 
 
 def _events_in(request: Request) -> Sequence[RawEvent]:
-    """The content type decides the mode (CloudEvents HTTP binding 1.0.2, section 3)."""
+    """The events of the body. The content type decides the mode (CloudEvents HTTP binding 1.0.2, section 3)."""
     if request.media_type == BATCH:
         return read_batch(request.body)
     if request.media_type == STRUCTURED:
@@ -70,15 +72,15 @@ def _events_in(request: Request) -> Sequence[RawEvent]:
 
 
 async def erase_event(request: Request, application: Application) -> func.HttpResponse:
-    """Replace an event by a tombstone in every stream."""
+    """Replace an event with a tombstone in every stream."""
     caller = await authentication.bearer(request, application.tokens)
     if not caller.has_scope(scopes.ERASE):
         raise errors.forbidden(f"The scope {scopes.ERASE} is required.")
-    asked = query.from_query(request)
-    source, resource = asked.one("source"), asked.one("resource")
+    parameters = Parameters(request.query)
+    source, resource = parameters.one("source"), parameters.one("resource")
     if source is None or resource is None:
         name = "source" if source is None else "resource"
-        raise bad_parameter(name, f"The '{name}' parameter must be defined.")
+        raise bad_field(name, f"The '{name}' parameter must be defined.")
     event_id = unquote(request.path.rstrip("/").rpartition("/")[2])
     if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
         raise errors.not_found("There is no such event.")

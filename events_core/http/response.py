@@ -1,4 +1,4 @@
-"""Responses: JSON documents and problem documents (RFC 9457)."""
+"""Responses: JSON documents, problem documents (RFC 9457), and the headers of lists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import azure.functions as func
 import orjson
 
+from events_core.common import clock
 from events_core.common.errors import EventsError
 
 PROBLEM_TYPE = "/events/api/v1/docs#"
@@ -16,7 +17,7 @@ PROBLEM_TYPE = "/events/api/v1/docs#"
 def respond(
     body: bytes, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """A response; its Content-Type stands in the headers, which the host sends as they are."""
+    """A response. Its Content-Type is among the headers too, because the host sends those unchanged."""
     return func.HttpResponse(
         body, status_code=status, headers={**(headers or {}), "Content-Type": content_type}, mimetype=content_type
     )
@@ -40,3 +41,13 @@ def problem(error: EventsError, trace_id: str) -> func.HttpResponse:
         document["errors"] = [{"field": fault.field, "detail": fault.detail} for fault in error.errors]
     headers = {**error.headers, "Cache-Control": "no-store"}
     return respond(orjson.dumps(document), "application/problem+json", status=error.problem.status, headers=headers)
+
+
+def next_headers(url: str) -> dict[str, str]:
+    """The headers that link to the next page."""
+    return {"next": url, "Link": f'<{url}>; rel="next"'}
+
+
+def rfc3339(at: int | None) -> str | None:
+    """A time in microseconds since the epoch as text in UTC."""
+    return None if at is None else clock.to_rfc3339(at)

@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: a JSON object in, the subscription out (docs/subscribers.md)."""
+"""Subscriptions: creating, reading, changing and ending them (docs/subscribers.md)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from urllib.parse import urlencode
 
 import azure.functions as func
 
-from events_core.common import clock, errors
-from events_core.delivery.rules import Wanted, bad_field
+from events_core.common import errors
+from events_core.common.errors import bad_field
+from events_core.delivery.rules import Wanted
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.validate import PATH
 from events_core.feeds.publish import PLATFORM
-from events_core.http import authentication, bodies, query
+from events_core.http import authentication, query
+from events_core.http.query import Parameters
 from events_core.http.request import Request
-from events_core.http.response import json_response
+from events_core.http.response import json_response, next_headers, rfc3339
 from events_core.operations.application import Application
 
-LONGEST = 2_048
+MAX_LENGTH = 2_048
 DEFAULT_SIZE = 1_000
 _FIELDS = {
     "endpoint": "endPoint",
@@ -31,12 +33,12 @@ _FIELDS = {
 
 
 async def create(request: Request, application: Application) -> func.HttpResponse:
-    """Make a subscription: 201 with its secret, or 200 when it stands already."""
+    """Create a subscription: 201 with its secret, or 200 if the same subscription exists."""
     caller = await authentication.bearer(request, application.tokens)
-    wanted = _wanted(bodies.json_object(request))
+    wanted = _wanted(request.json_object())
     subscribed = await application.subscriber.subscribe(caller, wanted)
     subscription = subscribed.subscription
-    document = document_of(subscription)
+    document = _document(subscription)
     if subscribed.secret is None:
         return json_response(document)
     location = f"{request.base_url}{PATH}/{subscription.id}"
@@ -45,33 +47,33 @@ async def create(request: Request, application: Application) -> func.HttpRespons
 
 
 async def list_own(request: Request, application: Application) -> func.HttpResponse:
-    """The caller's subscriptions, by id; `next` is there when there are more."""
+    """List the caller's subscriptions by id. `next` is present if the list goes on."""
     caller = await authentication.bearer(request, application.tokens)
-    asked = query.from_query(request)
-    size = DEFAULT_SIZE if asked.one("size") is None else query.size(asked, DEFAULT_SIZE)
-    after = query.number(asked, "after") or 0
+    parameters = Parameters(request.query)
+    size = DEFAULT_SIZE if parameters.one("size") is None else query.size(parameters, DEFAULT_SIZE)
+    after = query.number(parameters, "after") or 0
     found = await application.subscriber.list(caller, after, size)
-    document = {"count": len(found), "subscriptions": [document_of(each) for each in found]}
+    document = {"count": len(found), "subscriptions": [_document(subscription) for subscription in found]}
     if len(found) < size:
         return json_response(document)
     following = urlencode({"after": found[-1].id, "size": size})
-    return json_response(document, headers=next_page(f"{request.base_url}{PATH}?{following}"))
+    return json_response(document, headers=next_headers(f"{request.base_url}{PATH}?{following}"))
 
 
 async def get(request: Request, application: Application) -> func.HttpResponse:
-    """One of the caller's subscriptions."""
+    """Return one of the caller's subscriptions."""
     caller = await authentication.bearer(request, application.tokens)
-    return json_response(document_of(await application.subscriber.get(caller, id_of(request))))
+    return json_response(_document(await application.subscriber.get(caller, id_of(request))))
 
 
 async def change(request: Request, application: Application) -> func.HttpResponse:
-    """Pause a subscription, or resume it."""
+    """Pause or resume a subscription."""
     caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
-    paused = bodies.json_object(request).get("paused")
+    paused = request.json_object().get("paused")
     if not isinstance(paused, bool):
         raise bad_field("paused", "The field 'paused' must be true or false.")
-    return json_response(document_of(await application.subscriber.pause(caller, number, paused=paused)))
+    return json_response(_document(await application.subscriber.pause(caller, number, paused=paused)))
 
 
 async def delete(request: Request, application: Application) -> func.HttpResponse:
@@ -82,25 +84,25 @@ async def delete(request: Request, application: Application) -> func.HttpRespons
 
 
 async def validate(request: Request, application: Application) -> func.HttpResponse:
-    """Count an endpoint as validated; the platform alone may say so."""
+    """Mark an endpoint as validated. Only the platform may do this."""
     caller = await authentication.platform_app(request, application.tokens)
     if not caller.consumer.startswith(f"/app/{PLATFORM}/"):
         raise errors.forbidden("Only the platform may validate a subscription.")
-    return json_response(document_of(await application.subscriber.confirm(id_of(request))))
+    return json_response(_document(await application.subscriber.confirm(id_of(request))))
 
 
 async def rotate_secret(request: Request, application: Application) -> func.HttpResponse:
-    """A new secret, shown once."""
+    """Replace the secret of a subscription. The response is the only one that shows it."""
     caller = await authentication.bearer(request, application.tokens)
     secret = await application.subscriber.rotate_secret(caller, id_of(request))
     return json_response({"secret": secret}, headers={"Cache-Control": "no-store"})
 
 
 def id_of(request: Request) -> int:
-    """The subscription's id in the route.
+    """The id of the subscription in the route.
 
     Raises:
-        EventsError: NOT_FOUND when it is no number: nothing has such an id.
+        EventsError: NOT_FOUND if the text is not a number, because no subscription has such an id.
     """
     text = request.route("id")
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
@@ -108,13 +110,8 @@ def id_of(request: Request) -> int:
     return int(text)
 
 
-def next_page(url: str) -> Mapping[str, str]:
-    """The headers that say where a list goes on."""
-    return {"next": url, "Link": f'<{url}>; rel="next"'}
-
-
-def document_of(subscription: Subscription) -> dict[str, Any]:
-    """A subscription as its consumer sees it."""
+def _document(subscription: Subscription) -> dict[str, Any]:
+    """A subscription as JSON for its consumer."""
     wanted, validation = subscription.filter, subscription.validation
     return {
         "id": subscription.id,
@@ -127,26 +124,22 @@ def document_of(subscription: Subscription) -> dict[str, Any]:
         "includeSubunits": wanted.include_subunits,
         "consumer": subscription.consumer,
         "createdBy": subscription.created_by,
-        "created": moment(subscription.created),
+        "created": rfc3339(subscription.created),
         "validated": validation.validated,
         "validation": {
             "attempts": validation.tries,
-            "at": moment(validation.at),
+            "at": rfc3339(validation.at),
             "status": validation.status,
             "error": validation.error,
-            "nextAttempt": moment(validation.next_try),
+            "nextAttempt": rfc3339(validation.next_try),
         },
         "paused": subscription.paused,
         "disabled": subscription.disabled,
     }
 
 
-def moment(at: int | None) -> str | None:
-    """Microseconds since the epoch as RFC 3339, in UTC."""
-    return None if at is None else clock.to_rfc3339(at)
-
-
 def _wanted(document: Mapping[str, Any]) -> Wanted:
+    """The subscription that a body asks for."""
     subunits = document.get("includesubunits")
     if not (subunits is None or isinstance(subunits, bool)):
         raise bad_field("includeSubunits", "The field 'includeSubunits' must be true or false.")
@@ -155,10 +148,10 @@ def _wanted(document: Mapping[str, Any]) -> Wanted:
 
 
 def _text(document: Mapping[str, Any], field: str) -> str | None:
-    """A field's text; an empty one counts as absent."""
+    """The text of a field. An empty text counts as absent."""
     value = document.get(field.lower())
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable():
-        raise bad_field(field, f"The field '{field}' must be text of at most {LONGEST:,} printable characters.")
+    if not isinstance(value, str) or len(value) > MAX_LENGTH or not value.isprintable():
+        raise bad_field(field, f"The field '{field}' must be text of at most {MAX_LENGTH:,} printable characters.")
     return value

@@ -296,7 +296,7 @@ async def test_a_bug_is_a_problem_too(
     assert (answer.status, answer.json()["traceId"]) == (500, TRACE)
     assert answer.headers["content-type"] == "application/problem+json"
     assert b"secret" not in answer.body
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["unexpected"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["request failed"]
 
 
 PAST = "2020-01-01T00:00:00"
