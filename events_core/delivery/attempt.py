@@ -165,7 +165,7 @@ class Attempts:
         if event is None:
             await self.deliveries.remove(ready.delivery)
             return True
-        message = self.signing.message(subscription, message_id_of(ready.delivery), event, self.clock())
+        message = self.signing.message(subscription, ready.delivery.id, event, self.clock())
         response = await self.sender.send(message)
         attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())
         turn.breaker = turn.breaker.after(
@@ -173,7 +173,7 @@ class Attempts:
         )
         turn.postpone(attempted.next_attempt)
         if await self.deliveries.save(attempted) is None:
-            _log.warning("attempt not recorded delivery=%s: another worker has the lane", message_id_of(attempted))
+            _log.warning("attempt not recorded delivery=%s: another worker has the lane", attempted.id)
         if response.attempt.status == GONE:
             await update_subscription(
                 self.subscriptions, subscription.id, lambda current: replace(current, disabled=True)
@@ -200,10 +200,3 @@ class Attempts:
         turn.rest(until)
         turn.postpone(until)
         return False
-
-
-def message_id_of(delivery: Delivery) -> str:
-    """The delivery's id, in `webhook-id` and in lists: the same in every attempt, and another in a replay."""
-    return f"{delivery.lane.subscription}-{delivery.position}" + (
-        f"r{delivery.lane.replay}" if delivery.lane.replay else ""
-    )

@@ -16,6 +16,7 @@ ATTEMPTS_STORED = 50
 SETTLED_DAYS = 30
 """Days to keep finished deliveries. Dead letters are kept as long as their event."""
 GONE = 410
+_DELIVERY_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})(?:r([0-9]{1,9}))?")
 _LANE = re.compile(r"([0-9]{1,18})(?:r([0-9]{1,9}))?")
 
 # A separate generator is independent of `random.seed`.
@@ -109,6 +110,18 @@ class Delivery:
     unsure: bool = False
     settled: int | None = None
     version: str = ""
+
+    @property
+    def id(self) -> str:
+        """The `webhook-id`: the same in every attempt, and another one in a replay."""
+        suffix = f"r{self.lane.replay}" if self.lane.replay else ""
+        return f"{self.lane.subscription}-{self.position}{suffix}"
+
+    @staticmethod
+    def parse_id(text: str) -> tuple[Lane, int] | None:
+        """The lane and the position that an id names, None for any other text."""
+        match = _DELIVERY_ID.fullmatch(text)
+        return (Lane(int(match[1]), int(match[3] or 0)), int(match[2])) if match else None
 
     def decision(self, *, permit: bool, at: int) -> Delivery:
         """The delivery with a decision. A denied delivery is withheld."""

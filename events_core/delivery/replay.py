@@ -17,7 +17,7 @@ from events_core.feeds.stream import Cursor
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReplayRequest:
     """What to replay: events registered from `start` on, or after `cursor` or `event_id`, until `end` if it is given.
 
     Or only the `dead` deliveries, or one `delivery` by its lane and position. Times are microseconds since the epoch,
@@ -42,7 +42,7 @@ class Replays:
     lane_worker: LaneWorker
     clock: Callable[[], int]
 
-    async def begin(self, caller: Caller, subscription_id: int, wanted: Wanted) -> int | None:
+    async def begin(self, caller: Caller, subscription_id: int, request: ReplayRequest) -> int | None:
         """Begin to send again, beside live deliveries. Return how many dead deliveries, if those are wanted.
 
         An unknown cursor or event id replays from the oldest event, as in a feed.
@@ -52,20 +52,20 @@ class Replays:
         """
         subscription = await self.subscriber.get(caller, subscription_id)
         now = self.clock()
-        if wanted.dead:
+        if request.dead:
             revived = await self.deliveries.revive(subscription_id, now)
             await self.lane_worker.wake(subscription_id)
             return revived
-        after, until = await self._bounds(subscription, wanted)
+        after, until = await self._bounds(subscription, request)
         if after < until:
             begun = await self.deliveries.begin_replay(Replay(Lane(subscription_id), after, until), now)
             self.lane_worker.serve_soon(begun.lane)
         return None
 
-    async def _bounds(self, subscription: Subscription, wanted: Wanted) -> tuple[int, int]:
+    async def _bounds(self, subscription: Subscription, request: ReplayRequest) -> tuple[int, int]:
         """The positions after which, and up to which, events are replayed."""
-        if wanted.delivery is not None:
-            lane, position = wanted.delivery
+        if request.delivery is not None:
+            lane, position = request.delivery
             found = await self.deliveries.page(subscription.id, (position, lane.replay - 1), 1)
             if (
                 lane.subscription != subscription.id
@@ -78,11 +78,11 @@ class Replays:
         head = await self.store.head(stream)
         first = await self.store.read(
             ReadRequest(
-                stream, cursor=wanted.cursor, event_id=wanted.event_id, registered_from=wanted.start, limit=1, scan=1
+                stream, cursor=request.cursor, event_id=request.event_id, registered_from=request.start, limit=1, scan=1
             )
         )
         after = first.rows[0].position - 1 if first.rows else head
-        if wanted.end is None:
+        if request.end is None:
             return after, head
-        beyond = await self.store.read(ReadRequest(stream, registered_from=wanted.end + 1, limit=1, scan=1))
+        beyond = await self.store.read(ReadRequest(stream, registered_from=request.end + 1, limit=1, scan=1))
         return after, beyond.rows[0].position - 1 if beyond.rows else head

@@ -24,7 +24,7 @@ _SLASHES = re.compile(r"/{2,}")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SubscriptionRequest:
     """A request for a subscription: the filters as the subscriber wrote them, None for a missing filter."""
 
     endpoint: str | None = None
@@ -36,7 +36,7 @@ class Wanted:
     include_subunits: bool = False
 
 
-def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> EventFilter:
+def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | None) -> EventFilter:
     """Check a request and return its filters. The caller looks up the subject of an `alternative_subject`.
 
     Raises:
@@ -44,12 +44,12 @@ def filter_for(caller: Caller, wanted: Wanted, apps_domain: str | None) -> Event
     """
     if not caller.consumer:
         raise errors.bad_request("Missing event consumer")
-    resource = Resource.parse(wanted.resource).urn if wanted.resource else None
-    is_app = _is_app(resource, wanted.source, apps_domain)
-    filters = _app_filter(wanted, resource, apps_domain) if is_app else _other_filter(caller, wanted, resource)
-    if wanted.include_subunits and wanted.subject is None and wanted.alternative_subject is None:
+    resource = Resource.parse(request.resource).urn if request.resource else None
+    is_app = _is_app(resource, request.source, apps_domain)
+    filters = _app_filter(request, resource, apps_domain) if is_app else _other_filter(caller, request, resource)
+    if request.include_subunits and request.subject is None and request.alternative_subject is None:
         raise bad_field("includeSubunits", "IncludeSubunits requires a subject filter.")
-    has_subject = filters.subject is not None or wanted.alternative_subject is not None
+    has_subject = filters.subject is not None or request.alternative_subject is not None
     if is_app and not has_subject and caller.kind is not Kind.SERVICE_OWNER:
         raise bad_field("subjectFilter", NO_SUBJECT)
     return filters
@@ -68,14 +68,14 @@ def _is_under(source: str, apps_domain: str) -> bool:
     return is_under(source.replace("%", "x"), apps_domain)
 
 
-def _app_filter(wanted: Wanted, resource: str | None, apps_domain: str | None) -> EventFilter:
-    app = None if wanted.source is None else _app_of_source(wanted.source, apps_domain)
+def _app_filter(request: SubscriptionRequest, resource: str | None, apps_domain: str | None) -> EventFilter:
+    app = None if request.source is None else _app_of_source(request.source, apps_domain)
     if resource is not None and Resource.parse(resource).app is None:
         raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
     if app is not None and resource is not None and app.resource != resource:
         raise bad_field("resourceFilter", "Provided resource filter and source filter are not compatible")
     resource = resource or (app.resource if app else "")
-    return replace(_common(wanted, resource), source=wanted.source, alternative_subject=wanted.alternative_subject)
+    return replace(_common(request, resource), source=request.source, alternative_subject=request.alternative_subject)
 
 
 def _app_of_source(source: str, apps_domain: str | None) -> AppId:
@@ -95,22 +95,22 @@ def _app_of_source(source: str, apps_domain: str | None) -> AppId:
     return app
 
 
-def _other_filter(caller: Caller, wanted: Wanted, resource: str | None) -> EventFilter:
+def _other_filter(caller: Caller, request: SubscriptionRequest, resource: str | None) -> EventFilter:
     if not caller.has_scope(scopes.SUBSCRIBE):
         raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
     if resource is None:
         raise bad_field("resourceFilter", "Resource filter is required.")
-    if wanted.source is not None:
+    if request.source is not None:
         raise bad_field("sourceFilter", "Source filter is not supported for subscriptions on this resource.")
-    if wanted.alternative_subject is not None:
+    if request.alternative_subject is not None:
         detail = "AlternativeSubject filter is not supported for subscriptions on this resource."
         raise bad_field("alternativeSubjectFilter", detail)
-    return _common(wanted, resource)
+    return _common(request, resource)
 
 
-def _common(wanted: Wanted, resource: str) -> EventFilter:
+def _common(request: SubscriptionRequest, resource: str) -> EventFilter:
     if not is_urn(resource):
         raise bad_field("resourceFilter", "The resource must be one URN, without wildcards.")
     if ends_in_person_number(resource):
         raise bad_field("resourceFilter", "The resource must not be a person.")
-    return EventFilter(resource, subject=wanted.subject, type=wanted.type, include_subunits=wanted.include_subunits)
+    return EventFilter(resource, subject=request.subject, type=request.type, include_subunits=request.include_subunits)

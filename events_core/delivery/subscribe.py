@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,11 @@ from events_core.common import errors
 from events_core.common.clock import SECOND
 from events_core.common.errors import bad_field
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Delivery, Lane, State
+from events_core.delivery.delivery import Delivery, State
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SecretBox, SubscriptionStore
-from events_core.delivery.rules import NO_SUBJECT, Wanted, filter_for
+from events_core.delivery.rules import NO_SUBJECT, SubscriptionRequest, filter_for
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import new_secret
@@ -60,14 +59,14 @@ class Subscriber:
     apps_domain: str | None
     clock: Callable[[], int]
 
-    async def subscribe(self, caller: Caller, wanted: Wanted) -> Subscribed:
+    async def subscribe(self, caller: Caller, request: SubscriptionRequest) -> Subscribed:
         """Create a subscription of the caller. If the same one exists, validate its endpoint again.
 
         Raises:
             EventsError: BAD_REQUEST naming the field, FORBIDDEN, UNAVAILABLE (the same call again completes it).
         """
-        filters = filter_for(caller, wanted, self.apps_domain)
-        endpoint = self._endpoint(wanted)
+        filters = filter_for(caller, request, self.apps_domain)
+        endpoint = self._endpoint(request)
         filters = await self._with_subject(caller, filters)
         consumer = caller_of_consumer(caller.consumer, caller.level)
         if not await self.authorization.may_subscribe(consumer, filters.resource, filters.subject):
@@ -132,14 +131,14 @@ class Subscriber:
 
     # -- Creating -----------------------------------------------------------------------------------------------------
 
-    def _endpoint(self, wanted: Wanted) -> str:
-        if wanted.endpoint is None:
+    def _endpoint(self, request: SubscriptionRequest) -> str:
+        if request.endpoint is None:
             raise bad_field("endPoint", "The endPoint is required.")
         try:
-            self.policy.check(wanted.endpoint)
+            self.policy.check(request.endpoint)
         except ForbiddenEndpointError as error:
             raise bad_field("endPoint", f"The endPoint {error}.") from None
-        return wanted.endpoint
+        return request.endpoint
 
     async def _with_subject(self, caller: Caller, filters: EventFilter) -> EventFilter:
         """The filters with the party that `alternative_subject` names as the subject, unless a subject is given."""
@@ -212,9 +211,3 @@ class Subscriber:
         """Serve the lanes with the changed subscription, in this process now, and in another if this process stops."""
         await self.cache.fresh()
         await self.lane_worker.wake(subscription_id)
-
-
-def delivery_id(text: str) -> tuple[Lane, int] | None:
-    """The lane and the position that the id of a delivery names, None for any other text."""
-    match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})(?:r([0-9]{1,9}))?", text, re.ASCII)
-    return (Lane(int(match[1]), int(match[3] or 0)), int(match[2])) if match else None

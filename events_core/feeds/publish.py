@@ -115,11 +115,6 @@ def streams_of(event: CloudEvent) -> list[Stream]:
     return [Stream.of_resource(event.resource), *projections_of(event.resource, event.subject)]
 
 
-def app_feed_path(app: AppId) -> str:
-    """The path of the feed of an app's events."""
-    return f"/events/api/v1/app/{app.org}/{app.app}"
-
-
 def _app_of(caller: Caller) -> AppId:
     app = AppId.parse(caller.consumer.removeprefix("/app/")) if caller.kind is Kind.APP else None
     if app is None:

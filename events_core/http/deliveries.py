@@ -10,9 +10,7 @@ import azure.functions as func
 
 from events_core.common.errors import bad_field
 from events_core.delivery import replay
-from events_core.delivery.attempt import message_id_of
 from events_core.delivery.delivery import Attempt, Delivery, State
-from events_core.delivery.subscribe import delivery_id
 from events_core.delivery.trace_event import Entry
 from events_core.delivery.validate import PATH
 from events_core.feeds.stream import Stream
@@ -35,7 +33,7 @@ async def list_of_subscription(request: Request, application: Application) -> fu
     after = _after(parameters, number)
     found = await application.subscriber.deliveries_of(caller, number, after, size, state)
     document = {"count": len(found), "deliveries": [_document(delivery) for delivery in found]}
-    last = message_id_of(found[-1]) if found else parameters.one("after")
+    last = found[-1].id if found else parameters.one("after")
     following = {"after": last, "size": size, "state": state.value if state else None}
     pairs = urlencode({name: value for name, value in following.items() if value is not None})
     return json_response(document, headers=next_headers(f"{request.base_url}{PATH}/{number}/deliveries?{pairs}"))
@@ -46,8 +44,8 @@ async def replay_events(request: Request, application: Application) -> func.Http
     caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
     subscription = await application.subscriber.get(caller, number)
-    wanted = _wanted(request.json_object(), application, subscription.filter.stream)
-    revived = await application.replays.begin(caller, number, wanted)
+    replay_request = _replay_request(request.json_object(), application, subscription.filter.stream)
+    revived = await application.replays.begin(caller, number, replay_request)
     return json_response({} if revived is None else {"revived": revived}, status=202)
 
 
@@ -77,14 +75,14 @@ def _after(parameters: Parameters, subscription_id: int) -> tuple[int, int]:
     text = parameters.one("after")
     if text is None:
         return 0, 0
-    found = delivery_id(text)
+    found = Delivery.parse_id(text)
     if found is None or found[0].subscription != subscription_id:
         raise bad_field("after", "The 'after' parameter must be the id of a delivery of this subscription.")
     lane, position = found
     return position, lane.replay
 
 
-def _wanted(document: Mapping[str, Any], application: Application, stream: Stream) -> replay.Wanted:
+def _replay_request(document: Mapping[str, Any], application: Application, stream: Stream) -> replay.ReplayRequest:
     """The replay that a body asks for: exactly one of `from`, `after`, `dead` and `delivery`.
 
     `to` bounds a replay from `from` or `after`.
@@ -97,18 +95,18 @@ def _wanted(document: Mapping[str, Any], application: Application, stream: Strea
     if document.get("dead") not in (None, False):
         if document["dead"] is not True:
             raise bad_field("dead", "The field 'dead' must be true or false.")
-        return replay.Wanted(dead=True)
+        return replay.ReplayRequest(dead=True)
     texts = _texts(document)
     if "delivery" in texts:
-        delivery = delivery_id(texts["delivery"])
+        delivery = Delivery.parse_id(texts["delivery"])
         if delivery is None:
             raise bad_field("delivery", "The field 'delivery' must be the id of a delivery of this subscription.")
-        return replay.Wanted(delivery=delivery)
+        return replay.ReplayRequest(delivery=delivery)
     parameters = Parameters(texts.items())
     first, last = query.bounds(parameters)
     after = parameters.one("after")
     cursor = None if after is None else application.cursors.decode(after, stream)
-    return replay.Wanted(start=first, cursor=cursor, event_id=after if cursor is None else None, end=last)
+    return replay.ReplayRequest(start=first, cursor=cursor, event_id=after if cursor is None else None, end=last)
 
 
 def _texts(document: Mapping[str, Any]) -> dict[str, str]:
@@ -125,7 +123,7 @@ def _texts(document: Mapping[str, Any]) -> dict[str, str]:
 
 def _document(delivery: Delivery) -> dict[str, Any]:
     return {
-        "id": message_id_of(delivery),
+        "id": delivery.id,
         "eventId": delivery.event_id,
         "source": delivery.source,
         "state": delivery.state.value,

@@ -12,7 +12,7 @@ from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
 from events_core.common.errors import bad_field
-from events_core.feeds.publish import Published, app_feed_path
+from events_core.feeds.publish import Published
 from events_core.feeds.stream import Cursor, Stream
 from events_core.http import authentication
 from events_core.http.query import Parameters
@@ -43,7 +43,7 @@ def _location(request: Request, application: Application, published: Published) 
     before = application.cursors.encode(
         Cursor(cursor.position, cursor.proof, before=True), Stream.of_resource(app.resource)
     )
-    return f"{request.base_url}{app_feed_path(app)}?{urlencode({'after': before, 'size': 1})}"
+    return f"{request.base_url}/events/api/v1/app/{app}?{urlencode({'after': before, 'size': 1})}"
 
 
 async def publish_events(request: Request, application: Application) -> func.HttpResponse:

@@ -10,7 +10,7 @@ import azure.functions as func
 
 from events_core.common import errors
 from events_core.common.errors import bad_field
-from events_core.delivery.rules import Wanted
+from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.validate import PATH
 from events_core.feeds.publish import PLATFORM
@@ -35,8 +35,7 @@ _FIELDS = {
 async def create(request: Request, application: Application) -> func.HttpResponse:
     """Create a subscription: 201 with its secret, or 200 if the same subscription exists."""
     caller = await authentication.bearer(request, application.tokens)
-    wanted = _wanted(request.json_object())
-    subscribed = await application.subscriber.subscribe(caller, wanted)
+    subscribed = await application.subscriber.subscribe(caller, _subscription_request(request.json_object()))
     subscription = subscribed.subscription
     document = _document(subscription)
     if subscribed.secret is None:
@@ -112,16 +111,16 @@ def id_of(request: Request) -> int:
 
 def _document(subscription: Subscription) -> dict[str, Any]:
     """A subscription as JSON for its consumer."""
-    wanted, validation = subscription.filter, subscription.validation
+    filters, validation = subscription.filter, subscription.validation
     return {
         "id": subscription.id,
         "endPoint": subscription.endpoint,
-        "sourceFilter": wanted.source,
-        "subjectFilter": wanted.subject,
-        "alternativeSubjectFilter": wanted.alternative_subject,
-        "resourceFilter": wanted.resource,
-        "typeFilter": wanted.type,
-        "includeSubunits": wanted.include_subunits,
+        "sourceFilter": filters.source,
+        "subjectFilter": filters.subject,
+        "alternativeSubjectFilter": filters.alternative_subject,
+        "resourceFilter": filters.resource,
+        "typeFilter": filters.type,
+        "includeSubunits": filters.include_subunits,
         "consumer": subscription.consumer,
         "createdBy": subscription.created_by,
         "created": rfc3339(subscription.created),
@@ -138,13 +137,13 @@ def _document(subscription: Subscription) -> dict[str, Any]:
     }
 
 
-def _wanted(document: Mapping[str, Any]) -> Wanted:
+def _subscription_request(document: Mapping[str, Any]) -> SubscriptionRequest:
     """The subscription that a body asks for."""
     subunits = document.get("includesubunits")
     if not (subunits is None or isinstance(subunits, bool)):
         raise bad_field("includeSubunits", "The field 'includeSubunits' must be true or false.")
     texts = {name: _text(document, field) for name, field in _FIELDS.items()}
-    return Wanted(**texts, include_subunits=bool(subunits))
+    return SubscriptionRequest(**texts, include_subunits=bool(subunits))
 
 
 def _text(document: Mapping[str, Any], field: str) -> str | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
 from events_core.common.errors import EventsError, Problem
-from events_core.delivery.replay import Wanted
+from events_core.delivery.replay import ReplayRequest
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import TTD, Deployment, answering, names
 from tests.support.webhook_server import Received
@@ -33,7 +33,7 @@ async def test_a_replay_sends_the_matching_events_from_a_time_on(deployment: Dep
     assert names(deployment.receiver) == ids(after)
     live = message_ids(deployment)
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ids([*before, *after])
@@ -49,8 +49,10 @@ async def test_a_replay_ends_at_a_time(deployment: Deployment) -> None:
     await deployment.publish(event("b"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0, end=rows[0].registered))
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0, end=rows[0].registered - 1))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0, end=rows[0].registered))
+    await deployment.application.replays.begin(
+        OWNER, subscription.id, ReplayRequest(start=0, end=rows[0].registered - 1)
+    )
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver)[:1] == ["a"]
@@ -62,7 +64,7 @@ async def test_a_replay_starts_after_an_event(deployment: Deployment) -> None:
     await deployment.publish(event("a"), event("b"), event("c"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(event_id="a"))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(event_id="a"))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["b", "c"]
@@ -75,12 +77,16 @@ async def test_one_delivery_can_be_replayed(deployment: Deployment) -> None:
     await deployment.deliver()
     first, _ = await deployment.deliveries(subscription)
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(delivery=(first.lane, first.position)))
+    await deployment.application.replays.begin(
+        OWNER, subscription.id, ReplayRequest(delivery=(first.lane, first.position))
+    )
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
     with pytest.raises(EventsError) as unknown:
-        await deployment.application.replays.begin(OWNER, subscription.id, Wanted(delivery=(first.lane, 999_999)))
+        await deployment.application.replays.begin(
+            OWNER, subscription.id, ReplayRequest(delivery=(first.lane, 999_999))
+        )
     assert unknown.value.problem is Problem.NOT_FOUND
 
 
@@ -96,7 +102,7 @@ async def test_dead_deliveries_can_be_revived(deployment: Deployment) -> None:
     await deployment.publish(event("b"))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    assert await deployment.application.replays.begin(OWNER, subscription.id, Wanted(dead=True)) == 1
+    assert await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(dead=True)) == 1
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
@@ -109,7 +115,7 @@ async def test_a_replay_delays_no_live_delivery(deployment: Deployment) -> None:
     await deployment.publish(*(published := events(300)))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
     await deployment.publish(event("live"))
     await deployment.deliver()
     await deployment.idle()
@@ -127,7 +133,7 @@ async def test_a_replay_is_paused_and_resumed_with_its_subscription(deployment: 
     deployment.receiver.received.clear()
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=True)
     await deployment.idle()
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
     await deployment.idle()
     assert names(deployment.receiver) == []
     await deployment.application.subscriber.pause(OWNER, subscription.id, paused=False)
@@ -143,7 +149,7 @@ async def test_a_replay_begins_when_the_endpoint_is_validated(deployment: Deploy
     await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     assert (await deployment.stored(subscription.id)).disabled
-    await deployment.application.replays.begin(OWNER, subscription.id, Wanted(start=0))
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
     await deployment.idle()
     deployment.receiver.received.clear()
     gate = asyncio.Event()
@@ -175,5 +181,5 @@ async def test_only_the_owner_replays_a_subscription(deployment: Deployment) -> 
         (OWNER, subscription.id + 1, Problem.NOT_FOUND),
     ):
         with pytest.raises(EventsError) as refused:
-            await deployment.application.replays.begin(caller, number, Wanted(start=0))
+            await deployment.application.replays.begin(caller, number, ReplayRequest(start=0))
         assert refused.value.problem is problem

@@ -9,7 +9,7 @@ import pytest
 from events_core.access import scopes
 from events_core.access.identity import Caller, Kind, caller_of_consumer
 from events_core.common.errors import EventsError
-from events_core.delivery.rules import Wanted, filter_for
+from events_core.delivery.rules import SubscriptionRequest, filter_for
 
 TTD = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({scopes.SUBSCRIBE}))
 USER = Caller(Kind.USER, "/user/20012345")
@@ -22,7 +22,7 @@ SOURCE = f"https://ttd.{DOMAIN}/ttd/apps-test"
 def refusal(caller: Caller, domain: str | None = DOMAIN, **wanted: Any) -> tuple[int, str, list[str]]:
     """The status, the text and the fields of a refusal."""
     with pytest.raises(EventsError) as refused:
-        filter_for(caller, Wanted(**wanted), domain)
+        filter_for(caller, SubscriptionRequest(**wanted), domain)
     error = refused.value
     return error.problem.status, error.detail, [fault.field for fault in error.errors]
 
@@ -43,12 +43,12 @@ def refusal(caller: Caller, domain: str | None = DOMAIN, **wanted: Any) -> tuple
 )
 def test_a_request_names_one_resource(wanted: dict[str, Any], resource: str) -> None:
     """An app is named by its resource, in older notation too, or its URL; anything else by its resource."""
-    assert filter_for(TTD, Wanted(**wanted), DOMAIN).resource == resource
+    assert filter_for(TTD, SubscriptionRequest(**wanted), DOMAIN).resource == resource
 
 
 def test_without_an_apps_domain_any_host_can_have_apps() -> None:
     """A laptop has no apps domain."""
-    assert filter_for(TTD, Wanted(source="http://local.example/ttd/apps-test"), None).resource == APP
+    assert filter_for(TTD, SubscriptionRequest(source="http://local.example/ttd/apps-test"), None).resource == APP
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,11 @@ def test_only_a_service_owner_may_omit_the_subject() -> None:
     """For an app's events, any other caller names a subject."""
     status, detail, _ = refusal(USER, resource=APP)
     assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
-    assert filter_for(USER, Wanted(resource=APP, subject="/party/1"), DOMAIN).subject == "/party/1"
-    assert filter_for(USER, Wanted(resource=APP, alternative_subject="/org/974760673"), DOMAIN).resource == APP
+    assert filter_for(USER, SubscriptionRequest(resource=APP, subject="/party/1"), DOMAIN).subject == "/party/1"
+    assert (
+        filter_for(USER, SubscriptionRequest(resource=APP, alternative_subject="/org/974760673"), DOMAIN).resource
+        == APP
+    )
 
 
 def test_resources_other_than_apps_need_a_scope() -> None:

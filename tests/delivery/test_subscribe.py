@@ -12,7 +12,7 @@ from events_core.access import scopes
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError, Problem
-from events_core.delivery.rules import Wanted
+from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscription import EventFilter, Subscription
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, event, events, ids
@@ -28,7 +28,7 @@ MAIN_UNIT = "810419962"
 
 async def test_concurrent_identical_requests_create_one_subscription(deployment: Deployment) -> None:
     """One of the answers has the secret."""
-    wanted = Wanted(endpoint=deployment.receiver.url, resource=APP)
+    wanted = SubscriptionRequest(endpoint=deployment.receiver.url, resource=APP)
     others = [deployment.start() for _ in range(2)]
     subscribers = [process.subscriber for process in (deployment.application, *others)]
     answers = await asyncio.gather(*(subscribers[n % 3].subscribe(OWNER, wanted) for n in range(8)))
@@ -57,7 +57,9 @@ async def test_an_event_followed_up_during_creation_is_delivered(deployment: Dep
         return await store.create(draft)
 
     late = replace(deployment.application.subscriber, subscriptions=_Late(store, create_late))  # type: ignore[arg-type]
-    subscribed = await late.subscribe(OWNER, Wanted(endpoint=deployment.receiver.url + "/hook", resource=APP))
+    subscribed = await late.subscribe(
+        OWNER, SubscriptionRequest(endpoint=deployment.receiver.url + "/hook", resource=APP)
+    )
     await deployment.publish(event("after"))
     await deployment.idle()
     await deployment.deliver()
@@ -194,7 +196,7 @@ async def test_an_endpoint_may_limit_the_rate_in_the_handshake(deployment: Deplo
 async def test_the_validation_event_is_signed_and_names_the_subscription(deployment: Deployment) -> None:
     """Its type is `platform.events.validatesubscription`."""
     subscribed = await deployment.application.subscriber.subscribe(
-        OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
+        OWNER, SubscriptionRequest(endpoint=deployment.receiver.url, resource=APP)
     )
     await deployment.idle()
     (request,) = [received for received in deployment.receiver.received if received.method == "POST"]
@@ -242,7 +244,7 @@ async def test_a_deleted_subscription_gets_nothing(deployment: Deployment) -> No
 async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployment) -> None:
     """Afterwards only the new secret does."""
     subscribed = await deployment.application.subscriber.subscribe(
-        OWNER, Wanted(endpoint=deployment.receiver.url + "/hook", resource=APP)
+        OWNER, SubscriptionRequest(endpoint=deployment.receiver.url + "/hook", resource=APP)
     )
     old = subscribed.secret
     assert old is not None
@@ -262,7 +264,7 @@ async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployme
 async def test_secrets_are_stored_encrypted(deployment: Deployment) -> None:
     """A copy of the store must not let anyone sign."""
     subscribed = await deployment.application.subscriber.subscribe(
-        OWNER, Wanted(endpoint=deployment.receiver.url, resource=APP)
+        OWNER, SubscriptionRequest(endpoint=deployment.receiver.url, resource=APP)
     )
     assert subscribed.secret is not None
     assert subscribed.secret.removeprefix("whsec_") not in repr(await deployment.stored(subscribed.subscription.id))

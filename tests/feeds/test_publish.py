@@ -14,13 +14,12 @@ import pytest
 from events_core.access import scopes
 from events_core.access.authorization import Authorization
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import AppId
 from events_core.adapters.development.policy import LocalPolicy
 from events_core.adapters.development.register import LocalRegister
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import read_batch, read_structured
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.publish import Publisher, app_feed_path, streams_of
+from events_core.feeds.publish import Publisher, streams_of
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
 from local.host import ROOT
@@ -95,8 +94,3 @@ async def test_only_an_app_publishes_as_an_app(publisher: Publisher) -> None:
         await publisher.publish_app_event(ADMIN, raw)
     assert refused.value.problem is Problem.FORBIDDEN
     assert (await publisher.publish_app_event(APP, raw)).event.id == "e1"
-
-
-def test_the_path_of_an_apps_feed_names_org_and_app() -> None:
-    """The path is the documented route."""
-    assert app_feed_path(AppId("ttd", "apps-test")) == "/events/api/v1/app/ttd/apps-test"

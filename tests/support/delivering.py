@@ -18,7 +18,7 @@ from events_core.cloudevent import CloudEvent
 from events_core.common.clock import SECOND, now
 from events_core.compose import compose
 from events_core.delivery.delivery import Delivery
-from events_core.delivery.rules import Wanted
+from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
@@ -61,7 +61,7 @@ class Deployment:
 
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
         """Subscribe a consumer to the test app's events, and wait until its endpoint was validated or refused that."""
-        request = Wanted(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
+        request = SubscriptionRequest(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
         caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
         subscribed = await self.application.subscriber.subscribe(caller, request)
         await self.idle()
