@@ -236,7 +236,7 @@ async def fallback(req: func.HttpRequest) -> func.HttpResponse:
 # -- Without a request ------------------------------------------------------------------------------------------------
 
 # A message is a wake-up. The store says what is due, so a lost message loses nothing.
-QUEUE, QUEUES = "deliveries", "AzureWebJobsStorage"
+QUEUE, QUEUE_CONNECTION = "deliveries", "AzureWebJobsStorage"
 Messages = List[str]  # noqa: UP006 - see the import
 
 
@@ -253,7 +253,7 @@ Messages = List[str]  # noqa: UP006 - see the import
     max_items_per_invocation=200,
     start_from_beginning=True,  # type: ignore[arg-type]  # a boolean, though the library declares a time
 )
-@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUE_CONNECTION)
 # Without retries the host drops a batch whose function failed.
 @app.retry("exponential_backoff", "-1", minimum_interval="00:00:01", maximum_interval="00:01:00")
 async def follow_up(documents: func.DocumentList, wakeups: func.Out[Messages]) -> None:
@@ -263,7 +263,7 @@ async def follow_up(documents: func.DocumentList, wakeups: func.Out[Messages]) -
 
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule="*/10 * * * * *")
-@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUE_CONNECTION)
 async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Follow the streams that have a catch-up pending, every ten seconds."""
     wakeups.set(await background.sweep())
@@ -271,15 +271,15 @@ async def sweep(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
 
 @app.function_name("compare")
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *")
-@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUE_CONNECTION)
 async def compare(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Catch up on streams whose notification was missed, every night."""
     wakeups.set(await background.compare())
 
 
 @app.function_name("deliver")
-@app.queue_trigger(arg_name="message", queue_name=QUEUE, connection=QUEUES)
-@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+@app.queue_trigger(arg_name="message", queue_name=QUEUE, connection=QUEUE_CONNECTION)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUE_CONNECTION)
 async def deliver(message: func.QueueMessage, wakeups: func.Out[Messages]) -> None:
     """Serve one lane: validate its endpoint if that is due, and send its due deliveries."""
     wakeups.set(await background.deliver(message.get_body().decode(errors="replace")))
@@ -287,7 +287,7 @@ async def deliver(message: func.QueueMessage, wakeups: func.Out[Messages]) -> No
 
 @app.function_name("sweep_deliveries")
 @app.timer_trigger(arg_name="timer", schedule="*/5 * * * * *")
-@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUES)
+@app.queue_output(arg_name="wakeups", queue_name=QUEUE, connection=QUEUE_CONNECTION)
 async def sweep_deliveries(timer: func.TimerRequest, wakeups: func.Out[Messages]) -> None:
     """Send wake-ups for due lanes whose wake-up was lost, every five seconds."""
     wakeups.set(await background.sweep_deliveries())

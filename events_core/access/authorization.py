@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 
 from events_core.access.identity import Caller
@@ -37,27 +37,23 @@ class Asked:
     event: EventLike
 
 
+def decision_cache(
+    *, clock: Callable[[], float] = time.monotonic, size: int = DECISIONS_KEPT
+) -> SingleFlightCache[Question, Decision]:
+    """A cache of the `size` most recently used decisions, each under a digest of its question."""
+    return SingleFlightCache(clock=clock, ttl_seconds=DECISION_SECONDS, size=size, key=lambda question: question.digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
     """Asks the decision point as seldom as the contract allows, and asks Register for the UUIDs of persons.
 
-    The cache keeps the `size` most recently used decisions, each for `ttl_seconds`, under a digest of the question.
     Every method raises EventsError UNAVAILABLE if the decision point or Register does not answer.
     """
 
-    def __init__(
-        self,
-        decision_point: DecisionPoint,
-        register: PartyRegister,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        ttl_seconds: float = DECISION_SECONDS,
-        size: int = DECISIONS_KEPT,
-    ) -> None:
-        self._decision_point = decision_point
-        self._register = register
-        self._decisions: SingleFlightCache[Question, Decision] = SingleFlightCache(
-            clock=clock, ttl_seconds=ttl_seconds, size=size, key=lambda question: question.digest
-        )
+    decision_point: DecisionPoint
+    register: PartyRegister
+    decisions: SingleFlightCache[Question, Decision] = field(default_factory=decision_cache)
 
     async def permitted(self, caller: Caller, action: str, events: Sequence[EventLike]) -> list[bool]:
         """Whether the caller may do `action` on each event, in the order of the events.
@@ -78,7 +74,7 @@ class Authorization:
             caller, action, resource = row
             if resource is not None and row not in questions:
                 questions[row] = Question(subject_of(caller), action, resource, event.id)
-        decisions = await self._decisions.get(questions.values(), self._ask)
+        decisions = await self.decisions.get(questions.values(), self._ask)
         allowed = {row: allows(decisions[question], row[0]) for row, question in questions.items()}
         return [allowed.get(row, False) for row in rows]
 
@@ -99,7 +95,7 @@ class Authorization:
 
         The obligations of a decision are still to be compared with the caller's level (`allows`).
         """
-        decisions = await self._decisions.get(questions, self._ask)
+        decisions = await self.decisions.get(questions, self._ask)
         return [decisions[question] for question in questions]
 
     async def unknown_persons(self, events: Sequence[EventLike]) -> list[int]:
@@ -107,7 +103,7 @@ class Authorization:
         return [index for index, resource in enumerate(await self._resources_of(events)) if resource is None]
 
     async def _ask(self, questions: Sequence[Question]) -> Mapping[Question, Decision]:
-        return dict(zip(questions, await self._decision_point.decide(questions), strict=True))
+        return dict(zip(questions, await self.decision_point.decide(questions), strict=True))
 
     async def _resources_of(self, events: Sequence[EventLike]) -> list[Attributes | None]:
         """The resource attributes of each event, None for an event about an unknown person."""
@@ -121,7 +117,7 @@ class Authorization:
     async def _uuids_of(self, persons: Sequence[str]) -> Mapping[str, str]:
         """The party UUIDs of the persons whom Register knows. Malformed numbers are not sent to Register."""
         numbers = [person for person in dict.fromkeys(persons) if is_person_number(person)]
-        return await self._register.party_uuids(numbers) if numbers else {}
+        return await self.register.party_uuids(numbers) if numbers else {}
 
 
 def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str]) -> Attributes | None:

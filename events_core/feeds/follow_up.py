@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from events_core.common import errors
@@ -71,26 +71,19 @@ class _Batch:
         return self.follower.name, self.target
 
 
+@dataclass(frozen=True, slots=True)
 class FollowUp:
     """Follows resource streams, each by one task of this process at a time.
 
     `pauses` are the seconds before each further try of an item that a target refuses. `clock` gives seconds.
     """
 
-    def __init__(
-        self,
-        checkpoints: CheckpointStore,
-        followers: Sequence[Follower[Any]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        pauses: Sequence[float] = PAUSES,
-    ) -> None:
-        self._checkpoints = checkpoints
-        self._followers = followers
-        self._clock = clock
-        self._pauses = pauses
-        self._runs: dict[Stream, CoalescedRuns] = {}
-        self._slots = asyncio.Semaphore(TARGETS_AT_ONCE)
+    checkpoints: CheckpointStore
+    followers: Sequence[Follower[Any]]
+    clock: Callable[[], float] = time.monotonic
+    pauses: Sequence[float] = PAUSES
+    runs: dict[Stream, CoalescedRuns] = field(default_factory=dict)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TARGETS_AT_ONCE))
 
     async def follow(self, stream: Stream, seconds: float = ROUND_SECONDS) -> None:
         """Follow a stream to its end, or for `seconds` and mark it `catch_up_pending`.
@@ -100,12 +93,12 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
         """
-        runs = self._runs.setdefault(stream, CoalescedRuns())
+        runs = self.runs.setdefault(stream, CoalescedRuns())
         try:
             await runs.run(lambda: self._catch_up(stream, seconds))
         finally:
             if not runs.wanted:
-                self._runs.pop(stream, None)
+                self.runs.pop(stream, None)
 
     async def follow_all(self, streams: Iterable[Stream], seconds: float = ROUND_SECONDS) -> None:
         """Follow each stream for `seconds`; mark a stream that cannot be followed now, for the next sweep.
@@ -128,7 +121,7 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        await self.follow_all(await self._checkpoints.catch_up_pending())
+        await self.follow_all(await self.checkpoints.catch_up_pending())
 
     async def compare(self) -> None:
         """Catch up on streams whose notification was missed: compare every stream with its checkpoint.
@@ -136,7 +129,7 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        await self.follow_all(await self._checkpoints.behind())
+        await self.follow_all(await self.checkpoints.behind())
 
     async def replay_quarantined(self) -> int:
         """Bring quarantined events to their targets, in order. Return how many targets failed again.
@@ -145,8 +138,8 @@ class FollowUp:
             EventsError: UNAVAILABLE when the store does not answer; what was replayed stays so.
         """
         failed = 0
-        for stream in await self._checkpoints.quarantined():
-            for quarantined in (await self._checkpoints.checkpoint(stream)).quarantined:
+        for stream in await self.checkpoints.quarantined():
+            for quarantined in (await self.checkpoints.checkpoint(stream)).quarantined:
                 failed += not await self._replay(stream, quarantined.key)
         return failed
 
@@ -156,7 +149,7 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
         """
-        return await self._checkpoints.restored()
+        return await self.checkpoints.restored()
 
     async def _follow_or_mark(self, stream: Stream, slots: asyncio.Semaphore, seconds: float) -> None:
         async with slots:
@@ -173,28 +166,28 @@ class FollowUp:
         """Mark a stream `catch_up_pending`. Write even if it is marked: a round that is about to clear it must lose."""
         marked = False
         while not marked:
-            seen = await self._checkpoints.checkpoint(stream)
-            marked = await self._checkpoints.advance(
+            seen = await self.checkpoints.checkpoint(stream)
+            marked = await self.checkpoints.advance(
                 stream, seen, seen.position, catch_up_pending=True, quarantined=seen.quarantined
             )
 
     async def _catch_up(self, stream: Stream, seconds: float) -> None:
-        deadline = self._clock() + seconds
-        seen = await self._checkpoints.checkpoint(stream)
+        deadline = self.clock() + seconds
+        seen = await self.checkpoints.checkpoint(stream)
         if await self._skip(stream, seen):
             return
-        while events := await self._checkpoints.read_after(stream, seen.position, PAGE):
+        while events := await self.checkpoints.read_after(stream, seen.position, PAGE):
             quarantined = [*seen.quarantined, *await self._bring(stream, events, seen)]
-            late = self._clock() >= deadline
+            late = self.clock() >= deadline
             pending = late or seen.catch_up_pending  # cleared at the end only: a crash on the way must leave it
-            moved = await self._checkpoints.advance(
+            moved = await self.checkpoints.advance(
                 stream, seen, events[-1].position, catch_up_pending=pending, quarantined=quarantined
             )
             if late and moved:
                 return
-            seen = await self._checkpoints.checkpoint(stream)
+            seen = await self.checkpoints.checkpoint(stream)
         if seen.catch_up_pending:
-            await self._checkpoints.advance(
+            await self.checkpoints.advance(
                 stream, seen, seen.position, catch_up_pending=False, quarantined=seen.quarantined
             )
 
@@ -202,17 +195,17 @@ class FollowUp:
         """Move the checkpoint of a stream that no follower wants to its end, unread. False when one wants it."""
         if seen.quarantined or await self._is_wanted(stream):
             return False
-        end = await self._checkpoints.end(stream)
+        end = await self.checkpoints.end(stream)
         if await self._is_wanted(stream):  # a follower that came meanwhile may want what stood before this end
             return False
         if end <= seen.position and not seen.catch_up_pending:
             return True
-        return await self._checkpoints.advance(
+        return await self.checkpoints.advance(
             stream, seen, max(end, seen.position), catch_up_pending=False, quarantined=()
         )
 
     async def _is_wanted(self, stream: Stream) -> bool:
-        for follower in self._followers:
+        for follower in self.followers:
             if await follower.wants(stream):
                 return True
         return False
@@ -220,7 +213,7 @@ class FollowUp:
     async def _bring(self, stream: Stream, events: Sequence[StoredEvent], seen: Checkpoint) -> list[Quarantined]:
         """Bring a page to its targets, except quarantined ones. Return what has to be quarantined now."""
         quarantined = {each.key for each in seen.quarantined}
-        refused = await _together(self._bring_to(follower, events, quarantined) for follower in self._followers)
+        refused = await _together(self._bring_to(follower, events, quarantined) for follower in self.followers)
         if len(seen.quarantined) + len(refused) > MOST_QUARANTINED:
             raise errors.unavailable("The store refuses the events of too many streams.")
         for each in refused:
@@ -236,7 +229,7 @@ class FollowUp:
 
     async def _put(self, batch: _Batch) -> list[Quarantined]:
         """Write a batch. If the target refuses an item, stop before that item and return it."""
-        async with self._slots:
+        async with self.slots:
             if len(batch.items) > 1 and await self._refusal(batch, list(batch.items.values())) is None:
                 return []
             for position, item in batch.items.items():
@@ -247,7 +240,7 @@ class FollowUp:
     async def _last_refusal(self, batch: _Batch, item: object) -> str | None:
         """Why the target still refuses the item after every try; None once it takes the item."""
         reason = await self._refusal(batch, [item])
-        for pause in self._pauses:
+        for pause in self.pauses:
             if reason is None:
                 break
             await asyncio.sleep(pause)
@@ -272,14 +265,14 @@ class FollowUp:
 
     async def _replay(self, stream: Stream, key: tuple[str, str]) -> bool:
         """Bring the events quarantined under a key to their target, page by page. False when one is refused again."""
-        follower = next(each for each in self._followers if each.name == key[0])
-        while held := _find(seen := await self._checkpoints.checkpoint(stream), key):
-            rows = await self._checkpoints.read_after(stream, held.position - 1, PAGE)
+        follower = next(each for each in self.followers if each.name == key[0])
+        while held := _find(seen := await self.checkpoints.checkpoint(stream), key):
+            rows = await self.checkpoints.read_after(stream, held.position - 1, PAGE)
             items = (await follower.targets(rows)).get(held.target, {})
             refused = next(iter(await self._put(_Batch(follower, held.target, items))), None)
             left = refused or _remaining(held, rows, seen.position)
             quarantined = [*(each for each in seen.quarantined if each is not held), *([left] if left else [])]
-            moved = await self._checkpoints.advance(
+            moved = await self.checkpoints.advance(
                 stream, seen, seen.position, catch_up_pending=seen.catch_up_pending, quarantined=quarantined
             )
             if moved and refused:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from events_core.access.names import Resource
+from events_core.feeds.follow_up import Follower
 from events_core.feeds.ports import ProjectedStreams, StoredEvent
 from events_core.feeds.stream import Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """Projects events, for a store that keeps streams apart (`Follower`). A target is the name of a stream."""
+class Projection(Follower[StoredEvent]):
+    """Copies app events to their subject and org streams, for a store that keeps streams apart.
+
+    A target is the name of a stream.
+    """
 
     streams: ProjectedStreams
     waiting: WaitingReaders
-    name: str = "projection"
 
+    @property
+    @override
+    def name(self) -> str:
+        return "projection"
+
+    @override
     async def wants(self, stream: Stream) -> bool:
-        """Whether it is an app's stream."""
         return Resource.parse(stream.key).app is not None
 
-    async def targets(self, events: Iterable[StoredEvent]) -> dict[str, dict[int, StoredEvent]]:
-        """The events of each stream that they are projected to."""
+    @override
+    async def targets(self, events: Sequence[StoredEvent]) -> dict[str, dict[int, StoredEvent]]:
         targets: dict[str, dict[int, StoredEvent]] = {}
         for event in events:
             for stream in projections_of(event.resource, event.subject):
@@ -32,8 +42,8 @@ class Projection:
         await self.streams.prepare([Stream(target) for target in targets])
         return targets
 
+    @override
     async def put(self, target: str, items: Sequence[StoredEvent]) -> None:
-        """Append events to a stream and wake its waiting readers."""
         stream = Stream(target)
         await self.streams.project(stream, items)
         self.waiting.wake([stream])

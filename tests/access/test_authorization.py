@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.access.authorization import DECISION_SECONDS, Asked, Authorization
+from events_core.access.authorization import DECISION_SECONDS, Asked, Authorization, decision_cache
 from events_core.access.identity import Caller
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.pdp import PdpDecisionPoint
@@ -67,7 +67,7 @@ def authorization(pdp: PdpServer, register: RegisterServer, client: HttpClient, 
     """The use case on its real adapters."""
     point = PdpDecisionPoint(JsonService(client, "The decision point", pdp.url))
     parties = RegisterClient(JsonService(client, "Register", register.url))
-    return Authorization(point, parties, clock=clock)
+    return Authorization(point, parties, decision_cache(clock=clock))
 
 
 def _only_the_other_instance(asked: AskedOfPdp) -> Ruling:
@@ -144,7 +144,7 @@ async def test_a_decision_expires(authorization: Authorization, pdp: PdpServer, 
 async def test_the_least_recently_used_decision_is_dropped_first(pdp: PdpServer, client: HttpClient) -> None:
     """The cache is bounded."""
     service = JsonService(client, "The decision point", pdp.url)
-    authorization = Authorization(PdpDecisionPoint(service), RegisterClient(service), size=2)
+    authorization = Authorization(PdpDecisionPoint(service), RegisterClient(service), decision_cache(size=2))
     for resource in ("a", "b", "a", "c", "a", "b"):
         await authorization.decide([question(resource=resource)])
     asked = [request[0].resource["urn:altinn:resource"] for request in pdp.asked]
