@@ -33,6 +33,8 @@ _MEMORY = 10_000
 class EventLike(Protocol):
     """The attributes of an event that a question depends on. CloudEvent and StoredEvent have them."""
 
+    __slots__ = ()
+
     @property
     def id(self) -> str:
         """The event's `id`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import threading
 import time
@@ -148,7 +147,9 @@ class EntraCredential:
             match answer:
                 case {"access_token": str() as token, "expires_in": seconds} if _BEARER_TOKEN.fullmatch(token):
                     access = AccessToken(token, int(now) + int(seconds))
-                    due = min(answer.get("refresh_on", math.inf), access.expires_on - RENEW_SECONDS)
+                    refresh = answer.get("refresh_on")
+                    due = access.expires_on - RENEW_SECONDS
+                    due = min(due, refresh) if isinstance(refresh, int) else due
                     self._cached[scope] = _CachedToken(access, max(due, self._clock() + RETRY_SECONDS))
                     return access
             reason = _refusal(answer)

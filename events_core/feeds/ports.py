@@ -15,6 +15,8 @@ from events_core.feeds.stream import NO_FILTERS, Cursor, Filters, Stream
 class StoredEvent(EventLike, Protocol):
     """One row of a stream."""
 
+    __slots__ = ()
+
     @property
     def alternative_subject(self) -> str | None:
         """The event's `alternativesubject`."""

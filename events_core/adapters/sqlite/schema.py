@@ -129,9 +129,10 @@ _VERSION = 5
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection to the file, and the file's hashes."""
+    """A connection to the file, the file's key, and the hashes under it."""
 
     connection: sqlite3.Connection
+    key: bytes
     hashes: Hashes
 
 
@@ -177,21 +178,21 @@ def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) ->
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        retry_while_busy(lambda: _prepare(connection), busy_timeout)
+        retry_while_busy(lambda: _prepare(connection, create=create), busy_timeout)
         (key,) = connection.execute(KEY).fetchone()
     except BaseException:
         connection.close()
         raise
-    return Session(connection, Hashes(key, digest))
+    return Session(connection, bytes(key), Hashes(key, digest))
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, *, create: bool) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -8000")
-    if _version(connection) == 0:
+    if create and _version(connection) == 0:
         _make_tables(connection)
     if _version(connection) != _VERSION:
         raise errors.unavailable("The event store's file is of another version of this service.")

@@ -188,11 +188,10 @@ class SqliteEventStore(EventStore):
     def _connect(self) -> Session:
         """Open a connection. Only the first may make the file: an empty one must not take the place of a lost one."""
         session = connect(self._path, create=self._key is None, busy_timeout=self._busy_timeout, digest=self._digest)
-        (key,) = session.connection.execute(KEY).fetchone()
-        if self._key not in (None, key):
+        if self._key not in (None, session.key):
             session.connection.close()
             raise sqlite3.DatabaseError("another file has taken its place")
-        self._key = key
+        self._key = session.key
         return session
 
     def _open_transaction(self) -> Transaction:

@@ -265,3 +265,15 @@ async def test_a_removed_file_is_unavailable_and_not_made_again(path: Path, stor
     os.rename(moved, path)  # noqa: PTH104 - see above; it fails if there is a new file
     await store.ping()
     assert ids(await everything(store, Stream.of_resource(APP))) == ["a"]
+
+
+async def test_an_empty_file_does_not_become_the_store(path: Path, store: SqliteEventStore) -> None:
+    """A file that somebody put in the place of the store's own gets no tables."""
+    await store.append([event()])
+    os.rename(path, path.with_name("moved.db"))  # noqa: PTH104 - see above
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+    for _ in range(4):
+        with pytest.raises(EventsError):
+            await store.ping()
+    with closing(sqlite3.connect(path)) as empty:
+        assert empty.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)

@@ -105,24 +105,18 @@ class StreamStates:
         Raises:
             EventsError: UNAVAILABLE if segment size or key differ.
         """
-        while True:
-            found = await self._database.read("open", CURSORS, _DATABASE, _DATABASE)
-            if found is None:
-                generation = _new_generation()
-                await self.create(
-                    {"id": _DATABASE, "segmentSize": segment_size, "key": key_check, "generation": generation}
-                )
-            elif "key" in found or await self._note_key(found, key_check):
-                break
+        while (found := await self._database.read("open", CURSORS, _DATABASE, _DATABASE)) is None:
+            generation = _new_generation()
+            await self.create(
+                {"id": _DATABASE, "segmentSize": segment_size, "key": key_check, "generation": generation}
+            )
+        if not {"segmentSize", "key", "generation"} <= found.keys():
+            raise errors.unavailable("The event store is of another version of this service.", retry_after=60)
         if found["segmentSize"] != segment_size:
             raise errors.unavailable("The event store was made with another segment size.", retry_after=60)
-        if found.get("key", key_check) != key_check:
+        if found["key"] != key_check:
             raise errors.unavailable("The event store was made with another EVENTS_SUBJECT_KEY.", retry_after=60)
         return int(found["generation"], 16)
-
-    async def _note_key(self, found: Document, key_check: str) -> bool:
-        """Note the key of a database that was created before keys were noted; False if another process was first."""
-        return await self._database.change("open", CURSORS, _DATABASE, {"key": key_check}, etag=found["_etag"])
 
 
 def new_state(name: str, stream: Stream | None = None) -> Document:

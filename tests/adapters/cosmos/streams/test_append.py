@@ -162,22 +162,18 @@ async def test_another_key_is_refused(database: Database) -> None:
     assert len(await database.documents()) == 2
 
 
-async def test_a_database_without_a_noted_key_takes_the_first_key(database: Database) -> None:
-    """Also of many processes at once. From then on every other key is refused, and nothing else changes."""
+@pytest.mark.parametrize("name", ["segmentSize", "key", "generation"])
+async def test_a_database_of_another_version_is_refused(database: Database, name: str) -> None:
+    """Its documents have other names; health says what is wrong."""
     await database.open().append([event()])
-    cursors = database.container("cursors")
-    document = dict(await cursors.read_item("~database", "~database"))
-    noted = document.pop("key")
-    await cursors.replace_item("~database", document)
-    await asyncio.gather(*(database.open().append([event()]) for _ in range(8)))
-    after = await cursors.read_item("~database", "~database")
-    assert (after["key"], after["generation"], after["segmentSize"]) == (
-        noted,
-        document["generation"],
-        document["segmentSize"],
-    )
-    with pytest.raises(EventsError):
-        await database.open(key=bytes(32)).ping()
+    states = database.container("cursors")
+    document = dict(await states.read_item("~database", "~database"))
+    del document[name]
+    await states.replace_item("~database", document)
+    store = database.open()
+    for call in (store.append([event()]), store.read(ReadRequest(RESOURCE)), store.ping()):
+        with pytest.raises(EventsError, match="another version"):
+            await call
 
 
 def test_the_key_check_reveals_nothing_of_the_key() -> None:
