@@ -60,7 +60,9 @@ def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -
         return True
     if source is None:
         return False
-    return resource is None if apps_domain is None else _is_under(source, apps_domain)
+    if apps_domain is None:
+        return resource is None
+    return _is_under(f"https:{source.partition(':')[2]}", apps_domain)  # another scheme is an error of an app's source
 
 
 def _is_under(source: str, apps_domain: str) -> bool:

@@ -55,6 +55,7 @@ def test_without_an_apps_domain_any_host_can_have_apps() -> None:
     ("wanted", "words", "field"),
     [
         ({"source": f"{SOURCE}/instances/1337"}, "A valid app id is required in source filter", "sourceFilter"),
+        ({"source": f"http://ttd.{DOMAIN}/ttd/apps-test"}, f"must be under https://{DOMAIN}", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}/ttd"}, "A valid app id is required in source filter", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}//ttd/apps-test"}, "A valid app id is required", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}/ttd/%"}, "A valid app id is required", "sourceFilter"),
