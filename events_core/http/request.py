@@ -118,8 +118,9 @@ class Request:
 
 @lru_cache(maxsize=1_000)
 def _preferred(accept: str, offered: tuple[str, ...]) -> str | None:
-    ranges = MIMEAccept(_media_range(part) for part in accept.split(",") if part.strip())
-    return ranges.best_match(offered)
+    ranges = map(_media_range, accept.split(","))
+    well_formed = [weighted for weighted in ranges if weighted[0].count("/") == 1]  # werkzeug ignores a second slash
+    return MIMEAccept(well_formed).best_match(offered)
 
 
 def _media_range(text: str) -> tuple[str, float]:

@@ -32,6 +32,8 @@ def request(body: bytes = b"", **headers: str) -> Request:
         ("application/json;q=0.1, application/json;q=0.9, application/*;q=0.5", JSON),
         ("*", None),
         ("*/json", None),
+        ("*/*/*", None),
+        ("application/*/x", None),
         (",", None),
         ("nonsense", None),
     ],
