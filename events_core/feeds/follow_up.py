@@ -163,7 +163,7 @@ class FollowUp:
                 await self._mark(stream)
 
     async def _mark(self, stream: Stream) -> None:
-        """Mark a stream `catch_up_pending`. Write even if it is marked: a round that is about to clear it must lose."""
+        """Mark a stream `catch_up_pending`. Write even if it is marked: a round about to clear the mark must lose."""
         marked = False
         while not marked:
             seen = await self.checkpoints.checkpoint(stream)
@@ -196,7 +196,7 @@ class FollowUp:
         if seen.quarantined or await self._is_wanted(stream):
             return False
         end = await self.checkpoints.end(stream)
-        if await self._is_wanted(stream):  # a follower that came meanwhile may want what stood before this end
+        if await self._is_wanted(stream):  # a follower that appeared meanwhile may want events before this end
             return False
         if end <= seen.position and not seen.catch_up_pending:
             return True

@@ -64,7 +64,7 @@ class Chunk:
     """Rows in stream order, tombstones among them.
 
     `end` is the cursor of the last row that was scanned, whether or not it matched: reading on from it misses and
-    repeats nothing. `caught_up` is True if no row that the request may see stood beyond it.
+    repeats nothing. `caught_up`: the request could see no row after `end` when the chunk was read.
     """
 
     rows: Sequence[StoredEvent]

@@ -99,7 +99,7 @@ async def _party_feed(application: Application, caller: Caller, query: FeedQuery
         detail = "Subject must be specified using either query params party or unit or header value person."
         raise bad_field("party", detail)
     filters = Filters(query.types, query.sources, org=query.org, resource=query.app.resource if query.app else None)
-    # A person's cursors have a seal of their own: equal cursors would tell which party has the person number.
+    # A person's cursors are sealed separately: if they equalled the party's, they would reveal whose number it is.
     seal = Stream(f"person:{query.person}") if query.person else None
     permitted = _permitted(application, caller, "read")
     stream = Stream.of_subject(subject)

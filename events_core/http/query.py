@@ -56,7 +56,7 @@ class Parameters:
         return values
 
     def continued_at(self, url: Parameters) -> Parameters:
-        """These parameters, started where `url` says: its `after` and `at` replace `after`, `at` and `from`."""
+        """These parameters; an `after` or `at` in `url` replaces their `after`, `at` and `from`."""
         start = {name: [value] for name in ("after", "at") if (value := url.one(name)) is not None}
         if not start:
             return self
@@ -231,7 +231,7 @@ class FeedQuery:
         )
 
     def read_request(self, stream: Stream, filters: Filters, cursors: CursorCodec, seal: Stream) -> ReadRequest:
-        """The read of a stream that answers the query. Its cursor is `at`, or `after`, if that verifies for `seal`."""
+        """The read that answers the query. Its cursor is `at`; if that does not verify for `seal`, it is `after`."""
         cursor = cursors.decode(self.at, seal) if self.at else None
         if cursor is None and self.after:
             cursor = cursors.decode(self.after, seal)
