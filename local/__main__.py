@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from events_core.access import scopes
 from local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def publish(
     with _one_line_errors():
         from local.json_text import elements  # noqa: PLC0415 - as in serve
 
-        service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", "altinn:events.publish.admin"))
+        service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", scopes.PUBLISH_ADMIN))
         for file in files:
             try:
                 events = elements(file.read_text(encoding="utf-8"))
@@ -162,7 +163,7 @@ def erase(
 ) -> None:
     """Replace an event by a tombstone in every stream."""
     with _one_line_errors():
-        service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", "altinn:events.erase"))
+        service = _service(url, data_dir, lambda issuer: issuer.token_for_org("ttd", scopes.ERASE))
         service.erase(resource, source, event_id)
         print("erased")
 

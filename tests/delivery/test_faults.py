@@ -30,7 +30,7 @@ STORE_CALLS = ("record", "take", "ready", "save", "release", "renew", "due", "at
 class Faulty:
     """A store whose calls fail by chance, before they do anything or after, like a lost connection."""
 
-    def __init__(self, store: object, chance: Callable[[float], bool]) -> None:
+    def __init__(self, store: object, chance: Callable[[], bool]) -> None:
         self._store, self._chance = store, chance
 
     def __getattr__(self, name: str) -> Any:
@@ -38,20 +38,18 @@ class Faulty:
         if name not in STORE_CALLS:
             return method
 
-        rate = FAULTS / 50 if name == "record" else FAULTS / 10  # a page has 50 records, which fail or succeed together
-
         async def call(*arguments: Any, **named: Any) -> Any:
-            if self._chance(rate):
+            if self._chance():
                 raise errors.unavailable("The store does not answer.")
             result = await method(*arguments, **named)
-            if self._chance(rate):
+            if self._chance():
                 raise errors.unavailable("The store does not answer.")
             return result
 
         return call
 
 
-def inject_faults(deployment: Deployment, chance: Callable[[float], bool]) -> None:
+def inject_faults(deployment: Deployment, chance: Callable[[], bool]) -> None:
     """Let the stores fail by chance under fan-out and delivery."""
     application = deployment.application
     deliveries = Faulty(application.deliveries, chance)
@@ -104,7 +102,7 @@ async def test_every_permitted_event_arrives_at_every_subscription(deployment: D
     deployment.pdp.decide = _ruling
     endpoint = FailingEndpoint(dice)
     deployment.receiver.answer = endpoint.answer
-    inject_faults(deployment, lambda rate: dice.random() < rate)
+    inject_faults(deployment, lambda: dice.random() < FAULTS / 10)
     task = asyncio.create_task(_flickering(deployment, dice))
     for at in range(0, count, 20):
         await publish(deployment, published[at : at + 20])
