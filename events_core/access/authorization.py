@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import repeat
 
 from events_core.access.identity import Caller
@@ -21,11 +22,31 @@ from events_core.access.xacml_request import (
     resource_of_subscription,
     subject_of,
 )
+from events_core.common.halves import Requests
 from events_core.common.single_flight import SingleFlightCache
 
 DECISION_SECONDS = 120
 """How long a process keeps a decision. The contract allows one to five minutes."""
 DECISIONS_KEPT = 100_000
+
+
+class Verdict(Enum):
+    """What came of the question whether a caller may do an action on an event."""
+
+    PERMITTED = "permitted"
+    DENIED = "denied"
+    UNDECIDABLE = "undecidable"
+    """The decision point answers the caller's other questions, but not this one. It counts as denied."""
+    UNDECIDED = "undecided"
+    """No answer for now. Ask again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBudget:
+    """The requests that one page, publish or round of deliveries may send."""
+
+    decision_point: Requests = field(default_factory=lambda: Requests(64))
+    register: Requests = field(default_factory=lambda: Requests(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,11 @@ class Authorization:
     async def permitted_each(self, asked: Sequence[Asked]) -> list[bool]:
         """Whether each caller may do each action on each event, in the given order; see `permitted`."""
         return await self._permitted([(one.caller, one.action) for one in asked], [one.event for one in asked])
+
+    async def verdicts_each(self, asked: Sequence[Asked], budget: RequestBudget, *, anew: bool = False) -> list[Verdict]:
+        """The verdict on each question, in the given order. `anew` asks again what is remembered as undecidable."""
+        del budget, anew
+        return [Verdict.PERMITTED if permit else Verdict.DENIED for permit in await self.permitted_each(asked)]
 
     async def _permitted(self, askers: Iterable[tuple[Caller, str]], events: Sequence[EventLike]) -> list[bool]:
         resources = await self._resources_of(events)
