@@ -16,6 +16,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from events_core.access.authorization import Authorization
+from events_core.access.decisions import Decisions
 from events_core.access.names import AppId
 from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
 from events_core.adapters.development.files import LocalFileError
@@ -182,7 +183,7 @@ class _Parts:
 
     @cached_property
     def authorization(self) -> Authorization:
-        return Authorization(self.decision_point, self.register)
+        return Authorization(Decisions(self.decision_point), self.register)
 
     @cached_property
     def publisher(self) -> Publisher:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
 
+from events_core.access.decisions import Ahead, Decisions
 from events_core.access.identity import Caller
 from events_core.access.names import Resource, Subject, is_person_number
-from events_core.access.ports import DecisionPoint, PartyRegister
+from events_core.access.ports import PartyRegister, UndecidedError
 from events_core.access.xacml_request import (
     PARTY_UUID_PREFIX,
     Attributes,
@@ -22,12 +22,11 @@ from events_core.access.xacml_request import (
     resource_of_subscription,
     subject_of,
 )
+from events_core.common.errors import unavailable
 from events_core.common.halves import Requests
-from events_core.common.single_flight import SingleFlightCache
 
-DECISION_SECONDS = 120
-"""How long a process keeps a decision. The contract allows one to five minutes."""
-DECISIONS_KEPT = 100_000
+EventsAhead = Callable[[], Awaitable[Sequence[EventLike]]]
+"""Reads events beyond those that are asked about. They help to find a question that the decision point answers."""
 
 
 class Verdict(Enum):
@@ -58,99 +57,137 @@ class Asked:
     event: EventLike
 
 
-def decision_cache(
-    *, clock: Callable[[], float] = time.monotonic, size: int = DECISIONS_KEPT
-) -> SingleFlightCache[Question, Decision]:
-    """A cache of the `size` most recently used decisions, each under a digest of its question."""
-    return SingleFlightCache(clock=clock, ttl_seconds=DECISION_SECONDS, size=size, key=lambda question: question.digest)
-
-
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """Asks the decision point as seldom as the contract allows, and asks Register for the UUIDs of persons.
+    """Asks the decision point, and asks Register for the UUIDs of persons.
 
     Every method raises EventsError UNAVAILABLE if the decision point or Register does not answer.
     """
 
-    decision_point: DecisionPoint
+    decisions: Decisions
     register: PartyRegister
-    decisions: SingleFlightCache[Question, Decision] = field(default_factory=decision_cache)
 
-    async def permitted(self, caller: Caller, action: str, events: Sequence[EventLike]) -> list[bool]:
-        """Whether the caller may do `action` on each event, in the order of the events.
+    async def verdicts(
+        self,
+        caller: Caller,
+        action: str,
+        events: Sequence[EventLike],
+        budget: RequestBudget,
+        ahead: EventsAhead | None = None,
+    ) -> list[Verdict]:
+        """The verdict on whether the caller may do `action` on each event, in the order of the events.
 
-        Sends at most one decision request. An event about a person whom Register does not know is denied.
+        Sends one decision request, and more of `budget` only if the decision point refuses that one. An event about a
+        person whom Register does not know is denied.
         """
-        return await self._permitted(repeat((caller, action), len(events)), events)
+        more = _questions_ahead(caller, action, ahead) if ahead else None
+        return await self._verdicts(repeat((caller, action), len(events)), events, budget, more)
 
-    async def permitted_each(self, asked: Sequence[Asked]) -> list[bool]:
-        """Whether each caller may do each action on each event, in the given order; see `permitted`."""
-        return await self._permitted([(one.caller, one.action) for one in asked], [one.event for one in asked])
+    async def verdicts_each(
+        self, asked: Sequence[Asked], budget: RequestBudget, *, anew: bool = False
+    ) -> list[Verdict]:
+        """The verdict on each question, in the given order; see `verdicts`.
 
-    async def verdicts_each(self, asked: Sequence[Asked], budget: RequestBudget, *, anew: bool = False) -> list[Verdict]:
-        """The verdict on each question, in the given order. `anew` asks again what is remembered as undecidable."""
-        del budget, anew
-        return [Verdict.PERMITTED if permit else Verdict.DENIED for permit in await self.permitted_each(asked)]
+        `anew` asks again what is remembered as undecidable.
+        """
+        askers = [(one.caller, one.action) for one in asked]
+        return await self._verdicts(askers, [one.event for one in asked], budget, anew=anew)
 
-    async def _permitted(self, askers: Iterable[tuple[Caller, str]], events: Sequence[EventLike]) -> list[bool]:
-        resources = await self._resources_of(events)
+    async def _verdicts(
+        self,
+        askers: Iterable[tuple[Caller, str]],
+        events: Sequence[EventLike],
+        budget: RequestBudget,
+        ahead: Ahead | None = None,
+        *,
+        anew: bool = False,
+    ) -> list[Verdict]:
+        uuids = await self._uuids_of([event.subject for event in events], budget)
+        resources = [_resource_of(event, uuids) for event in events]
         rows = [(caller, action, resource) for (caller, action), resource in zip(askers, resources, strict=True)]
-        questions: dict[tuple[Caller, str, Attributes | None], Question] = {}
+        questions: dict[tuple[Caller, str, Attributes | Verdict], Question] = {}
         for row, event in zip(rows, events, strict=True):
             caller, action, resource = row
-            if resource is not None and row not in questions:
-                questions[row] = Question(subject_of(caller), action, resource, event.id)
-        decisions = await self.decisions.get(questions.values(), self._ask)
-        allowed = {row: allows(decisions[question], row[0]) for row, question in questions.items()}
-        return [allowed.get(row, False) for row in rows]
+            if not isinstance(resource, Verdict) and row not in questions:
+                questions[row] = _question(caller, action, event, resource)
+        if anew:
+            self.decisions.forget_undecidable(list(questions.values()))
+        found = await self.decisions.get(list(questions.values()), budget.decision_point, ahead=ahead)
+        known = {row: self._verdict(question, row[0], found) for row, question in questions.items()}
+        return [row[2] if isinstance(row[2], Verdict) else known[row] for row in rows]
+
+    def _verdict(self, question: Question, caller: Caller, found: Mapping[Question, Decision]) -> Verdict:
+        decision = found.get(question)
+        if decision is not None:
+            return Verdict.PERMITTED if allows(decision, caller) else Verdict.DENIED
+        return Verdict.UNDECIDABLE if self.decisions.is_undecidable(question) else Verdict.UNDECIDED
 
     async def may_subscribe(self, caller: Caller, resource: str, subject: str | None) -> bool:
-        """Whether the caller may subscribe to the events of a resource, or to those about one subject."""
+        """Whether the caller may subscribe to the events of a resource, or to those about one subject.
+
+        Raises:
+            UndecidedError: The decision point cannot decide it, and shows no sign that it decides anything.
+        """
+        budget = RequestBudget()
         person = _person_number(subject)
         if person is not None:
-            uuids = await self._uuids_of([person])
-            if person not in uuids:
+            uuid = (await self._uuids_of([subject], budget)).get(person)
+            if uuid is None:
                 return False
-            subject = PARTY_UUID_PREFIX + uuids[person]
+            subject = PARTY_UUID_PREFIX + uuid
+        named = Resource.parse(resource)
         attributes = resource_of_subscription(resource, subject)
-        question = Question(subject_of(caller), Resource.parse(resource).action, attributes)
-        return allows((await self.decide([question]))[0], caller)
+        question = Question(subject_of(caller), named.action, attributes, resource_urn=named.urn)
+        found = await self.decisions.get([question], budget.decision_point)
+        verdict = self._verdict(question, caller, found)
+        if verdict is Verdict.UNDECIDED:
+            raise UndecidedError
+        return verdict is Verdict.PERMITTED
 
-    async def decide(self, questions: Sequence[Question]) -> list[Decision]:
-        """The decision on each question, in the order of the questions, with at most one decision request.
-
-        The obligations of a decision are still to be compared with the caller's level (`allows`).
-        """
-        decisions = await self.decisions.get(questions, self._ask)
-        return [decisions[question] for question in questions]
-
-    async def unknown_persons(self, events: Sequence[EventLike]) -> list[int]:
+    async def unknown_persons(self, events: Sequence[EventLike], budget: RequestBudget) -> list[int]:
         """The indexes of the events about persons whom Register does not know."""
-        return [index for index, resource in enumerate(await self._resources_of(events)) if resource is None]
+        uuids = await self._uuids_of([event.subject for event in events], budget)
+        resources = [_resource_of(event, uuids) for event in events]
+        if Verdict.UNDECIDED in resources:
+            raise unavailable("Register refuses too many of the persons to find out about the others.")
+        return [index for index, resource in enumerate(resources) if resource is Verdict.DENIED]
 
-    async def _ask(self, questions: Sequence[Question]) -> Mapping[Question, Decision]:
-        return dict(zip(questions, await self.decision_point.decide(questions), strict=True))
+    async def _uuids_of(self, subjects: Sequence[str | None], budget: RequestBudget) -> Mapping[str, str | None]:  # noqa: ARG002
+        """The party UUID of each person among the subjects, None for a person whom Register does not know.
 
-    async def _resources_of(self, events: Sequence[EventLike]) -> list[Attributes | None]:
-        """The resource attributes of each event, None for an event about an unknown person."""
-        persons = {subject: _person_number(subject) for subject in dict.fromkeys(event.subject for event in events)}
-        numbers = [number for number in persons.values() if number is not None]
-        if not numbers:
-            return [resource_of(event) for event in events]
-        uuids = await self._uuids_of(numbers)
-        return [_resource_of(event, persons[event.subject], uuids) for event in events]
-
-    async def _uuids_of(self, persons: Sequence[str]) -> Mapping[str, str]:
-        """The party UUIDs of the persons whom Register knows. Malformed numbers are not sent to Register."""
-        numbers = [person for person in dict.fromkeys(persons) if is_person_number(person)]
-        return await self.register.party_uuids(numbers) if numbers else {}
+        A person is left out if the budget is spent. Malformed numbers are not sent to Register.
+        """
+        persons = [person for subject in dict.fromkeys(subjects) if (person := _person_number(subject)) is not None]
+        if not persons:
+            return {}
+        numbers = [person for person in persons if is_person_number(person)]
+        malformed = dict.fromkeys(person for person in persons if not is_person_number(person))
+        return malformed | dict.fromkeys(numbers) | dict(await self.register.party_uuids(numbers))  # interim
 
 
-def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str]) -> Attributes | None:
+def _question(caller: Caller, action: str, event: EventLike, resource: Attributes) -> Question:
+    return Question(subject_of(caller), action, resource, event.id, Resource.parse(event.resource).urn)
+
+
+def _questions_ahead(caller: Caller, action: str, ahead: EventsAhead) -> Ahead:
+    """The questions about events ahead. Events about persons are left out, so that Register is not asked."""
+
+    async def questions() -> list[Question]:
+        events = [event for event in await ahead() if _person_number(event.subject) is None]
+        return [_question(caller, action, event, resource_of(event)) for event in events]
+
+    return questions
+
+
+def _resource_of(event: EventLike, uuids: Mapping[str, str | None]) -> Attributes | Verdict:
+    """The resource attributes of an event, or the verdict on an event about a person without a UUID."""
+    person = _person_number(event.subject)
     if person is None:
         return resource_of(event)
-    uuid = uuids.get(person)
-    return None if uuid is None else resource_of(event, PARTY_UUID_PREFIX + uuid)
+    if person not in uuids:
+        return Verdict.UNDECIDED
+    uuid = uuids[person]
+    return Verdict.DENIED if uuid is None else resource_of(event, PARTY_UUID_PREFIX + uuid)
 
 
 def _person_number(subject: str | None) -> str | None:

@@ -7,7 +7,18 @@ from typing import Protocol
 
 from events_core.access.identity import Caller
 from events_core.access.xacml_request import Decision, Question
+from events_core.common.errors import EventsError, unavailable
 from events_core.common.ports import Pingable
+
+
+class UndecidedError(EventsError):
+    """The decision point answers, but could not decide one of the questions, and so decided none."""
+
+    def __init__(self) -> None:
+        error = unavailable(
+            "The policy decision point could not decide. One reason is a resource that has no policy there."
+        )
+        super().__init__(error.problem, error.detail, headers=error.headers)
 
 
 class DecisionPoint(Pingable, Protocol):
@@ -16,9 +27,8 @@ class DecisionPoint(Pingable, Protocol):
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
         """Decide distinct questions in one request. The decisions come in the order of the questions.
 
-        A question is denied if the response leaves it out or does not permit it.
-
         Raises:
+            UndecidedError: It could not decide one of the questions.
             EventsError: UNAVAILABLE if the decision point is unreachable or slow, or its response is unreadable.
         """
 

@@ -65,13 +65,14 @@ class Question:
     """The question whether a subject may do an action on a resource.
 
     Attributes are sorted (name, value) pairs, so equal questions are equal values. The request carries `event_id` as
-    `urn:altinn:event-id`. Two questions that differ in `event_id` alone are equal.
+    `urn:altinn:event-id`, and `resource_urn` names the resource in logs. Both are no part of the question.
     """
 
     subject: Attributes
     action: str
     resource: Attributes
     event_id: str | None = field(default=None, compare=False)
+    resource_urn: str = field(default="", compare=False)
 
     @property
     def digest(self) -> bytes:
@@ -155,6 +156,7 @@ def to_request(questions: Sequence[Question]) -> dict[str, object]:
     `IncludeInResult` asks the decision point to return the attributes that differ between the questions, so that
     `xacml_response` can match results by them. A request with a single subject does not ask for its attributes.
     """
+    with_subject = subjects_returned(questions)
     subjects = _numbered("s", [question.subject for question in questions])
     actions = _numbered("a", [question.action for question in questions])
     resources = _numbered("r", [question.resource for question in questions])
@@ -162,11 +164,11 @@ def to_request(questions: Sequence[Question]) -> dict[str, object]:
         {"ReferenceId": [subjects[question.subject], actions[question.action], resources[question.resource]]}
         for question in questions
     ]
-    chosen = event_ids(questions)
+    chosen = _event_ids(questions)
     return {
         "Request": {
             "ReturnPolicyIdList": False,
-            "AccessSubject": [_category(key, subject, back=len(subjects) > 1) for subject, key in subjects.items()],
+            "AccessSubject": [_category(key, subject, back=with_subject) for subject, key in subjects.items()],
             "Action": [_category(key, ((ACTION_ID, action),), back=True) for action, key in actions.items()],
             "Resource": [
                 _category(key, resource, back=True, event_id=chosen.get(resource))
@@ -177,7 +179,12 @@ def to_request(questions: Sequence[Question]) -> dict[str, object]:
     }
 
 
-def event_ids(questions: Sequence[Question]) -> dict[Attributes, str]:
+def subjects_returned(questions: Sequence[Question]) -> bool:
+    """Whether the request asks for the attributes of its subjects: only if there are several."""
+    return len({question.subject for question in questions}) > 1
+
+
+def _event_ids(questions: Sequence[Question]) -> dict[Attributes, str]:
     """The event id to send with each distinct resource: that of the first question that has one."""
     chosen: dict[Attributes, str] = {}
     for question in questions:

@@ -1,12 +1,14 @@
-"""XACML 3.0 JSON responses as decisions. Results are matched by the attributes they return, not by their order."""
+"""XACML 3.0 JSON responses as decisions (JSON profile, Multiple Decision Profile)."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from events_core.access.xacml_request import ACTION_ID, DENY, EVENT_ID, Decision, Question, event_ids
+from events_core.access.ports import UndecidedError
+from events_core.access.xacml_request import ACTION_ID, DENY, Decision, Question, subjects_returned
 
 _SUBJECT, _ACTION, _RESOURCE = "subject", "action", "resource"
 _CATEGORIES = {
@@ -14,91 +16,85 @@ _CATEGORIES = {
     "urn:oasis:names:tc:xacml:3.0:attribute-category:action": _ACTION,
     "urn:oasis:names:tc:xacml:3.0:attribute-category:resource": _RESOURCE,
 }
+_PERMIT, _INDETERMINATE = "Permit", "Indeterminate"
+_DECISIONS = {_PERMIT, _INDETERMINATE, "Deny", "NotApplicable"}
+_FAILURES = (":syntax-error", ":processing-error")
+"""How the status of a request ends that failed as a whole (XACML 3.0, appendix B.8)."""
 _LEVEL = "urn:altinn:minimum-authenticationlevel"
 _LEVEL_ORG = "urn:altinn:minimum-authenticationlevel-org"
 _DIGITS = re.compile(r"[0-9]{1,9}")
 
 
-class _Returned(NamedTuple):
-    """An attribute that a result returns."""
-
+class _Attribute(NamedTuple):
     category: str
     name: str
     value: str
 
 
+_Attributes = frozenset[_Attribute]
+
+
 def decisions_from(response: object, questions: Sequence[Question]) -> list[Decision]:
     """The decision on each of the distinct `questions`, in their order. Member names are read in any case.
 
-    A result belongs to the only question whose attributes it returns. If no result returns attributes and there are
-    as many results as questions, they are matched by position. A question is denied without a result, if its result
-    is not Permit, if two results disagree, and if a level is unreadable.
+    A result fits a question if it returns every attribute that the question asked back. Positions decide if each
+    result fits the question at its own place or returns nothing. Otherwise each result must fit exactly one question,
+    and each another. Anything but Permit denies, and so does an unreadable level.
 
     Raises:
-        ValueError: The response is not a XACML response.
+        UndecidedError: There are fewer results than questions, or the single result says that the request failed.
+        ValueError: The response is not a response to these questions. The text holds no value of it.
     """
     results = _results_of(response)
+    decisions = [_decision_of(result) for result in results]
+    if not results or len(results) > len(questions):
+        raise ValueError(f"{len(results)} results for {len(questions)} questions")
     returned = [_returned_by(result) for result in results]
-    if not any(returned):
-        by_position = len(results) == len(questions)
-        return [_decision_of(result) for result in results] if by_position else [DENY] * len(questions)
-    matcher = _Matcher(questions)
-    found: list[set[Decision]] = [set() for _ in questions]
-    for result, attributes in zip(results, returned, strict=True):
-        index = matcher.question_of(attributes)
-        if index is not None:
-            found[index].add(_decision_of(result))
-    return [decisions.pop() if len(decisions) == 1 else DENY for decisions in found]
+    if len(results) < len(questions) or (len(results) == 1 and not returned[0] and _is_failure(results[0])):
+        raise UndecidedError
+    asked_back = _asked_back(questions)
+    if all(not found or found >= asked for found, asked in zip(returned, asked_back, strict=True)):
+        return decisions
+    by_question = dict(zip(_questions_of(returned, asked_back), decisions, strict=True))
+    if len(by_question) < len(questions):
+        raise ValueError("two results fit one question")
+    return [by_question[index] for index in range(len(questions))]
 
 
-class _Matcher:
-    """Finds the question that a result belongs to, by the attributes that the result returns.
-
-    Questions are identified by their index.
-    """
-
-    def __init__(self, questions: Sequence[Question]) -> None:
-        self._count = len(questions)
-        self._with_attribute: dict[_Returned, set[int]] = {}
-        self._with_category: dict[frozenset[_Returned], set[int]] = {}
-        chosen = event_ids(questions)
-        for index, question in enumerate(questions):
-            sent = _sent_with(question)
-            for attributes in sent:
-                self._with_category.setdefault(attributes, set()).add(index)
-            for attribute in frozenset().union(*sent):
-                self._with_attribute.setdefault(attribute, set()).add(index)
-            if question.resource in chosen:
-                event_id = _Returned(_RESOURCE, EVENT_ID, chosen[question.resource])
-                self._with_attribute.setdefault(event_id, set()).add(index)
-        self._names = {(category, name) for category, name, _ in self._with_attribute}
-
-    def question_of(self, returned: frozenset[_Returned]) -> int | None:
-        """The only question that was sent with all of these attributes. Attributes that no question has are ignored."""
-        known = [attribute for attribute in returned if attribute[:2] in self._names]
-        holders = sorted((self._with_attribute.get(attribute, set()) for attribute in known), key=len)
-        found = set.intersection(*holders) if holders else set(range(self._count))
-        if len(found) > 1:
-            found = self._exact(found, known)
-        return next(iter(found)) if len(found) == 1 else None
-
-    def _exact(self, indexes: set[int], known: Sequence[_Returned]) -> set[int]:
-        """The questions that hold nothing but the known attributes in the categories that were returned."""
-        for category in (_SUBJECT, _ACTION, _RESOURCE):
-            part = frozenset(
-                attribute for attribute in known if attribute.category == category and attribute.name != EVENT_ID
-            )
-            if part:
-                indexes = indexes & self._with_category.get(part, indexes)
-        return indexes
+def _is_failure(result: object) -> bool:
+    code = _member(_member(_member(result, "Status"), "StatusCode"), "Value")
+    return _member(result, "Decision") == _INDETERMINATE and isinstance(code, str) and code.endswith(_FAILURES)
 
 
-def _sent_with(question: Question) -> tuple[frozenset[_Returned], ...]:
-    return (
-        frozenset(_Returned(_SUBJECT, name, value) for name, value in question.subject),
-        frozenset([_Returned(_ACTION, ACTION_ID, question.action)]),
-        frozenset(_Returned(_RESOURCE, name, value) for name, value in question.resource),
-    )
+def _asked_back(questions: Sequence[Question]) -> list[_Attributes]:
+    """The attributes that the result of each question must return, as `to_request` asks for them."""
+    with_subject = subjects_returned(questions)
+    return [
+        frozenset(
+            [
+                _Attribute(_ACTION, ACTION_ID, question.action),
+                *(_Attribute(_RESOURCE, name, value) for name, value in question.resource),
+                *(_Attribute(_SUBJECT, name, value) for name, value in question.subject if with_subject),
+            ]
+        )
+        for question in questions
+    ]
+
+
+def _questions_of(returned: Sequence[_Attributes], asked_back: Sequence[_Attributes]) -> list[int]:
+    """The index of the only question that each result fits. Each question is looked up by its rarest attribute."""
+    holders = Counter(attribute for asked in asked_back for attribute in asked)
+    by_rarest: dict[_Attribute, list[int]] = {}
+    for index, asked in enumerate(asked_back):
+        by_rarest.setdefault(min(asked, key=holders.__getitem__), []).append(index)
+    found = []
+    for attributes in returned:
+        candidates = (index for attribute in attributes for index in by_rarest.get(attribute, ()))
+        fitting = [index for index in candidates if attributes >= asked_back[index]]
+        if len(fitting) != 1:
+            raise ValueError(f"a result fits {len(fitting)} questions")
+        found += fitting
+    return found
 
 
 def _member(node: object, name: str) -> object:
@@ -125,20 +121,15 @@ def _objects(node: object) -> list[object]:
 
 
 def _results_of(response: object) -> list[object]:
-    """The results in `Response`, which is a list or a single result, either of them perhaps wrapped in `Result`."""
-    body = _member(response, "Response")
-    if body is None:
-        raise ValueError("no Response")
-    results: list[object] = []
-    for wrapper in _objects(body):
-        inner = _member(wrapper, "Result")
-        results.extend([wrapper] if inner is None else _objects(inner))
-    return results
+    results = _member(response, "Response")
+    if not isinstance(results, list):
+        raise ValueError("no list of results")  # noqa: TRY004 - the caller handles one error
+    return _objects(results)
 
 
-def _returned_by(result: object) -> frozenset[_Returned]:
+def _returned_by(result: object) -> _Attributes:
     return frozenset(
-        _Returned(_CATEGORIES.get(str(_member(section, "CategoryId")), ""), str(name), _text(value))
+        _Attribute(_CATEGORIES.get(str(_member(section, "CategoryId")), ""), str(name), _text(value))
         for section in _listed(_member(result, "Category"))
         for attribute in _listed(_member(section, "Attribute"))
         for name in _listed(_member(attribute, "AttributeId"))
@@ -151,7 +142,10 @@ def _text(value: object) -> str:
 
 
 def _decision_of(result: object) -> Decision:
-    if _member(result, "Decision") != "Permit":
+    decision = _member(result, "Decision")
+    if not isinstance(decision, str) or decision not in _DECISIONS:
+        raise ValueError("an unknown decision")
+    if decision != _PERMIT:
         return DENY
     try:
         levels = _levels_of(result)

@@ -55,7 +55,7 @@ class SingleFlightCache(Generic[K, V]):
             task.add_done_callback(lambda done: self._keep(new, done))
         tasks = {question: self._asked[question] for question in questions}
         await asyncio.wait(set(tasks.values()))  # unlike gather, its cancellation leaves the tasks alone
-        return {question: task.result()[question] for question, task in tasks.items()}
+        return {question: task.result()[question] for question, task in tasks.items() if question in task.result()}
 
     def _keep(self, questions: Sequence[K], done: asyncio.Task[Mapping[K, V]]) -> None:
         for question in questions:

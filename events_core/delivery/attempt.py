@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from events_core.access.authorization import DECISION_SECONDS, Authorization
+from events_core.access.authorization import Authorization, RequestBudget, Verdict
+from events_core.access.decisions import DECISION_SECONDS
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.cache import SubscriptionCache
@@ -119,7 +120,10 @@ class Attempts:
         if not stale:
             return [*due]
         try:
-            permits = await self.authorization.permitted_each([asked_for(subscription, each.event) for each in stale])
+            verdicts = await self.authorization.verdicts_each(
+                [asked_for(subscription, each.event) for each in stale], RequestBudget()
+            )
+            permits = [v is Verdict.PERMITTED for v in verdicts]
         except EventsError as error:
             _log.warning(
                 "decision postponed subscription=%d deliveries=%d: %s", subscription.id, len(stale), error.detail

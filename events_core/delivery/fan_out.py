@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from events_core.access.authorization import Asked, Authorization
+from events_core.access.authorization import Asked, Authorization, RequestBudget, Verdict
 from events_core.access.identity import caller_of_consumer
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister
@@ -31,6 +31,7 @@ from events_core.feeds.stream import Stream
 ANSWER_SECONDS = 2.0
 """Timeout for the PDP and Register here. Unanswered questions are asked again at delivery."""
 
+_PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
 _log = logging.getLogger(__name__)
 
 MainUnits = Mapping[str, Sequence[str] | None]
@@ -138,7 +139,10 @@ class FanOut(Follower[Delivery]):
         asked = [asked_for(match.subscription, match.event) for match in matches]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self.authorization.permitted_each(asked)
+                return [
+                    None if v is Verdict.UNDECIDED else v is Verdict.PERMITTED
+                    for v in await self.authorization.verdicts_each(asked, RequestBudget())
+                ]
         except (EventsError, TimeoutError):
             _log.warning("decision postponed deliveries=%d: the policy decision point does not answer", len(matches))
             return [None] * len(matches)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from events_core.access import scopes
-from events_core.access.authorization import Authorization
+from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.identity import Caller, Kind
 from events_core.access.names import Resource
 from events_core.common import errors
@@ -63,7 +63,9 @@ class Tracer:
     async def _may_publish(self, caller: Caller, rows: Sequence[StoredEvent]) -> list[bool]:
         if caller.has_scope(scopes.PUBLISH_ADMIN) or all(_is_of_app(caller, row) for row in rows):
             return [True] * len(rows)
-        return await self.authorization.permitted(caller, "publish", rows)
+        return [
+            v is Verdict.PERMITTED for v in await self.authorization.verdicts(caller, "publish", rows, RequestBudget())
+        ]
 
     async def _consumers(self, deliveries: Sequence[Delivery]) -> dict[int, str | None]:
         """The consumer of each subscription, None if the subscription is deleted."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from events_core.access import scopes
-from events_core.access.authorization import Authorization
+from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.identity import Caller, Kind
 from events_core.access.names import AppId, Instance, Resource, ends_in_person_number, is_under
+from events_core.access.ports import UndecidedError
 from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.common import clock, errors
 from events_core.common.errors import EventsError, FieldError, Problem
@@ -55,7 +56,7 @@ class Publisher:
         if event.subject is None:
             raise _bad_attribute("subject", "The attribute 'subject' is required.")
         _refuse_reserved_types(caller, [event])
-        await self._refuse_unknown_persons([event])
+        await self._refuse_unknown_persons([event], RequestBudget())
         return (await self._store([event]))[0]
 
     async def publish(self, caller: Caller, raws: Sequence[RawEvent]) -> list[Published]:
@@ -73,8 +74,9 @@ class Publisher:
             for index, event in enumerate(events):
                 if Resource.parse(event.resource).app:
                     self._require_source_of_app(event, _prefix(index, events))
-            await self._refuse_unknown_persons(events)
-            await self._authorize(caller, events)
+            budget = RequestBudget()
+            await self._refuse_unknown_persons(events, budget)
+            await self._authorize(caller, events, budget)
         return await self._store(events)
 
     def _require_source_of_app(self, event: CloudEvent, prefix: str = "") -> None:
@@ -85,14 +87,17 @@ class Publisher:
         if self.apps_domain and not is_under(event.source, self.apps_domain):
             raise _bad_attribute(f"{prefix}source", f"The source must be under https://{self.apps_domain}.")
 
-    async def _refuse_unknown_persons(self, events: Sequence[CloudEvent]) -> None:
-        if await self.authorization.unknown_persons(events):
+    async def _refuse_unknown_persons(self, events: Sequence[CloudEvent], budget: RequestBudget) -> None:
+        if await self.authorization.unknown_persons(events, budget):
             raise errors.forbidden("The subject names a person that Register does not know.")
 
-    async def _authorize(self, caller: Caller, events: Sequence[CloudEvent]) -> None:
-        permitted = await self.authorization.permitted(caller, "publish", events)
-        if not all(permitted):
-            field = f"[{permitted.index(False)}]" if len(events) > 1 else "event"
+    async def _authorize(self, caller: Caller, events: Sequence[CloudEvent], budget: RequestBudget) -> None:
+        verdicts = await self.authorization.verdicts(caller, "publish", events, budget)
+        if Verdict.UNDECIDED in verdicts:
+            raise UndecidedError
+        refused = [index for index, verdict in enumerate(verdicts) if verdict is not Verdict.PERMITTED]
+        if refused:
+            field = f"[{refused[0]}]" if len(events) > 1 else "event"
             detail = "Publishing to this resource is not permitted."
             raise EventsError(Problem.FORBIDDEN, detail, [FieldError(field, detail)])
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import compress
+from functools import partial
 
+from events_core.access.authorization import EventsAhead, RequestBudget, Verdict
+from events_core.access.ports import UndecidedError
 from events_core.common.texts import fitting
 from events_core.feeds.ports import Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Cursor, Filters
@@ -22,7 +24,10 @@ CHUNK_GROWTH = 4
 FREE_PATTERN_CHARACTERS = 50
 """Patterns of so many characters together are matched fast enough to scan the store's full number of rows."""
 
-Permitted = Callable[[Sequence[StoredEvent]], Awaitable[Sequence[bool]]]
+ROWS_AHEAD = 1_000
+"""Rows after a chunk that may help the decision point to decide (`EventsAhead`)."""
+
+Verdicts = Callable[[Sequence[StoredEvent], RequestBudget, EventsAhead], Awaitable[Sequence[Verdict]]]
 """Says which events the reader may see."""
 
 
@@ -31,13 +36,14 @@ class FeedPage:
     """A page: the texts of its events in order, and where it ends.
 
     `end` is the cursor of the last row that was read. `last_id` is the id of the last event if the page ends with it,
-    else None: an event that the reader may not see is never named.
+    else None: an event that the reader may not see is never named. `undecided`: the next row is not decided yet.
     """
 
     events: Sequence[bytes]
     end: Cursor
     last_id: str | None
     caught_up: bool
+    undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class FeedReader:
     waiting: WaitingReaders
 
     async def read_or_wait(
-        self, request: ReadRequest, permitted: Permitted | None, seconds: float
+        self, request: ReadRequest, verdicts: Verdicts | None, seconds: float
     ) -> tuple[FeedPage, bool]:
         """Read a page; if it is empty, wait up to `seconds` for an event that the reader may see.
 
@@ -57,60 +63,86 @@ class FeedReader:
         Raises:
             EventsError: UNAVAILABLE when the store or the decision point does not answer.
         """
-        page = await self.read(request, permitted)
+        page = await self.read(request, verdicts)
         if page.events or seconds <= 0 or self.waiting.full:
             return page, bool(page.events)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self.waiting.watching(request.stream) as watch:
-                while not page.events and not self.waiting.closed:
+                while not page.events and not page.undecided and not self.waiting.closed:
                     changed = watch.changed
-                    page = await self.read(replace(request, cursor=page.end, event_id=None), permitted)
+                    page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts)
                     if not page.events and page.caught_up:
                         await changed.wait()
         return page, True
 
-    async def read(self, request: ReadRequest, permitted: Permitted | None) -> FeedPage:
+    async def read(self, request: ReadRequest, verdicts: Verdicts | None) -> FeedPage:
         """Read the page that begins where `request` says and holds at most `request.limit` events.
 
-        Reads on over rows that the reader may not see until the page is full, the stream ends, or the scan budget
-        (rows and seconds) is spent. The page's end always moves on, so a reader never gets stuck.
+        Reads on over rows that the reader may not see until the page is full, the stream ends, the scan budget (rows
+        and seconds) is spent, or a row is not decided. The page's end always moves on, so a reader never gets stuck.
 
         Raises:
+            UndecidedError: The decision point does not decide the first row.
             EventsError: UNAVAILABLE when the store or the decision point does not answer; never an unfiltered page.
         """
         page = _Page(request.limit)
         if not request.filters.empty:
             request = replace(request, scan=_rows_to_scan(request.filters, self.store.scan_rows))
-        budget = 1.0
+        to_scan, asking = 1.0, RequestBudget()
         deadline = time.monotonic() + SCAN_SECONDS
         while True:
             chunk = await self.store.read(request)
-            cut = await _fill(page, chunk, permitted)
-            if cut is not None:
-                return page.close(cut, caught_up=False)
-            budget -= _spent(request, chunk, self.store.scan_rows)
-            if chunk.caught_up or page.full or budget <= 0 or time.monotonic() > deadline:
+            rows, end = await self._readable(request, chunk, verdicts, asking)
+            if not page.take(rows):
+                assert page.last is not None  # an empty page has room for one event
+                return page.close(page.last.cursor)
+            if end != chunk.end:
+                return page.close_before_undecided(end)
+            page.end = end
+            to_scan -= _spent(request, chunk, self.store.scan_rows)
+            if chunk.caught_up or page.full or to_scan <= 0 or time.monotonic() > deadline:
                 return page.close(chunk.end, caught_up=chunk.caught_up)
             # The fewer rows were readable, the larger the next chunk: a long run of hidden rows is crossed quickly.
             limit = min(max(page.size - len(page.events), request.limit * CHUNK_GROWTH), LARGEST_CHUNK)
             request = replace(request, cursor=chunk.end, event_id=None, limit=limit)
 
+    async def _readable(
+        self, request: ReadRequest, chunk: Chunk, verdicts: Verdicts | None, budget: RequestBudget
+    ) -> tuple[Sequence[StoredEvent], Cursor | None]:
+        """The events of a chunk that the reader may see, and the end of what is decided: None if that is nothing."""
+        rows = [row for row in chunk.rows if row.json is not None]
+        if verdicts is None or not rows:
+            return rows, chunk.end
+        found = await verdicts(rows, budget, partial(self._rows_after, request, chunk.end))
+        readable = [row for row, verdict in zip(rows, found, strict=True) if verdict is Verdict.PERMITTED]
+        if Verdict.UNDECIDED not in found:
+            return readable, chunk.end
+        decided = found.index(Verdict.UNDECIDED)
+        readable = [row for row in readable if row.position < rows[decided].position]
+        return readable, rows[decided - 1].cursor if decided else None
+
+    async def _rows_after(self, request: ReadRequest, end: Cursor) -> Sequence[StoredEvent]:
+        chunk = await self.store.read(replace(request, cursor=end, event_id=None, limit=ROWS_AHEAD))
+        return [row for row in chunk.rows if row.json is not None]
+
 
 class _Page:
-    """A page while it fills."""
+    """A page while it fills. `end` is the end of the last chunk that was taken whole."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.events: list[bytes] = []
         self.bytes = 0
         self.last: StoredEvent | None = None
+        self.end: Cursor | None = None
 
     @property
     def full(self) -> bool:
         return len(self.events) >= self.size or self.bytes >= MAX_PAGE_BYTES
 
-    def take(self, rows: Sequence[StoredEvent], texts: Sequence[bytes]) -> bool:
+    def take(self, rows: Sequence[StoredEvent]) -> bool:
         """Add events in order, as many as the page has room for. False when some were left out."""
+        texts = [text for row in rows if (text := row.json) is not None]
         count = len(rows)
         if len(self.events) + count > self.size or self.bytes + sum(map(len, texts)) > MAX_PAGE_BYTES:
             sizes = map(len, texts[: self.size - len(self.events)])
@@ -121,9 +153,16 @@ class _Page:
             self.last = rows[count - 1]
         return count == len(rows)
 
-    def close(self, end: Cursor, *, caught_up: bool) -> FeedPage:
+    def close_before_undecided(self, decided: Cursor | None) -> FeedPage:
+        """Close the page after the last decided row. `decided` is None if that is the end of the chunk before."""
+        end = decided or self.end
+        if end is None:
+            raise UndecidedError
+        return self.close(end, undecided=True)
+
+    def close(self, end: Cursor, *, caught_up: bool = False, undecided: bool = False) -> FeedPage:
         last_id = self.last.id if self.last is not None and self.last.cursor == end else None
-        return FeedPage(self.events, end, last_id, caught_up)
+        return FeedPage(self.events, end, last_id, caught_up, undecided)
 
 
 def _rows_to_scan(filters: Filters, rows: int) -> int:
@@ -137,20 +176,3 @@ def _spent(request: ReadRequest, chunk: Chunk, scan_rows: int) -> float:
     if not request.filters.empty and len(chunk.rows) < request.limit:
         return request.scan / scan_rows
     return len(chunk.rows) / SCAN_ROWS
-
-
-async def _fill(page: _Page, chunk: Chunk, permitted: Permitted | None) -> Cursor | None:
-    """Take the permitted rows of a chunk. Return the cursor of the last row taken when the page had no room for all."""
-    rows, texts = _without_tombstones(chunk.rows)
-    if permitted is not None and rows:
-        allowed = await permitted(rows)
-        rows, texts = list(compress(rows, allowed)), list(compress(texts, allowed))
-    if page.take(rows, texts):
-        return None
-    assert page.last is not None  # an empty page has room for one event
-    return page.last.cursor
-
-
-def _without_tombstones(rows: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], list[bytes]]:
-    texts = [text for row in rows if (text := row.json) is not None]
-    return (rows if len(texts) == len(rows) else [row for row in rows if row.json is not None]), texts

@@ -21,7 +21,7 @@ from events_core.access.names import RESOURCE_PREFIX, AppId
 from events_core.common import clock, errors
 from events_core.common.errors import bad_field
 from events_core.feeds.ports import ReadRequest
-from events_core.feeds.read import Permitted
+from events_core.feeds.read import Verdicts
 from events_core.feeds.stream import Filters, Stream
 from events_core.http import authentication
 from events_core.http.page import page_response
@@ -65,8 +65,8 @@ async def _owner_feed(
 ) -> func.HttpResponse:
     query = FeedQuery.of_url(request, Takes.PARTY, application.settings.max_page_size)
     filters = Filters(query.types, query.sources, await _party_subject(application, caller, query))
-    permitted = None if caller.has_scope(*owner) else _permitted(application, caller, "read")
-    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted)
+    verdicts = None if caller.has_scope(*owner) else _verdicts(application, caller, "read")
+    return await _serve(application, query, caller, stream=stream, filters=filters, verdicts=verdicts)
 
 
 # -- Feeds of parties -------------------------------------------------------------------------------------------------
@@ -101,9 +101,9 @@ async def _party_feed(application: Application, caller: Caller, query: FeedQuery
     filters = Filters(query.types, query.sources, org=query.org, resource=query.app.resource if query.app else None)
     # A person's cursors are sealed separately: if they equalled the party's, they would reveal whose number it is.
     seal = Stream(f"person:{query.person}") if query.person else None
-    permitted = _permitted(application, caller, "read")
+    verdicts = _verdicts(application, caller, "read")
     stream = Stream.of_subject(subject)
-    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted, seal=seal)
+    return await _serve(application, query, caller, stream=stream, filters=filters, verdicts=verdicts, seal=seal)
 
 
 async def _party_subject(application: Application, caller: Caller, query: FeedQuery) -> str | None:
@@ -136,9 +136,9 @@ async def resource_feed(request: Request, application: Application) -> func.Http
     if not reads_all and not subscribes:
         raise errors.forbidden("The scope does not cover this resource.")
     filters = Filters(query.types, query.sources, query.subject, query.alternative_subject)
-    permitted = None if reads_all else _permitted(application, caller, resource.action)
+    verdicts = None if reads_all else _verdicts(application, caller, resource.action)
     stream = Stream.of_resource(resource.urn)
-    return await _serve(application, query, caller, stream=stream, filters=filters, permitted=permitted)
+    return await _serve(application, query, caller, stream=stream, filters=filters, verdicts=verdicts)
 
 
 # -- The feed of one instance, without login --------------------------------------------------------------------------
@@ -155,7 +155,7 @@ async def instance_feed(request: Request, application: Application) -> func.Http
     filters = Filters(query.types, (_source_pattern(app, party, guid),), org=app.org, resource=app.resource)
     stream = Stream.of_subject(f"/party/{party}")
     return await _serve(
-        application, query, _NOBODY, stream=stream, filters=filters, permitted=None, reduced=_without_content
+        application, query, _NOBODY, stream=stream, filters=filters, verdicts=None, reduced=_without_content
     )
 
 
@@ -205,8 +205,8 @@ def _without_content(event: bytes) -> bytes:
 # -- All feeds --------------------------------------------------------------------------------------------------------
 
 
-def _permitted(application: Application, caller: Caller, action: str) -> Permitted:
-    return partial(application.authorization.permitted, caller, action)
+def _verdicts(application: Application, caller: Caller, action: str) -> Verdicts:
+    return partial(application.authorization.verdicts, caller, action)
 
 
 async def _serve(
@@ -216,19 +216,19 @@ async def _serve(
     *,
     stream: Stream,
     filters: Filters,
-    permitted: Permitted | None,
+    verdicts: Verdicts | None,
     seal: Stream | None = None,
     reduced: Callable[[bytes], bytes] | None = None,
 ) -> func.HttpResponse:
     """Read the page that a query asks for, and wait for events if the client prefers that.
 
-    The caller may read every event if `permitted` is None. Cursors verify for `seal`, which is the stream by default.
+    The caller may read every event if `verdicts` is None. Cursors verify for `seal`, which is the stream by default.
     `reduced` makes the text that is served from the text of an event.
     """
     seal = seal or stream
     request = query.read_request(stream, filters, application.cursors, seal)
     seconds = _wait_seconds(application, query, caller)
-    page, waited = await application.reader.read_or_wait(request, permitted, seconds)
+    page, waited = await application.reader.read_or_wait(request, verdicts, seconds)
     if reduced:
         page = replace(page, events=[reduced(event) for event in page.events])
     applied = {"Preference-Applied": f"wait={seconds}"} if seconds and waited else {}

@@ -13,6 +13,7 @@ import pytest
 
 from events_core.access import scopes
 from events_core.access.authorization import Authorization
+from events_core.access.decisions import Decisions
 from events_core.access.identity import Caller, Kind
 from events_core.adapters.development.policy import LocalPolicy
 from events_core.adapters.development.register import LocalRegister
@@ -33,7 +34,7 @@ async def publisher(tmp_path: Path) -> AsyncIterator[Publisher]:
     """Publishing on a new store, with the embedded policy and register."""
     store = SqliteEventStore(tmp_path / "events.db")
     policy, register = LocalPolicy(ROOT / "local/policy.json"), LocalRegister(ROOT / "local/register.json")
-    yield Publisher(store, Authorization(policy, register), WaitingReaders(store, 8))
+    yield Publisher(store, Authorization(Decisions(policy), register), WaitingReaders(store, 8))
     await store.close()
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
+from events_core.access.authorization import EventsAhead, RequestBudget, Verdict
+from events_core.access.ports import UndecidedError
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common import errors
 from events_core.common.errors import EventsError
 from events_core.feeds import read
 from events_core.feeds.ports import ReadRequest, StoredEvent
-from events_core.feeds.read import FeedPage, FeedReader
+from events_core.feeds.read import FeedPage, FeedReader, Verdicts
 from events_core.feeds.stream import START, Filters, Stream
 from events_core.feeds.wait import WaitingReaders
 
@@ -54,15 +56,26 @@ def names(page: FeedPage) -> list[str]:
 
 
 class Asked:
-    """Permits the events whose ids begin with `v`, and remembers the number of events of each call."""
+    """Permits the events whose ids begin with `v`, and remembers the number of events of each call.
+
+    The events whose ids begin with `u` are undecided.
+    """
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
+        self.ahead: list[list[str]] = []
 
-    async def __call__(self, rows: Sequence[StoredEvent]) -> list[bool]:
-        """Decide."""
+    async def __call__(self, rows: Sequence[StoredEvent], budget: RequestBudget, ahead: EventsAhead) -> list[Verdict]:
+        """The verdict on each event."""
         self.chunks.append(len(rows))
-        return [row.id.startswith("v") for row in rows]
+        verdicts = [_verdict(row.id) for row in rows]
+        if Verdict.UNDECIDED in verdicts:
+            self.ahead.append([row.id for row in await ahead()])
+        return verdicts
+
+
+def _verdict(event_id: str) -> Verdict:
+    return {"v": Verdict.PERMITTED, "u": Verdict.UNDECIDED, "x": Verdict.UNDECIDABLE}.get(event_id[0], Verdict.DENIED)
 
 
 async def test_a_full_page_has_the_requested_size(store: SqliteEventStore) -> None:
@@ -200,7 +213,7 @@ async def test_an_event_larger_than_a_page_is_a_page_of_its_own(
 async def test_without_a_decision_the_request_fails(store: SqliteEventStore) -> None:
     """There is no page, filtered or not."""
 
-    async def down(_: Sequence[StoredEvent]) -> list[bool]:
+    async def down(*_: object) -> list[Verdict]:
         raise errors.unavailable("down")
 
     await fill(store, "v1")
@@ -208,14 +221,44 @@ async def test_without_a_decision_the_request_fails(store: SqliteEventStore) -> 
         await reader(store).read(ALL, down)
 
 
-async def walk(
-    store: SqliteEventStore, size: int, permitted: Callable[[Sequence[StoredEvent]], Awaitable[list[bool]]]
-) -> list[str]:
+async def test_a_page_ends_before_the_first_undecided_event(store: SqliteEventStore) -> None:
+    """The events before it are shown, and the next page begins with it."""
+    await fill(store, "v1", "d2", "v3", "x4", "u5", "v6")
+    page = await reader(store).read(ALL, Asked())
+    assert (names(page), page.caught_up, page.undecided, page.last_id) == (["v1", "v3"], False, True, None)
+    with pytest.raises(UndecidedError):
+        await reader(store).read(replace(ALL, cursor=page.end), Asked())
+
+
+async def test_a_page_ends_with_the_chunk_before_an_undecided_event(store: SqliteEventStore) -> None:
+    """A chunk that begins with an undecided event gives the page nothing."""
+    await fill(store, "d1", "d2", "u3")
+    page = await reader(store).read(replace(ALL, limit=2), Asked())
+    assert (names(page), page.undecided) == ([], True)
+    with pytest.raises(UndecidedError):
+        await reader(store).read(replace(ALL, cursor=page.end), Asked())
+
+
+async def test_the_rows_after_the_chunk_are_read_for_the_decision_point(store: SqliteEventStore) -> None:
+    """At most a thousand, and none of the chunk itself."""
+    await fill(store, "v1", "u2", *(f"d{number}" for number in range(3, 1100)))
+    await reader(store).read(replace(ALL, limit=2), asked := Asked())
+    assert asked.ahead == [[f"d{number}" for number in range(3, 1003)]]
+
+
+async def test_a_waiting_reader_gets_the_page_before_an_undecided_event(store: SqliteEventStore) -> None:
+    """Waiting would not decide it."""
+    await fill(store, "d1", "u2")
+    page, _ = await reader(store, 1).read_or_wait(ALL, Asked(), 60)
+    assert page.undecided
+
+
+async def walk(store: SqliteEventStore, size: int, verdicts: Verdicts) -> list[str]:
     """Read page after page to the stream's end."""
     seen: list[str] = []
     request = replace(ALL, limit=size)
     while True:
-        page = await reader(store).read(request, permitted)
+        page = await reader(store).read(request, verdicts)
         seen += names(page)
         if page.caught_up and not page.events:
             return seen

@@ -94,7 +94,7 @@ class Deployment:
 
     def forget_decisions(self) -> None:
         """Empty the cache of decisions, so that the decision point is asked again."""
-        self.application.authorization.decisions._kept.clear()
+        self.application.authorization.decisions.cache._kept.clear()
 
     async def deliveries(self, subscription: Subscription) -> Sequence[Delivery]:
         """Every delivery of a subscription."""

@@ -1,4 +1,9 @@
-"""A policy decision point that answers XACML JSON on loopback, correctly or not as a test needs."""
+"""A policy decision point on loopback that refuses what Altinn's refuses, and answers as Altinn's answers.
+
+Made from the recorded answers in tests/access/recorded/pdp. Results come in the order asked. A request with a question
+that cannot be taken gets a single Indeterminate. Permit and Deny return what was asked back, and add the party of an
+instance. NotApplicable and Indeterminate return nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,10 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from events_core.access.xacml_request import ACTION_ID
+from events_core.access.names import PARTY_ID, SYSTEM_USER_ID, USER_ID
+from events_core.access.xacml_request import ACTION_ID, INSTANCE_ID
 
+_STRING = "http://www.w3.org/2001/XMLSchema#string"
 _CATEGORY_IDS = {
     "AccessSubject": "urn:oasis:names:tc:xacml:1.0:subject-category:access-subject",
     "Action": "urn:oasis:names:tc:xacml:3.0:attribute-category:action",
@@ -31,14 +38,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ruling:
-    """A decision, and the authentication levels of its obligations."""
+    """A decision, and the authentication levels of its obligations. `bare`: the result returns no attributes."""
 
     decision: str = "Permit"
     level: object = None
     level_org: object = None
+    bare: bool = False
 
 
 PERMIT, DENY = Ruling(), Ruling("Deny")
+DENIED_BY_ACCESS_LIST = Ruling("Deny", bare=True)
+NOT_APPLICABLE, INDETERMINATE = Ruling("NotApplicable", bare=True), Ruling("Indeterminate", bare=True)
+GREATEST_USER_ID = 2**31 - 1
 Json = dict[str, Any]
 
 
@@ -46,11 +57,14 @@ Json = dict[str, Any]
 class PdpServer:
     """Serves `url` while it is entered.
 
-    `decide` gives the ruling on each question. `edit` may change the list of results before it is sent. `status` and
-    `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a request comes.
+    `decide` gives the ruling on each question. A request with a question that `fails` is not decided: a resource
+    without a policy, or, if all fail, an outage within. `edit` may change the list of results before it is sent.
+    `status` and `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a request
+    comes. `most_at_once` counts the requests that were open together.
     """
 
     decide: Callable[[Asked], Ruling] = lambda _: PERMIT
+    fails: Callable[[Asked], bool] = lambda _: False
     edit: Callable[[list[Json]], list[Json]] = lambda results: results
     status: int = 200
     body: bytes | None = None
@@ -58,7 +72,9 @@ class PdpServer:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    most_at_once: int = 0
     url: str = ""
+    _at_once: int = 0
 
     async def __aenter__(self) -> Self:
         self.gate.set()
@@ -96,12 +112,18 @@ class PdpServer:
         self.requests.append(document)
         self.headers.append(dict(request.headers))
         self.arrived.set()
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
         await self.gate.wait()
+        await asyncio.sleep(0)  # requests that were sent side by side arrive meanwhile
+        self._at_once -= 1
         if self.status != 200 or self.body is not None:
             return web.Response(status=self.status, body=self.body, headers={"Location": self.url})
-        return web.json_response({"Response": self.edit(self._results(document["Request"]))})
+        return web.json_response({"response": self.edit(self._results(document["Request"]))})
 
     def _results(self, request: Json) -> list[Json]:
+        if any(_is_refused(asked) or self.fails(asked) for asked in _questions_of(request)):
+            return [_result(INDETERMINATE, [], status="syntax-error")]
         return [
             _result(self.decide(asked), _returned(request, reference["ReferenceId"]))
             for asked, reference in zip(
@@ -129,28 +151,62 @@ def _asked(sections: Sequence[Json]) -> Asked:
     return Asked(subject, action[ACTION_ID], resource)
 
 
+def _is_refused(asked: Asked) -> bool:
+    """Whether Altinn's decision point throws: a system user must stand alone, and a user id has 32 bits."""
+    user_id = asked.subject.get(USER_ID)
+    is_too_large = user_id is not None and int(user_id) > GREATEST_USER_ID
+    return is_too_large or (SYSTEM_USER_ID in asked.subject and len(asked.subject) > 1)
+
+
 def _returned(request: Json, reference: Sequence[str]) -> list[Json]:
     """The categories of a question with the attributes that its result must include."""
     found = []
     for name, category_id in _CATEGORY_IDS.items():
         section = next(section for section in request[name] if section["Id"] in reference)
-        back = [attribute for attribute in section["Attribute"] if attribute.get("IncludeInResult")]
+        back = [(a["AttributeId"], a["Value"]) for a in section["Attribute"] if a.get("IncludeInResult")]
+        instance = dict(back).get(INSTANCE_ID)
+        if instance and PARTY_ID not in dict(back):
+            back.append((PARTY_ID, instance.split("/")[0]))
         if back:
-            found.append({"CategoryId": category_id, "Attribute": back})
+            found.append(_category(category_id, back))
     return found
 
 
-def _result(ruling: Ruling, categories: list[Json]) -> Json:
-    result: Json = {"Decision": ruling.decision, "Status": {"StatusCode": {"Value": "ok"}}, "Category": categories}
+def _category(category_id: str, attributes: Sequence[tuple[str, str]]) -> Json:
+    listed = [
+        {"attributeId": name, "value": value, "issuer": None, "dataType": _STRING, "includeInResult": False}
+        for name, value in attributes
+    ]
+    return {"categoryId": category_id, "id": None, "content": None, "attribute": listed}
+
+
+def _result(ruling: Ruling, categories: list[Json], *, status: str = "ok") -> Json:
+    code = {"value": f"urn:oasis:names:tc:xacml:1.0:status:{status}", "statusCode": None}
     levels = {
         "urn:altinn:minimum-authenticationlevel": ruling.level,
         "urn:altinn:minimum-authenticationlevel-org": ruling.level_org,
     }
-    assignments = [
-        {"AttributeId": "urn:altinn:obligation1-assignment1", "Category": category, "Value": value}
-        for category, value in levels.items()
+    obligations = [
+        {
+            "id": f"urn:altinn:obligation:authenticationLevel{number}",
+            "attributeAssignment": [
+                {
+                    "attributeId": f"urn:altinn:obligation{number}-assignment{number}",
+                    "value": value,
+                    "category": category,
+                    "dataType": "http://www.w3.org/2001/XMLSchema#integer",
+                    "issuer": None,
+                }
+            ],
+        }
+        for number, (category, value) in enumerate(levels.items(), start=1)
         if value is not None
     ]
-    if assignments:
-        result["Obligations"] = [{"Id": "urn:altinn:obligation:1", "AttributeAssignment": assignments}]
-    return result
+    return {
+        "decision": ruling.decision,
+        "status": {"statusMessage": None, "statusDetails": None, "statusCode": code},
+        "obligations": obligations or None,
+        "associateAdvice": None,
+        "category": None if ruling.bare else categories,
+        "policyIdentifierList": None,
+    }

@@ -27,10 +27,17 @@ class PdpDecisionPoint(DecisionPoint):
         if reply.status != 200:
             raise self._service.down(f"status {reply.status}")
         try:
-            return decisions_from(orjson.loads(reply.body), questions)
-        except ValueError:
-            raise self._service.down("no XACML response") from None
+            return decisions_from(_json(reply.body), questions)
+        except ValueError as error:
+            raise self._service.down(str(error)) from None
 
     @override
     async def ping(self) -> None:
         await self._service.ping()
+
+
+def _json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        raise ValueError("no JSON") from None  # the parser's text quotes the body

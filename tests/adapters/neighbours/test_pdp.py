@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from events_core.access.ports import UndecidedError
 from events_core.access.xacml_request import Question
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.pdp import PdpDecisionPoint
@@ -83,10 +84,11 @@ async def test_results_in_another_order_are_matched(point: PdpDecisionPoint, ser
     assert await _permits(point) == [True, False]
 
 
-async def test_a_missing_result_denies(point: PdpDecisionPoint, server: PdpServer) -> None:
-    """A question without a result is not permitted."""
+async def test_a_missing_result_decides_nothing(point: PdpDecisionPoint, server: PdpServer) -> None:
+    """A question without a result is not denied."""
     server.edit = lambda results: results[1:]
-    assert await _permits(point) == [False, False]
+    with pytest.raises(UndecidedError):
+        await point.decide(QUESTIONS)
 
 
 async def test_credentials_and_trace_are_sent(server: PdpServer, client: HttpClient) -> None:
@@ -116,12 +118,34 @@ async def test_a_status_other_than_200_is_503(point: PdpDecisionPoint, server: P
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"Permit", b"<Response/>", b"{}", b"[]", b'{"Response"', b"\xff", b"[" * 100_000]
+    ("body", "shape"),
+    [
+        (b"", "no JSON"),
+        (b"Permit 01899699552", "no JSON"),
+        (b"<Response/>", "no JSON"),
+        (b'{"Response"', "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"{}", "no list of results"),
+        (b"[]", "no list of results"),
+        (b'{"Response": {"Decision": "Permit"}}', "no list of results"),
+        (b'{"Response": []}', "0 results for 2 questions"),
+        (
+            b'{"Response": [{"Decision": "Deny"}, {"Decision": "Deny"}, {"Decision": "Deny"}]}',
+            "3 results for 2 questions",
+        ),
+        (b'{"Response": [{"Decision": "01899699552"}, {"Decision": "Deny"}]}', "an unknown decision"),
+        (b'{"Response": ["Permit", "Permit"]}', "an object is expected"),
+    ],
 )
-async def test_an_invalid_response_is_503(point: PdpDecisionPoint, server: PdpServer, body: bytes) -> None:
-    """A body without an XACML response decides nothing."""
+async def test_an_invalid_response_is_503_and_its_shape_is_logged(
+    point: PdpDecisionPoint, server: PdpServer, body: bytes, shape: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It decides nothing, and nothing of its content is logged."""
     server.body = body
     await _assert_unavailable(point)
+    assert shape in caplog.text
+    assert "01899699552" not in caplog.text
 
 
 async def test_an_oversized_response_is_503(server: PdpServer, client: HttpClient) -> None:
@@ -166,7 +190,8 @@ async def test_a_closed_idle_connection_is_replaced(client: HttpClient) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + b'{"Response":[]}')
+        body = b'{"Response":[{"Decision":"Deny"},{"Decision":"Deny"}]}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         served += 1
         await reader.read(1)
         writer.close()

@@ -1,0 +1,156 @@
+"""Decisions of the decision point, and the search for questions that it cannot decide (docs/operations.md).
+
+If one question of a request fails, the decision point decides none of them, and an outage inside it looks the same.
+So nothing counts as undecidable unless the decision point answers another question of the same subject, a *witness*,
+before and after it failed to answer that question alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import zip_longest
+
+from cachetools import LRUCache, TTLCache
+
+from events_core.access.ports import DecisionPoint, UndecidedError
+from events_core.access.xacml_request import Attributes, Decision, Question
+from events_core.common.halves import Requests, ask_in_halves
+from events_core.common.single_flight import SingleFlightCache
+
+DECISION_SECONDS = 120
+"""How long a process keeps a decision. The contract allows one to five minutes."""
+DECISIONS_KEPT = 100_000
+UNDECIDABLE_SECONDS = 60
+"""How long a process remembers that a question is undecidable."""
+SIDE_BY_SIDE = 8
+CANDIDATES = 8
+"""How many questions are asked at most to find a witness."""
+WITNESSES_KEPT = 10_000
+
+_log = logging.getLogger(__name__)
+
+Ahead = Callable[[], Awaitable[Sequence[Question]]]
+"""Gives more questions of the same subject, among which a witness may be."""
+
+
+def decision_cache(
+    *, clock: Callable[[], float] = time.monotonic, size: int = DECISIONS_KEPT
+) -> SingleFlightCache[Question, Decision]:
+    """A cache of the `size` most recently used decisions, each under a digest of its question."""
+    return SingleFlightCache(clock=clock, ttl_seconds=DECISION_SECONDS, size=size, key=lambda question: question.digest)
+
+
+def undecidable_cache(*, clock: Callable[[], float] = time.monotonic) -> TTLCache[bytes, None]:
+    """A cache of digests of undecidable questions."""
+    return TTLCache(DECISIONS_KEPT, UNDECIDABLE_SECONDS, timer=clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Asks the decision point as seldom as the contract allows.
+
+    `witnesses` holds the last question of each subject that the decision point answered, under a digest of the subject.
+    """
+
+    decision_point: DecisionPoint
+    cache: SingleFlightCache[Question, Decision] = field(default_factory=decision_cache)
+    undecidable: TTLCache[bytes, None] = field(default_factory=undecidable_cache)
+    witnesses: LRUCache[bytes, Question] = field(default_factory=lambda: LRUCache(WITNESSES_KEPT))
+
+    async def get(
+        self, questions: Sequence[Question], requests: Requests, *, ahead: Ahead | None = None
+    ) -> dict[Question, Decision]:
+        """The decision on each question that could be decided with the remaining `requests`.
+
+        The obligations of a decision are still to be compared with the caller's level (`allows`).
+
+        Raises:
+            EventsError: UNAVAILABLE if the decision point does not answer.
+        """
+        asked = [question for question in questions if not self.is_undecidable(question)]
+        return await self.cache.get(asked, partial(self._ask, requests=requests, ahead=ahead))
+
+    def is_undecidable(self, question: Question) -> bool:
+        """Whether the question was found to be undecidable within the last minute."""
+        return len(self.undecidable) > 0 and question.digest in self.undecidable
+
+    def forget_undecidable(self, questions: Sequence[Question]) -> None:
+        """Have undecidable questions asked anew."""
+        for question in questions:
+            self.undecidable.pop(question.digest, None)
+
+    async def _ask(
+        self, questions: Sequence[Question], *, requests: Requests, ahead: Ahead | None
+    ) -> Mapping[Question, Decision]:
+        if requests.left < 1:
+            return {}
+        requests.left -= 1
+        answers = await self._answers(questions)
+        if answers is None:
+            has_one_subject = len({question.subject for question in questions}) == 1
+            return await self._search(questions, requests, ahead) if has_one_subject else {}
+        return answers
+
+    async def _answers(self, questions: Sequence[Question]) -> dict[Question, Decision] | None:
+        """Send one request. None if the decision point could not decide one of the questions."""
+        try:
+            decisions = await self.decision_point.decide(questions)
+        except UndecidedError:
+            return None
+        for subject, question in {question.subject: question for question in questions}.items():
+            self.witnesses[_digest(subject)] = replace(question, subject=())
+        return dict(zip(questions, decisions, strict=True))
+
+    async def _search(
+        self, questions: Sequence[Question], requests: Requests, ahead: Ahead | None
+    ) -> dict[Question, Decision]:
+        """Decide what can be decided of one subject's questions that were refused together."""
+        answers = await self._testimony(questions, requests, ahead)
+        if not answers:
+            return {}
+        requests.left -= 1  # for the witness at the end
+        rest = [question for question in questions if question not in answers]
+        found, refused = await ask_in_halves(rest, self._answers, requests, side_by_side=SIDE_BY_SIDE)
+        if refused and await self._answers([next(iter(answers))]) is not None:
+            for question in refused:
+                self.undecidable[question.digest] = None
+                _log.warning("question undecidable resource=%s action=%s", question.resource_urn, question.action)
+        return answers | found
+
+    async def _testimony(
+        self, questions: Sequence[Question], requests: Requests, ahead: Ahead | None
+    ) -> dict[Question, Decision]:
+        """Ask the witness of the questions' subject, or others until one is found. Empty if nothing is answered."""
+        subject, candidates_left = questions[0].subject, CANDIDATES
+        kept = self.witnesses.get(_digest(subject))
+        if kept is not None and requests.left > 0:
+            requests.left, candidates_left = requests.left - 1, candidates_left - 1
+            if answers := await self._answers([replace(kept, subject=subject)]):
+                return answers
+        more = await ahead() if ahead else ()
+        others = [other for other in (*questions, *more) if len(questions) > 1 or other != questions[0]]
+        candidates = _spread(others, min(candidates_left, requests.left))
+        requests.left -= len(candidates)
+        answers = {}
+        for answer in await asyncio.gather(*(self._answers([candidate]) for candidate in candidates)):
+            answers |= answer or {}
+        return answers
+
+
+def _spread(questions: Sequence[Question], count: int) -> list[Question]:
+    """At most `count` of the questions, about as many resources as possible, and spread within each resource."""
+    by_resource: dict[str, list[Question]] = {}
+    for question in dict.fromkeys(questions):
+        by_resource.setdefault(question.resource_urn, []).append(question)
+    spread = [group[:: max(1, len(group) // CANDIDATES)] for group in by_resource.values()]
+    return [question for row in zip_longest(*spread) for question in row if question is not None][:count]
+
+
+def _digest(subject: Attributes) -> bytes:
+    return hashlib.blake2b(repr(subject).encode(), digest_size=32).digest()
