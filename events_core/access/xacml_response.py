@@ -101,8 +101,9 @@ def _member(node: object, name: str) -> object:
     """The member with a name, in any case. None if it is absent or `node` is not an object."""
     if not isinstance(node, dict):
         return None
-    if name in node:
-        return node[name]
+    for usual in (name, name[0].lower() + name[1:]):
+        if usual in node:
+            return node[usual]
     folded = name.lower()
     return next((value for key, value in node.items() if key.lower() == folded), None)
 

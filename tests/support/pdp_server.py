@@ -1,8 +1,8 @@
 """A policy decision point on loopback that refuses what Altinn's refuses, and answers as Altinn's answers.
 
-Made from the recorded answers in tests/access/recorded/pdp. Results come in the order asked. A request with a question
-that cannot be taken gets a single Indeterminate. Permit and Deny return what was asked back, and add the party of an
-instance. NotApplicable and Indeterminate return nothing.
+Made from the recorded answers in tests/contract/recorded/pdp. Results come in the order asked. A request with a
+question that cannot be taken gets a single Indeterminate. Permit and Deny return what was asked back, and add the party
+of an instance. NotApplicable and Indeterminate return nothing.
 """
 
 from __future__ import annotations

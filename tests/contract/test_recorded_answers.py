@@ -1,17 +1,23 @@
-"""The recorded answers of Altinn's decision engine (tests/access/recorded/pdp/README.md), in every shape."""
+"""The port DecisionPoint against the recorded answers of Altinn's decision engine, in every shape.
+
+tests/contract/recorded/pdp/README.md says what was recorded.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from events_core.access.identity import Caller, Kind
-from events_core.access.ports import UndecidedError
+from events_core.access.ports import DecisionPoint, UndecidedError
 from events_core.access.xacml_request import Question, allows
-from events_core.access.xacml_response import decisions_from
+from events_core.adapters.neighbours.http_client import HttpClient, JsonService
+from events_core.adapters.neighbours.pdp import PdpDecisionPoint
+from tests.support.pdp_server import PdpServer
 
 RECORDED = Path(__file__).parent / "recorded" / "pdp"
 WRONGLY_ASKED = {"event-type-rule", "instance-rule", "instance-from-subject", "app-systemuser-token"}
@@ -42,10 +48,25 @@ def _caller(asked: dict[str, Any]) -> Caller:
     return Caller(Kind(asked["kind"]), "/x", level=asked["level"], level_applies=asked["levelApplies"])
 
 
-def _allowed(pair: Pair, answer: object) -> list[int] | None:
+@pytest.fixture
+async def server() -> AsyncIterator[PdpServer]:
+    """Sends a recorded answer to any request."""
+    async with PdpServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def point(server: PdpServer) -> AsyncIterator[DecisionPoint]:
+    """The decision point that answers so."""
+    client = HttpClient()
+    yield PdpDecisionPoint(JsonService(client, "The decision point", server.url))
+    await client.close()
+
+
+async def _allowed(point: DecisionPoint, pair: Pair) -> list[int] | None:
     """What the answer allows; None if the decision point decided nothing."""
     try:
-        decisions = decisions_from(answer, _questions(pair))
+        decisions = await point.decide(_questions(pair))
     except UndecidedError:
         return None
     callers = map(_caller, pair["questions"])
@@ -57,21 +78,26 @@ SHAPES = sorted(path.name for path in (RECORDED / "shapes").iterdir() if ".reque
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - WRONGLY_ASKED - UNDECIDABLE))
-def test_a_recorded_answer_allows_what_is_right(name: str) -> None:
+async def test_a_recorded_answer_allows_what_is_right(point: DecisionPoint, server: PdpServer, name: str) -> None:
     """The policies, the levels and the obligations say what is right for each question."""
     pair = _pair(name)
-    assert _allowed(pair, pair["response"]) == pair["allowed"]
+    server.body = json.dumps(pair["response"]).encode()
+    assert await _allowed(point, pair) == pair["allowed"]
 
 
 @pytest.mark.parametrize("name", sorted(UNDECIDABLE))
-def test_a_question_that_fails_alone_is_not_decided(name: str) -> None:
+async def test_a_question_that_fails_alone_is_not_decided(point: DecisionPoint, server: PdpServer, name: str) -> None:
     """The answer to a single question may be a failure too."""
     pair = _pair(name)
-    assert _allowed(pair, pair["response"]) is None
+    server.body = json.dumps(pair["response"]).encode()
+    assert await _allowed(point, pair) is None
 
 
 @pytest.mark.parametrize("file", SHAPES)
-def test_a_recorded_answer_reads_the_same_in_every_shape(file: str) -> None:
+async def test_a_recorded_answer_reads_the_same_in_every_shape(
+    point: DecisionPoint, server: PdpServer, file: str
+) -> None:
     """Serialisers differ in the case of names and in nulls."""
-    pair = _pair(file.split(".", maxsplit=1)[0])
-    assert _allowed(pair, json.loads((RECORDED / "shapes" / file).read_text())) == _allowed(pair, pair["response"])
+    pair = _pair(file.partition(".")[0])
+    server.body = (RECORDED / "shapes" / file).read_bytes()
+    assert await _allowed(point, pair) == pair["allowed"]
