@@ -114,6 +114,11 @@ class Delivery:
     version: str = ""
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether an attempt is to come, and waits for a decision."""
+        return self.state.open and self.permit is None
+
+    @property
     def id(self) -> str:
         """The `webhook-id`: the same in every attempt, and another one in a replay."""
         suffix = f"r{self.lane.replay}" if self.lane.replay else ""

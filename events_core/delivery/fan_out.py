@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
-from events_core.access.authorization import Asked, Authorization
+from events_core.access.authorization import Asked, Authorization, RequestBudget, Verdict
 from events_core.access.identity import caller_of_consumer
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister
 from events_core.common.errors import EventsError
+from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane
 from events_core.delivery.ports import DeliveryStore
@@ -32,6 +33,8 @@ ANSWER_SECONDS = 2.0
 """Timeout for the PDP and Register here. Unanswered questions are asked again at delivery."""
 
 _log = logging.getLogger(__name__)
+
+_PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
 
 MainUnits = Mapping[str, Sequence[str] | None]
 """The names of the main unit of each subject; None if Register did not answer."""
@@ -134,14 +137,15 @@ class FanOut(Follower[Delivery]):
             return None
 
     async def _permits(self, matches: Sequence[_Match]) -> Sequence[bool | None]:
-        """Ask for every decision in one request. None for each match if the PDP does not answer in time."""
+        """Ask for every decision in one request. None for each match that the PDP does not decide in time."""
         asked = [asked_for(match.subscription, match.event) for match in matches]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self.authorization.permitted_each(asked)
+                verdicts = await self.authorization.verdicts_each(asked, RequestBudget(decision_point=Requests(1)))
         except (EventsError, TimeoutError):
             _log.warning("decision postponed deliveries=%d: the policy decision point does not answer", len(matches))
             return [None] * len(matches)
+        return [_PERMITS.get(verdict) for verdict in verdicts]
 
     def _delivery(self, match: _Match, replay: int, now: int, *, permit: bool | None) -> Delivery:
         event = match.event

@@ -40,17 +40,20 @@ class Ruling:
 
 PERMIT, DENY = Ruling(), Ruling("Deny")
 Json = dict[str, Any]
+_SYNTAX_ERROR = "urn:oasis:names:tc:xacml:1.0:status:syntax-error"
 
 
 @dataclass
 class PdpServer:
     """Serves `url` while it is entered.
 
-    `decide` gives the ruling on each question. `edit` may change the list of results before it is sent. `status` and
-    `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a request comes.
+    `decide` gives the ruling on each question. A request with a question that `fails` gets one Indeterminate for all of
+    its questions. `edit` may change the list of results before it is sent. `status` and `body` replace the response.
+    While `gate` is cleared, requests wait; `arrived` is set when a request comes.
     """
 
     decide: Callable[[Asked], Ruling] = lambda _: PERMIT
+    fails: Callable[[Asked], bool] = lambda _: False
     edit: Callable[[list[Json]], list[Json]] = lambda results: results
     status: int = 200
     body: bytes | None = None
@@ -102,6 +105,8 @@ class PdpServer:
         return web.json_response({"Response": self.edit(self._results(document["Request"]))})
 
     def _results(self, request: Json) -> list[Json]:
+        if any(map(self.fails, _questions_of(request))):
+            return [{"Decision": "Indeterminate", "Status": {"StatusCode": {"Value": _SYNTAX_ERROR}}}]
         return [
             _result(self.decide(asked), _returned(request, reference["ReferenceId"]))
             for asked, reference in zip(
