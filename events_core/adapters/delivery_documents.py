@@ -30,8 +30,8 @@ def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
 
 
 def document_of_delivery(delivery: Delivery) -> Document:
-    """A delivery as a document."""
-    return {
+    """A delivery as a document. Only an undecidable delivery has the member `undecidable`."""
+    document = {
         "lane": str(delivery.lane),
         "stream": delivery.stream.name,
         "position": delivery.position,
@@ -49,6 +49,7 @@ def document_of_delivery(delivery: Delivery) -> Document:
         "unsure": delivery.unsure,
         "settled": delivery.settled,
     }
+    return document | {"undecidable": delivery.undecidable} if delivery.undecidable else document
 
 
 def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
@@ -70,6 +71,7 @@ def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
         next_attempt=document["nextAttempt"],
         permit=document["permit"],
         decided=document["decided"],
+        undecidable=document.get("undecidable", 0),
         unsure=document["unsure"],
         settled=document["settled"],
         version=version,

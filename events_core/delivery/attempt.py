@@ -66,15 +66,15 @@ class Attempts:
     async def make(self, turn: Turn, subscription: Subscription, due: Sequence[Delivery]) -> None:
         """Attempt due deliveries of a lane, those with the same `order` one after the other.
 
-        A denied delivery is withheld, and the delivery of an erased event removed. While a decision is missing, the
-        lane rests, and so do the deliveries behind the undecided one in its order.
+        A denied delivery is withheld, an undecidable one postponed, and the delivery of an erased event removed. While
+        a decision is missing, the lane rests, and so do the deliveries behind the undecided one in its order.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer. A delivery that was sent and not recorded is sent
                 again.
         """
         matched = await self._match(subscription, await self._read_events(due))
-        decided = await self._decide(subscription, matched)
+        decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
             turn.rest(self.clock() + PAUSE)
@@ -113,33 +113,43 @@ class Attempts:
                 await self.deliveries.remove(ready.delivery)
         return matched
 
-    async def _decide(self, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
-        """Ask again for missing and old decisions, and withhold what is denied. `permit` is None if the PDP is down."""
+    async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
+        """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
         oldest = self.clock() - DECISION_MAX_AGE
         stale = [ready for ready in due if not ready.delivery.permit or ready.delivery.decided < oldest]
-        if not stale:
-            return [*due]
-        try:
-            verdicts = await self.authorization.verdicts_each(
-                [asked_for(subscription, each.event) for each in stale], RequestBudget()
-            )
-            permits = [v is Verdict.PERMITTED for v in verdicts]
-        except EventsError as error:
-            _log.warning(
-                "decision postponed subscription=%d deliveries=%d: %s", subscription.id, len(stale), error.detail
-            )
-            decided = {ready.delivery.position: replace(ready.delivery, permit=None) for ready in stale}
-            return [replace(ready, delivery=decided.get(ready.delivery.position, ready.delivery)) for ready in due]
-        now = self.clock()
-        decided = {
-            ready.delivery.position: ready.delivery.decision(permit=permit, at=now)
-            for ready, permit in zip(stale, permits, strict=True)
-        }
-        for delivery in decided.values():
-            if not delivery.permit:
+        positions = [ready.delivery.position for ready in stale]
+        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True))
+        decided = []
+        for ready in due:
+            verdict = verdicts.get(ready.delivery.position)
+            delivery = ready.delivery if verdict is None else self._with_verdict(ready.delivery, verdict)
+            if verdict in (Verdict.DENIED, Verdict.UNDECIDABLE):
                 await self.deliveries.save(delivery)
-        found = [replace(ready, delivery=decided.get(ready.delivery.position, ready.delivery)) for ready in due]
-        return [ready for ready in found if ready.delivery.permit]
+                turn.postpone(delivery.next_attempt)
+            else:
+                decided.append(replace(ready, delivery=delivery))
+        return decided
+
+    async def _verdicts(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
+        """The verdict on each delivery; UNDECIDED for all of them if the decision point is down."""
+        asked = [asked_for(subscription, ready.event) for ready in due]
+        anew = any(ready.delivery.undecidable for ready in due)
+        reason = "not decided yet"
+        try:
+            verdicts = await self.authorization.verdicts_each(asked, RequestBudget(), anew=anew)
+        except EventsError as error:
+            verdicts, reason = [Verdict.UNDECIDED] * len(asked), error.detail
+        if undecided := verdicts.count(Verdict.UNDECIDED):
+            _log.warning("decision postponed subscription=%d deliveries=%d: %s", subscription.id, undecided, reason)
+        return verdicts
+
+    def _with_verdict(self, delivery: Delivery, verdict: Verdict) -> Delivery:
+        """The delivery after a verdict; with `permit` None if it is UNDECIDED."""
+        if verdict is Verdict.UNDECIDED:
+            return replace(delivery, permit=None)
+        if verdict is Verdict.UNDECIDABLE:
+            return delivery.postponed(self.schedule, jitter(), self.clock())
+        return delivery.decision(permit=verdict is Verdict.PERMITTED, at=self.clock())
 
     # -- Sending ------------------------------------------------------------------------------------------------------
 

@@ -87,10 +87,11 @@ class Delivery:
 
     The event stands at `position` of `stream`. `order` is a keyed hash of the event's subject: deliveries of one lane
     with the same `order` are attempted one at a time, first attempts by position. The decision point said `permit` at
-    `decided`; None if it was not asked yet. A delivery is `unsure` while only Register knows whether the event
-    matches. `tries` counts attempts since the delivery was recorded or last revived. The next attempt is due at
-    `next_attempt`; None if no attempt is to come. `settled` is when the delivery reached its final state. `version`
-    changes with every change, and is "" before the delivery is stored. Times are microseconds since the epoch.
+    `decided`; None if it was not asked yet, or could not decide. `undecidable` counts how often in a row it could not
+    decide. A delivery is `unsure` while only Register knows whether the event matches. `tries` counts attempts since
+    the delivery was recorded or last revived. The next attempt is due at `next_attempt`; None if no attempt is to come.
+    `settled` is when the delivery reached its final state. `version` changes with every change, and is "" before the
+    delivery is stored. Times are microseconds since the epoch.
     """
 
     lane: Lane
@@ -107,9 +108,15 @@ class Delivery:
     next_attempt: int | None = None
     permit: bool | None = None
     decided: int = 0
+    undecidable: int = 0
     unsure: bool = False
     settled: int | None = None
     version: str = ""
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether an attempt is to come, and waits for a decision."""
+        return self.state.open and self.permit is None
 
     @property
     def id(self) -> str:
@@ -125,9 +132,19 @@ class Delivery:
 
     def decision(self, *, permit: bool, at: int) -> Delivery:
         """The delivery with a decision. A denied delivery is withheld."""
-        if permit:
-            return replace(self, permit=True, decided=at)
-        return replace(self, permit=False, decided=at, state=State.WITHHELD, next_attempt=None, settled=at)
+        decided = replace(self, permit=permit, decided=at, undecidable=0)
+        return decided if permit else replace(decided, state=State.WITHHELD, next_attempt=None, settled=at)
+
+    def postponed(self, schedule: RetrySchedule, jitter: float, at: int) -> Delivery:
+        """The delivery after the decision point could not decide. It is withheld after the last wait of the schedule.
+
+        `jitter` is between 0 and 1.
+        """
+        times = self.undecidable + 1
+        wait = schedule.wait(times, random=jitter)
+        if wait is None:
+            return self.decision(permit=False, at=at)
+        return replace(self, permit=None, decided=at, undecidable=times, next_attempt=at + int(wait * SECOND))
 
     def attempted(
         self, attempt: Attempt, schedule: RetrySchedule, retry_after: float | None, jitter: float

@@ -19,6 +19,7 @@ from events_core.access.identity import caller_of_consumer
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister
 from events_core.common.errors import EventsError
+from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane
 from events_core.delivery.ports import DeliveryStore
@@ -31,8 +32,9 @@ from events_core.feeds.stream import Stream
 ANSWER_SECONDS = 2.0
 """Timeout for the PDP and Register here. Unanswered questions are asked again at delivery."""
 
-_PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
 _log = logging.getLogger(__name__)
+
+_PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
 
 MainUnits = Mapping[str, Sequence[str] | None]
 """The names of the main unit of each subject; None if Register did not answer."""
@@ -135,17 +137,15 @@ class FanOut(Follower[Delivery]):
             return None
 
     async def _permits(self, matches: Sequence[_Match]) -> Sequence[bool | None]:
-        """Ask for every decision in one request. None for each match if the PDP does not answer in time."""
+        """Ask for every decision in one request. None for each match that the PDP does not decide in time."""
         asked = [asked_for(match.subscription, match.event) for match in matches]
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return [
-                    None if v is Verdict.UNDECIDED else v is Verdict.PERMITTED
-                    for v in await self.authorization.verdicts_each(asked, RequestBudget())
-                ]
+                verdicts = await self.authorization.verdicts_each(asked, RequestBudget(decision_point=Requests(1)))
         except (EventsError, TimeoutError):
             _log.warning("decision postponed deliveries=%d: the policy decision point does not answer", len(matches))
             return [None] * len(matches)
+        return [_PERMITS.get(verdict) for verdict in verdicts]
 
     def _delivery(self, match: _Match, replay: int, now: int, *, permit: bool | None) -> Delivery:
         event = match.event

@@ -117,10 +117,10 @@ class DeliveryStore(Protocol):
         """End a lease and remove its lane. The deliveries stay as they are, and none is due."""
 
     async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
-        """Return due deliveries of a lane: PENDING ones by position, then FAILING ones, the longest due first.
+        """Return due deliveries of a lane: at most `firsts` by position, then at most `retries`, the longest due first.
 
-        A pending delivery is due whatever its time says, because the clock may have been set back since and the order
-        counts. At most `firsts` are pending and `retries` failing.
+        A PENDING delivery is due whatever its time says, because the clock may have been set back since and the order
+        counts. FAILING and undecidable deliveries are the retries, and are due at their time.
         """
 
     async def save(self, delivery: Delivery) -> Delivery | None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from events_core.access import scopes
-from events_core.access.authorization import Authorization, RequestBudget, Verdict
+from events_core.access.authorization import Asked, Authorization, RequestBudget, Verdict
 from events_core.access.identity import Caller, Kind
 from events_core.access.names import Resource
+from events_core.access.ports import UndecidedError
 from events_core.common import errors
 from events_core.delivery.delivery import Delivery, State
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
@@ -63,9 +64,11 @@ class Tracer:
     async def _may_publish(self, caller: Caller, rows: Sequence[StoredEvent]) -> list[bool]:
         if caller.has_scope(scopes.PUBLISH_ADMIN) or all(_is_of_app(caller, row) for row in rows):
             return [True] * len(rows)
-        return [
-            v is Verdict.PERMITTED for v in await self.authorization.verdicts(caller, "publish", rows, RequestBudget())
-        ]
+        asked = [Asked(caller, "publish", row) for row in rows]
+        verdicts = await self.authorization.verdicts_each(asked, RequestBudget())
+        if Verdict.UNDECIDED in verdicts:
+            raise UndecidedError
+        return [verdict is Verdict.PERMITTED for verdict in verdicts]
 
     async def _consumers(self, deliveries: Sequence[Delivery]) -> dict[int, str | None]:
         """The consumer of each subscription, None if the subscription is deleted."""
@@ -87,5 +90,8 @@ def _entries(delivery: Delivery, consumer: str | None) -> Iterator[Entry]:
     for attempt in delivery.attempts:
         status = attempt.status if attempt.status is not None else attempt.error
         yield Entry(attempt.at, "attempted", subscription_id, consumer, status)
+    if delivery.is_undecided:
+        last = max(delivery.recorded, delivery.decided, *(attempt.at for attempt in delivery.attempts))
+        yield Entry(last, "undecided", subscription_id, consumer)
     if delivery.settled is not None and delivery.state in (State.DELIVERED, State.WITHHELD, State.DEAD):
         yield Entry(delivery.settled, delivery.state.value, subscription_id, consumer)

@@ -122,10 +122,11 @@ def _texts(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _document(delivery: Delivery) -> dict[str, Any]:
+    is_hidden = delivery.is_undecided or delivery.state is State.WITHHELD
     return {
         "id": delivery.id,
-        "eventId": delivery.event_id,
-        "source": delivery.source,
+        "eventId": None if is_hidden else delivery.event_id,
+        "source": None if is_hidden else delivery.source,
         "state": delivery.state.value,
         "attempts": [_attempt(attempt) for attempt in delivery.attempts],
         "nextAttempt": rfc3339(delivery.next_attempt),

@@ -218,6 +218,49 @@ async def test_first_attempts_come_by_position_and_retries_by_their_time(store: 
     assert positions(await store.ready(lease, NOW + 100, 3, 2)) == [2, 4, 6, 1, 3]
 
 
+async def test_an_undecidable_delivery_is_a_retry(store: DeliveryStore) -> None:
+    """It is ready and its lane due at its time, beside failing deliveries; until then it is not overdue."""
+    await store.record([delivery(n) for n in range(1, 7)], NOW)
+    lease = await leased(store)
+    for item, after in zip(await ready(store, lease), (30, 10, 20), strict=False):
+        failed: dict[str, Any] = {"state": State.FAILING} if item.position == 3 else {"undecidable": item.position}
+        assert await store.save(replace(item, next_attempt=NOW + after * SECOND, **failed)) is not None
+    firsts = await ready(store, lease)
+    assert positions(firsts) == [4, 5, 6]
+    for item in firsts:
+        await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    assert not await store.release(lease, Breaker(), now=NOW)
+    early, late = NOW + 10 * SECOND - 1, NOW + 30 * SECOND
+    assert (list(await store.due(early, 10)), list(await store.overdue(early))) == ([], [])
+    assert list(await store.due(early + 1, 10)) == [LANE]
+    assert [lane.since for lane in await store.overdue(late)] == [early + 1]
+    lease = await leased(store, now=late)
+    assert positions(await store.ready(lease, late, 9, 2)) == [2, 3]
+    assert [item.undecidable for item in await ready(store, lease, late)] == [2, 0, 1]
+
+
+async def test_an_undecidable_delivery_is_pending_or_failing(store: DeliveryStore) -> None:
+    """Pages show it in its state, among the others by position."""
+    await store.record([delivery(n) for n in range(1, 8)], NOW)
+    for item in await ready(store, await leased(store)):
+        state = State.FAILING if item.position % 3 == 0 else State.PENDING
+        assert await store.save(replace(item, state=state, undecidable=item.position % 2)) is not None
+    assert positions(await store.page(1, (0, 0), 3, State.PENDING)) == [1, 2, 4]
+    assert positions(await store.page(1, (4, 0), 3, State.PENDING)) == [5, 7]
+    assert positions(await store.page(1, (0, 0), 3, State.FAILING)) == [3, 6]
+
+
+async def test_a_decided_delivery_is_undecidable_no_more(store: DeliveryStore) -> None:
+    """It comes by position again."""
+    await store.record([delivery(1), delivery(2)], NOW)
+    lease = await leased(store)
+    one, _ = await ready(store, lease)
+    saved = await store.save(replace(one, undecidable=1, next_attempt=NOW + SECOND))
+    assert saved is not None
+    assert await store.save(replace(saved, undecidable=0)) is not None
+    assert positions(await ready(store, lease)) == [1, 2]
+
+
 async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> None:
     """A worker that lost its lease cannot record an attempt."""
     await store.record([delivery(1)], NOW)

@@ -56,6 +56,28 @@ def test_a_denied_delivery_is_withheld() -> None:
     assert (permitted.state, permitted.permit, permitted.decided) == (State.PENDING, True, NOW + 1)
 
 
+def test_an_undecidable_delivery_is_asked_about_on_schedule() -> None:
+    """After the last wait it is withheld. No attempt is added."""
+    waiting, waits = delivery(1), []
+    for n in range(4):
+        at = NOW + n * 100 * SECOND
+        waiting = waiting.postponed(SCHEDULE, 0, at)
+        waits.append((waiting.state, waiting.next_attempt and (waiting.next_attempt - at) / SECOND))
+    assert waits == [(State.PENDING, 10), (State.PENDING, 30), (State.PENDING, 60), (State.WITHHELD, None)]
+    assert (waiting.permit, waiting.settled, waiting.tries, waiting.attempts) == (False, NOW + 300 * SECOND, 0, ())
+
+
+def test_a_decision_begins_the_count_of_undecidable_questions_anew() -> None:
+    """A failing delivery that cannot be decided keeps its state and attempts, and then the rest of its schedule."""
+    failing = delivery(1).decision(permit=True, at=NOW).attempted(attempt(500), SCHEDULE, None, 0)
+    waiting = failing.postponed(SCHEDULE, 0, NOW).postponed(SCHEDULE, 1.0, NOW)
+    assert (waiting.state, waiting.attempts, waiting.tries) == (State.FAILING, failing.attempts, 1)
+    assert (waiting.permit, waiting.undecidable, waiting.next_attempt) == (None, 2, NOW + 33 * SECOND)
+    permitted = waiting.decision(permit=True, at=NOW + 1)
+    assert (permitted.state, permitted.undecidable, permitted.tries) == (State.FAILING, 0, 1)
+    assert permitted.postponed(SCHEDULE, 0, NOW).next_attempt == NOW + 10 * SECOND
+
+
 def test_a_breaker_opens_after_failures_in_a_row() -> None:
     """It opens for longer each time, up to a minute, and then lets one attempt through. One success closes it."""
     breaker = Breaker()

@@ -79,7 +79,8 @@ async def test_an_event_that_the_consumer_may_not_read_is_withheld(service: Serv
     await published(service)
     await settled()
     assert receiver.events() == []
-    assert [delivery["state"] for delivery in await deliveries_of(service, subscription["id"])] == ["withheld"]
+    (delivery,) = await deliveries_of(service, subscription["id"])
+    assert (delivery["state"], delivery["eventId"], delivery["source"]) == ("withheld", None, None)
 
 
 @pytest.mark.on_cosmos
@@ -119,6 +120,22 @@ async def test_deliveries_wait_for_the_validation(service: Service, receiver: We
     assert validated.json()["validated"]
     await settled()
     assert ids(receiver.events()) == [name]
+
+
+@pytest.mark.on_cosmos
+async def test_an_undecidable_delivery_is_pending_and_not_shown(service: Service, receiver: WebhookServer) -> None:
+    """It has no event, no attempt, and the time when the decision point is asked again; its trace says `undecided`."""
+    subscription = await subscribed(service, receiver)
+    source = instance_source()
+    service.pdp.fails = lambda asked: asked.action == "read" and "urn:altinn:instance-id" in asked.resource
+    (name,) = await published(service, source=source)
+    await settled()
+    (delivery,) = await deliveries_of(service, subscription["id"], state="pending")
+    assert delivery["nextAttempt"] is not None
+    assert [delivery[field] for field in ("eventId", "source", "attempts")] == [None, None, []]
+    entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
+    assert [entry["activity"] for entry in entries] == ["registered", "matched", "undecided"]
+    assert entries[2]["at"] < delivery["nextAttempt"]
 
 
 # -- Lists ------------------------------------------------------------------------------------------------------------
@@ -321,3 +338,41 @@ async def test_a_trace_shows_withheld_deliveries(service: Service, receiver: Web
     await settled()
     entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
     assert [entry["activity"] for entry in entries] == ["registered", "matched", "withheld"]
+
+
+@pytest.mark.on_cosmos
+async def test_a_delivery_is_undecided_while_the_decision_point_is_down(
+    service: Service, receiver: WebhookServer
+) -> None:
+    """The trace says so, and the list does not show the event. Once it is decided, both show it."""
+    subscription = await subscribed(service, receiver)
+    path, source = f"{SUBSCRIPTIONS}/{subscription['id']}", instance_source()
+    await service.request("PATCH", path, token=service.org(), json_body={"paused": True})
+    service.pdp.status = 503
+    (name,) = await published(service, source=source)
+    admin = service.org("altinn:events.publish.admin")
+    entries = (await trace_of(service, name, source, admin)).json()["entries"]
+    assert [entry["activity"] for entry in entries] == ["registered", "matched", "undecided"]
+    (waiting,) = await deliveries_of(service, subscription["id"])
+    assert (waiting["state"], waiting["eventId"], waiting["source"]) == ("pending", None, None)
+    service.pdp.status = 200
+    await service.request("PATCH", path, token=service.org(), json_body={"paused": False})
+    await settled()
+    entries = (await trace_of(service, name, source, admin)).json()["entries"]
+    assert [entry["activity"] for entry in entries] == ["registered", "matched", "attempted", "delivered"]
+    (delivered,) = await deliveries_of(service, subscription["id"])
+    assert (delivered["eventId"], delivered["source"]) == (name, source)
+
+
+@pytest.mark.on_cosmos
+async def test_an_undecidable_right_to_publish_shows_no_trace(service: Service, receiver: WebhookServer) -> None:
+    """It counts as denied if the decision point answers the caller's other questions; else the answer is 503."""
+    await subscribed(service, receiver)
+    source = instance_source()
+    (name,) = await published(service, source=source)
+    stranger = service.org(org="skd")
+    service.pdp.fails = lambda asked: asked.action == "publish"
+    answer = await trace_of(service, name, source, stranger)
+    assert (answer.status, "could not decide" in answer.json()["detail"]) == (503, True)
+    assert ids((await service.get(APP_FEED, stranger, from_=ANCIENT)).json()) == [name]
+    assert (await trace_of(service, name, source, stranger)).status == 404

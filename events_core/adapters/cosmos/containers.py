@@ -106,6 +106,7 @@ _DELIVERIES = Container(
         "state",  # `ready`, `revive`, the filter of `page`, and the gauge of dead deliveries: `dead`
         "position",  # the order of `page`, and of first attempts in `ready`
         "nextAttempt",  # retries in `ready`, and the lane's next attempt
+        "undecidable",  # tells undecidable deliveries, which are retries, from other pending ones: `ready`
     ),
     default_ttl=-1,
 )

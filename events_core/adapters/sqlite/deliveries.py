@@ -32,7 +32,8 @@ WHERE subscription = ? AND replay = ? AND state = 'failing' AND next_attempt <= 
 _PAGE = """SELECT version, document FROM deliveries WHERE subscription = ? AND (position, replay) > (?, ?)
 ORDER BY position, replay LIMIT ?"""
 _PAGE_OF_STATE = """SELECT version, document FROM deliveries
-WHERE subscription = ? AND (position, replay) > (?, ?) AND state = ? ORDER BY position, replay LIMIT ?"""
+WHERE subscription = ?1 AND (position, replay) > (?2, ?3) AND state = ?4 AND json_extract(document, '$.state') = ?5
+ORDER BY position, replay LIMIT ?6"""
 _OF_EVENT = "SELECT version, document FROM deliveries WHERE position = ? ORDER BY subscription, replay"
 _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND state = 'dead'"
 _NEXT_ATTEMPT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
@@ -69,6 +70,9 @@ class SqliteDeliveries(DeliveryStore):
     Whatever makes a lane due raises the lane's version, so the end of a lease notices that there is more to do. A
     lease is valid while its end (`until`) is the lane's. A process that opens a file ends the leases of processes
     that are gone. It can tell, since all processes with the file are on this machine.
+
+    The column `state` of an undecidable delivery is FAILING, and its document says PENDING if it is, so one index finds
+    all retries by their time.
     """
 
     file: SqliteEventStore
@@ -157,10 +161,12 @@ class SqliteDeliveries(DeliveryStore):
         self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
     ) -> Sequence[Delivery]:
         if state is None:
-            rows = await self.file.fetch(_PAGE, subscription, *after, limit)
-        else:
-            rows = await self.file.fetch(_PAGE_OF_STATE, subscription, *after, state.value, limit)
-        return [_delivery(*row) for row in rows]
+            return [_delivery(*row) for row in await self.file.fetch(_PAGE, subscription, *after, limit)]
+        page: list[Delivery] = []
+        for column in (state, State.FAILING) if state is State.PENDING else (state,):
+            values = (subscription, *after, column.value, state.value, limit)
+            page += [_delivery(*row) for row in await self.file.fetch(_PAGE_OF_STATE, *values)]
+        return sorted(page, key=lambda delivery: (delivery.position, delivery.lane.replay))[:limit]
 
     @override
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
@@ -252,7 +258,7 @@ def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now
 def _save(connection: sqlite3.Connection, delivery: Delivery) -> bool:
     """Replace a delivery. Returns False if it has another version."""
     key = (delivery.lane.subscription, delivery.position, delivery.lane.replay)
-    values = (delivery.state.value, delivery.next_attempt, delivery.settled, _document(delivery))
+    values = (_state(delivery), delivery.next_attempt, delivery.settled, _document(delivery))
     return connection.execute(_SAVE, (*values, *key, int(delivery.version or 0))).rowcount > 0
 
 
@@ -285,12 +291,16 @@ def _row(delivery: Delivery) -> tuple[Any, ...]:
         delivery.lane.subscription,
         delivery.position,
         delivery.lane.replay,
-        delivery.state.value,
+        _state(delivery),
         delivery.next_attempt,
         delivery.settled,
         delivery.registered,
         _document(delivery),
     )
+
+
+def _state(delivery: Delivery) -> str:
+    return (State.FAILING if delivery.undecidable else delivery.state).value
 
 
 def _document(delivery: Delivery) -> str:

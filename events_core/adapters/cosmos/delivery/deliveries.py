@@ -30,14 +30,13 @@ from events_core.feeds.stream import Stream
 DELIVERIES = "deliveries"
 _AT_ONCE = 32
 _BATCH = 100
-_OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay AND c.state = @state"
-_READY = f"SELECT TOP @top * {_OF_LANE} AND c.nextAttempt <= @now"
-_NEXT_ATTEMPT = f"SELECT TOP 1 c.nextAttempt {_OF_LANE} ORDER BY c.nextAttempt"
+_OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay"
+_FIRSTS = f"{_OF_LANE} AND c.state = 'pending' AND NOT IS_DEFINED(c.undecidable)"
+_RETRIES = f"{_OF_LANE} AND (c.state = 'failing' OR c.undecidable > 0)"
 _PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"
 _OF_EVENT = "SELECT * FROM c WHERE c.stream = @stream AND c.position = @position"
 _DEAD = "SELECT * FROM c WHERE c.partition = @partition AND c.state = 'dead'"
 _COUNT_DEAD = "SELECT VALUE COUNT(1) FROM c WHERE c.state = 'dead'"
-_OPEN = (State.PENDING, State.FAILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,9 @@ class CosmosDeliveries(DeliveryStore):
             return []
         segments = segments_of(document, "segments")
         due = [segment for segment, at in segments.items() if at <= now]
-        first = await self._ready(lease.lane, segments, State.PENDING, order="position", now=NEVER, most=firsts)
-        again = await self._ready(lease.lane, due, State.FAILING, order="nextAttempt", now=now, most=retries)
-        return [*first, *again]
+        first = await self._ready(lease.lane, segments, f"{_FIRSTS} ORDER BY c.position", most=firsts)
+        wanted = f"{_RETRIES} AND c.nextAttempt <= @now ORDER BY c.nextAttempt"
+        return [*first, *await self._ready(lease.lane, due, wanted, now=now, most=retries)]
 
     @override
     async def save(self, delivery: Delivery) -> Delivery | None:
@@ -259,15 +258,15 @@ class CosmosDeliveries(DeliveryStore):
         return True
 
     async def _ready(
-        self, lane: Lane, segments: Iterable[int], state: State, *, order: str, now: int, most: int
+        self, lane: Lane, segments: Iterable[int], wanted: str, *, most: int, **values: Any
     ) -> list[Delivery]:
-        """At most `most` deliveries of a lane in a state that are due at `now`, segment by segment."""
+        """At most `most` of the wanted deliveries of a lane, segment by segment."""
         ready: list[Delivery] = []
         for segment in segments:
             if len(ready) >= most:
                 break
-            sql, values = f"{_READY} ORDER BY c.{order}", {"replay": lane.replay, "state": state.value, "now": now}
-            ready += await self._query(sql, _partition(lane.subscription, segment), top=most - len(ready), **values)
+            values |= {"replay": lane.replay, "top": most - len(ready)}
+            ready += await self._query(f"SELECT TOP @top * {wanted}", _partition(lane.subscription, segment), **values)
         return ready
 
     async def _next_attempts(self, lane: Lane, segments: Iterable[int], now: int) -> dict[int, int]:
@@ -278,11 +277,11 @@ class CosmosDeliveries(DeliveryStore):
         attempts: dict[int, int] = {}
         for segment in segments:
             partition = _partition(lane.subscription, segment)
-            for state in _OPEN:
-                values = {"partition": partition, "replay": lane.replay, "state": state.value}
-                found = await self.database.query("delivery", DELIVERIES, _NEXT_ATTEMPT, values, partition)
+            values = {"partition": partition, "replay": lane.replay}
+            for wanted, latest in ((_FIRSTS, now), (_RETRIES, NEVER)):
+                sql = f"SELECT TOP 1 c.nextAttempt {wanted} ORDER BY c.nextAttempt"
+                found = await self.database.query("delivery", DELIVERIES, sql, values, partition)
                 if found and found[0].get("nextAttempt") is not None:
-                    latest = now if state is State.PENDING else NEVER
                     attempts[segment] = min(attempts.get(segment, latest), int(found[0]["nextAttempt"]), latest)
         return attempts
 
