@@ -16,12 +16,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 PREFIX = "EVENTS_"
 ANY_ISSUER = "*"
-"""In development, the key set under this name verifies PlatformAccessTokens of any issuer."""
+"""The name of the platform issuer that stands for all issuers without an entry of their own."""
+ISSUER_PLACEHOLDER = "{iss}"
+"""Stands for the issuer's name in the URL of `*`."""
 _APP = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _BASE_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s#]*)?")
 _AUTHORITY = re.compile(r"https://[^\s/?#]+/[^\s?#]+")
 _KEYS_URL = re.compile(r"(https?|file)://[^\s?#]*\S*")
+_DOT_SEGMENT = r"/(\.|%2[Ee]){1,2}([/?]|$)"
+_KEYS_URL_BY_NAME = re.compile(
+    rf"https?://(?!.*{_DOT_SEGMENT})[^\s/?#@\\{{}}]+/[^\s?#{{}}]*\{{iss\}}[^\s?#{{}}]*(\?[^\s#{{}}]*)?"
+)
+"""A dot segment after the placeholder would remove it: `/{iss}/../jwks` is one key set for every issuer."""
 
 
 class SettingsError(Exception):
@@ -175,6 +182,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     _require_whole_client(settings)
     if not settings.development:
         _require_deployed_settings(settings)
+    _require_one_key_set_for_each_issuer(settings)
     return settings
 
 
@@ -199,6 +207,19 @@ def _require_whole_client(settings: Settings) -> None:
             raise SettingsError(f"{PREFIX}{name.upper()}: is missing; {PREFIX}CLIENT_SECRET needs it")
 
 
+def _require_one_key_set_for_each_issuer(settings: Settings) -> None:
+    """Require the issuer's name in the URL of `*`. In development one key set may verify every issuer's tokens."""
+    issuer = settings.platform_token_issuers.get(ANY_ISSUER)
+    if issuer is None or (settings.development and ISSUER_PLACEHOLDER not in issuer.jwks_uri):
+        return
+    is_secure = issuer.jwks_uri.startswith("https:") or settings.development
+    if not is_secure or not _KEYS_URL_BY_NAME.fullmatch(issuer.jwks_uri):
+        raise SettingsError(
+            f"{PREFIX}PLATFORM_TOKEN_ISSUERS: the URL of {ANY_ISSUER} is not https with {ISSUER_PLACEHOLDER} once, in"
+            " its path"
+        )
+
+
 def _require_deployed_settings(settings: Settings) -> None:
     """Refuse the embedded ports: after a typo, an instance must not acknowledge events into its own file."""
     for name in _REQUIRED_WHEN_DEPLOYED:
@@ -209,13 +230,8 @@ def _require_deployed_settings(settings: Settings) -> None:
     uris = [issuer.jwks_uri or "" for issuer in settings.token_issuers]
     if any(uri.startswith("file:") for uri in uris):
         raise SettingsError(f"{PREFIX}TOKEN_ISSUERS: keys from files are allowed only in development")
-    if any(
-        name == ANY_ISSUER or issuer.jwks_uri.startswith("file:")
-        for name, issuer in settings.platform_token_issuers.items()
-    ):
-        raise SettingsError(
-            f"{PREFIX}PLATFORM_TOKEN_ISSUERS: keys from files, and keys for any issuer, are allowed only in development"
-        )
+    if any(issuer.jwks_uri.startswith("file:") for issuer in settings.platform_token_issuers.values()):
+        raise SettingsError(f"{PREFIX}PLATFORM_TOKEN_ISSUERS: keys from files are allowed only in development")
 
 
 _NAMED_BY_FUNCTIONS = {

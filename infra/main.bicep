@@ -42,7 +42,7 @@ param registerScope string = ''
 @description('Issuers of bearer tokens: objects with issuer, and optionally jwks_uri and audience.')
 param tokenIssuers array
 
-@description('Key sets of PlatformAccessTokens: for each iss, an object with jwks_uri.')
+@description('Key sets of PlatformAccessTokens: for each iss, an object with jwks_uri. * is for all others, with {iss} in its URL.')
 param platformTokenIssuers object = {}
 
 @description('The domain of the sources of app events. Empty allows any domain.')

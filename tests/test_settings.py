@@ -1,6 +1,7 @@
 """Settings are read and validated; an error is one line that names the setting."""
 
 import base64
+import json
 
 import pytest
 
@@ -45,14 +46,84 @@ def test_a_deployment_never_falls_back_to_embedded_parts(missing: str, environme
     [
         ("EVENTS_TOKEN_ISSUERS", '[{"issuer": "x", "jwks_uri": "file:///keys.json"}]'),
         ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"ttd": {"jwks_uri": "file:///keys.json"}}'),
-        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"*": {"jwks_uri": "https://keys.example"}}'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"*": {"jwks_uri": "https://keys.example/jwks"}}'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"*": {"jwks_uri": "http://keys.example/{iss}/jwks"}}'),
     ],
 )
 def test_a_deployment_takes_no_development_keys(name: str, value: str) -> None:
-    """Keys from files, or for any issuer, serve development only."""
+    """Keys from files, one key set for all issuers, and key sets of unlisted issuers over http are for development."""
     load_settings({**DEVELOPMENT, name: value})
     with pytest.raises(SettingsError, match=f"^{name}: "):
         load_settings({**DEPLOYED, name: value})
+
+
+def any_issuer(url: str) -> dict[str, str]:
+    """The setting with this URL for issuers that are not listed."""
+    return {"EVENTS_PLATFORM_TOKEN_ISSUERS": json.dumps({"*": {"jwks_uri": url}})}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example/{iss}/jwks",
+        "https://keys.example:8443/v1/{iss}/jwks.json",
+        "https://keys.example/keys-{iss}.json?v=1",
+        "https://keys.example/{iss}",
+    ],
+)
+def test_a_deployment_takes_a_key_set_for_each_unlisted_issuer(url: str) -> None:
+    """The URL of `*` is https, with the placeholder once in its path."""
+    assert load_settings({**DEPLOYED, **any_issuer(url)}).platform_token_issuers["*"].jwks_uri == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://keys.example/{iss}/{iss}/jwks",
+        "https://{iss}.keys.example/jwks",
+        "https://{iss}.keys.example/{iss}/jwks",
+        "https://{iss}@keys.example/jwks",
+        "https://user:{iss}@keys.example/jwks",
+        "https://user@keys.example/{iss}/jwks",
+        "https://keys.example/jwks?iss={iss}",
+        "https://keys.example/{iss}/jwks?iss={iss}",
+        "https://keys.example/jwks#{iss}",
+        "https://keys.example/{iss}/jwks#top",
+        "https://keys.example?/{iss}/jwks",
+        "https://keys.example#/{iss}/jwks",
+        "https://keys.example{iss}/jwks",
+        "https://keys.example:{iss}/jwks",
+        "https://keys.example\\@other.example/{iss}/jwks",
+        "https:///{iss}/jwks",
+        "https://keys.example/{iss}/../jwks",
+        "https://keys.example/{iss}/%2e%2E/jwks",
+        "https://keys.example/{iss}/..",
+        "https://keys.example/{{iss}}/jwks",
+        "https://keys.example/{iss}/{app}/jwks",
+    ],
+)
+@pytest.mark.parametrize("environment", [DEPLOYED, DEVELOPMENT], ids=["deployed", "development"])
+def test_the_placeholder_stands_once_and_in_the_path(url: str, environment: dict[str, str]) -> None:
+    """The name of an issuer chooses a path of one server: no host, query or fragment, and no other path."""
+    with pytest.raises(SettingsError, match=r"^EVENTS_PLATFORM_TOKEN_ISSUERS: the URL of \* "):
+        load_settings({**environment, **any_issuer(url)})
+
+
+@pytest.mark.parametrize("environment", [DEPLOYED, DEVELOPMENT], ids=["deployed", "development"])
+def test_key_sets_of_unlisted_issuers_are_not_files(environment: dict[str, str]) -> None:
+    """A missing file would be an outage, and not an issuer without a key set."""
+    with pytest.raises(SettingsError, match=r"^EVENTS_PLATFORM_TOKEN_ISSUERS: "):
+        load_settings({**environment, **any_issuer("file:///keys/{iss}.json")})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://keys.example/jwks", "https://keys.example/{ISS}/jwks", "https://k.example/%7Biss%7D"]
+)
+def test_a_deployment_takes_no_url_of_any_issuer_without_the_placeholder(url: str) -> None:
+    """One key set for all would let each app owner publish as any other."""
+    load_settings({**DEVELOPMENT, **any_issuer(url)})
+    with pytest.raises(SettingsError, match=r"^EVENTS_PLATFORM_TOKEN_ISSUERS: the URL of \* "):
+        load_settings({**DEPLOYED, **any_issuer(url)})
 
 
 @pytest.mark.parametrize(
@@ -66,6 +137,7 @@ def test_a_deployment_takes_no_development_keys(name: str, value: str) -> None:
         ("EVENTS_TOKEN_ISSUERS", '[{"issuer": "x", "CANARY": "y"}]'),
         ("EVENTS_PLATFORM_TOKEN_ISSUERS", '["CANARY"]'),
         ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"ttd": {}}'),
+        ("EVENTS_PLATFORM_TOKEN_ISSUERS", '{"*": {"jwks_uri": "https://CANARY/?{iss}"}}'),
         ("EVENTS_PDP_URL", "ftp://CANARY"),
         ("EVENTS_AUTHORITY", "http://CANARY/tenant"),
         ("EVENTS_AUTHORITY", "https://CANARY"),

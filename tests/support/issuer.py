@@ -5,6 +5,9 @@
 
 Switches: `issuer.keys` (the keys of the JWKS; `entries` adds raw JWKs), `down` (requests get 503), `gate` (an
 asyncio.Event that each response waits for), `fetches` (the number of requests for the JWKS).
+
+App owners have a JWKS each, below `/keys`: `owners` are their keys, by name. Other names get 404. `statuses` replaces
+the answer for a name, and `owner_fetches` counts requests by name.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -108,12 +112,20 @@ class IssuerServer:
         self.gate.set()
         self.asked = asyncio.Event()
         self.fetches = 0
+        self.owners: dict[str, list[SigningKey]] = {}
+        self.statuses: dict[str, int] = {}
+        self.owner_fetches: Counter[str] = Counter()
         self.url = ""
 
     @property
     def jwks_uri(self) -> str:
         """The address of the JWKS."""
         return f"{self.url}/jwks"
+
+    @property
+    def owners_jwks_uri(self) -> str:
+        """The address of the JWKS of an app owner, with a placeholder for its name."""
+        return f"{self.url}/keys/{{iss}}/jwks"
 
     def token(self, claims: Mapping[str, Any] | None = None, *, now: float | None = None) -> str:
         """A token of this issuer, signed by its first key."""
@@ -122,6 +134,7 @@ class IssuerServer:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/jwks", self._jwks)
+        app.router.add_get("/keys/{iss}/jwks", self._owner_jwks)
         app.router.add_get("/.well-known/openid-configuration", self._configuration)
         app.router.add_get("/elsewhere", self._elsewhere)
         self._runner = web.AppRunner(app)
@@ -143,13 +156,23 @@ class IssuerServer:
 
     async def _jwks(self, request: web.Request) -> web.Response:
         self.fetches += 1
+        return await self._key_set(self.keys)
+
+    async def _owner_jwks(self, request: web.Request) -> web.Response:
+        owner = request.match_info["iss"]
+        self.owner_fetches[owner] += 1
+        if owner in self.statuses or owner not in self.owners:
+            return web.Response(status=self.statuses.get(owner, 404), headers={"Location": "/jwks"})
+        return await self._key_set(self.owners[owner])
+
+    async def _key_set(self, keys: Iterable[SigningKey]) -> web.Response:
         self.asked.set()
         await self.gate.wait()
         if self.down:
             return web.Response(status=503)
         if self.raw is not None:
             return web.Response(body=self.raw)
-        return web.Response(body=orjson.dumps({"keys": [*(key.jwk for key in self.keys), *self.entries]}))
+        return web.Response(body=orjson.dumps({"keys": [*(key.jwk for key in keys), *self.entries]}))
 
     async def _configuration(self, request: web.Request) -> web.Response:
         document = {"issuer": self.url, "jwks_uri": self.jwks_uri, **self.discovery}

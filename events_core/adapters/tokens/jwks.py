@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -116,6 +116,10 @@ def _public_key(jwk: dict[str, Any]) -> PublicKey | None:
     return None
 
 
+class NoKeySetError(ValueError):
+    """There is no key set at its URL (404)."""
+
+
 class KeySource:
     """Reads an issuer's key set from `jwks_uri` (http, https, file), else from the URI found by discovery.
 
@@ -135,16 +139,17 @@ class KeySource:
         self._session = session
         self._deadline = deadline_seconds
 
-    async def read(self) -> bytes:
-        """Return the bytes of the JWK set, at most 256 KiB, within the deadline, without following a redirect.
+    async def read(self) -> frozenset[Key]:
+        """Return the keys of the JWK set, of at most 256 KiB, within the deadline, without following a redirect.
 
         Raises:
+            NoKeySetError: The issuer answers 404.
             aiohttp.ClientError, OSError, ValueError: The key set cannot be read.
         """
         async with asyncio.timeout(self._deadline):
             if self._jwks_uri and self._jwks_uri.startswith("file:"):
-                return await asyncio.to_thread(_read_file, self._jwks_uri)
-            return await self._get(self._jwks_uri or await self._discover())
+                return read_keys(await asyncio.to_thread(_read_file, self._jwks_uri))
+            return read_keys(await self._get(self._jwks_uri or await self._discover()))
 
     async def ping(self) -> None:
         """Return when the issuer answers with a status below 500.
@@ -176,6 +181,8 @@ class KeySource:
     async def _get(self, url: str) -> bytes:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         async with self._session().get(url, allow_redirects=False, headers=headers) as response:
+            if response.status == 404:
+                raise NoKeySetError("The issuer answers 404.")
             if response.status != 200:
                 raise ValueError(f"The issuer answers {response.status}.")
             return await read_body(response, MAX_DOCUMENT_BYTES)
@@ -199,17 +206,25 @@ class KeySet:
 
     Keys are read again every 10 minutes, and for an unknown key id at most once a minute. While the issuer is down,
     the known keys are used for 24 hours. `clock` returns seconds since the epoch.
+
+    An EventsError of `read` says that the issuer was not asked, or is not trusted. It is no outage: the next request
+    may try again, and requests that lack keys get that error.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[bytes]], name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[frozenset[Key]]], name: str, clock: Callable[[], float]) -> None:
         self._read = read
         self._name = name
         self._clock = clock
         self._keys: frozenset[Key] = frozenset()
         self._read_at = self._tried_at = self._tried_for_unknown_at = -math.inf
         self._readings = 0
-        self._down = False
+        self._failure: Exception | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the keys were read within the last 24 hours."""
+        return self._seconds_since(self._read_at) < KEEP_SECONDS
 
     async def current(self) -> frozenset[Key]:
         """Return the keys that are valid now.
@@ -222,8 +237,8 @@ class KeySet:
             await self._refresh()
         elif age >= EARLY_SECONDS and since_attempt >= RETRY_SECONDS:
             self._start_reading()
-        if self._seconds_since(self._read_at) >= KEEP_SECONDS:
-            raise self._unavailable()
+        if not self.is_usable:
+            raise self._error()
         return self._keys
 
     async def matching(self, kid: str | None, algorithm: str) -> list[Key]:
@@ -244,8 +259,8 @@ class KeySet:
         if not known and self._readings == readings and self._may_read_for_unknown():
             await self._refresh()
         found = _with_id(self._keys, kid)
-        if not found and self._down:
-            raise self._unavailable()
+        if not found and self._failure is not None:
+            raise self._error()
         return found
 
     def _may_read_for_unknown(self) -> bool:
@@ -258,9 +273,7 @@ class KeySet:
         return True
 
     def _seconds_since(self, time: float) -> float:
-        """Seconds since `time`; infinite if the clock was set back before it."""
-        elapsed = self._clock() - time
-        return elapsed if elapsed >= 0 else math.inf
+        return elapsed(time, self._clock())
 
     async def _refresh(self) -> None:
         await asyncio.shield(self._start_reading())
@@ -274,18 +287,27 @@ class KeySet:
     async def _read_keys(self) -> None:
         started = self._clock()
         try:
-            self._keys = read_keys(await self._read())
-            self._read_at, self._down = started, False
-        except Exception as error:  # noqa: BLE001 - any failure is an outage of the issuer
-            self._down = True
+            self._keys = await self._read()
+            self._read_at, self._tried_at, self._failure = started, started, None
+        except errors.EventsError as error:
+            self._tried_for_unknown_at, self._failure = -math.inf, error
+        except Exception as error:  # noqa: BLE001 - any other failure is an outage of the issuer
+            self._tried_at, self._failure = started, error
             _log.warning("key set not read issuer=%s error=%s", self._name, type(error).__name__)
         finally:
-            self._tried_at = started
             self._readings += 1
             self._reading = None
 
-    def _unavailable(self) -> errors.EventsError:
+    def _error(self) -> errors.EventsError:
+        """The error of a request that lacks keys; a new one for each, as a raised error keeps its traceback."""
+        if isinstance(self._failure, errors.EventsError):
+            return replace(self._failure)
         return errors.unavailable("The issuer of the token does not answer.")
+
+
+def elapsed(since: float, now: float) -> float:
+    """Seconds from `since` to `now`; infinite if the clock was set back before `since`."""
+    return now - since if now >= since else math.inf
 
 
 def _with_id(keys: Iterable[Key], kid: str) -> list[Key]:

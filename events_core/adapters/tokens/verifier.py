@@ -21,13 +21,14 @@ from typing_extensions import override
 from events_core.access.ports import TokenVerifier
 from events_core.adapters.neighbours.http_client import SessionFactory
 from events_core.adapters.tokens.jwks import ALGORITHMS, DEADLINE_SECONDS, Key, KeySet, KeySource
+from events_core.adapters.tokens.unlisted import PLACEHOLDER, UnlistedIssuers
 from events_core.common import errors
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 MAX_NESTED = 256
 SKEW_SECONDS = 60
 ANY_ISSUER = "*"
-"""In development, this platform issuer's keys verify the tokens of every issuer that is not configured."""
+"""The name of the platform issuer that stands for all issuers that are not listed."""
 
 _CACHED_TOKENS = 2_000
 _MAX_KID_CHARACTERS = 256
@@ -61,8 +62,10 @@ class Issuer:
 class JwtVerifier(TokenVerifier):
     """Verifies tokens against the keys of configured issuers.
 
-    `platform_issuers` maps `iss` of a PlatformAccessToken to its `jwks_uri`. `session` returns the HTTP client for
-    reading keys; its owner closes it. `clock` returns seconds since the epoch.
+    `platform_issuers` maps `iss` of a PlatformAccessToken to its `jwks_uri`. `*` stands for all issuers that are not
+    listed: with `{iss}` in its URL each has its own key set. Without it, which only development allows, one key set
+    verifies the tokens of them all, `platform` included. `session` returns the HTTP client for reading keys; its owner
+    closes it. `clock` returns seconds since the epoch.
     """
 
     def __init__(
@@ -74,15 +77,18 @@ class JwtVerifier(TokenVerifier):
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
+        def source(name: str, jwks_uri: str | None) -> KeySource:
+            return KeySource(name, jwks_uri, session, deadline_seconds=deadline_seconds)
+
         def trust(name: str, jwks_uri: str | None, audience: str | None = None) -> _Trust:
-            source = KeySource(name, jwks_uri, session, deadline_seconds=deadline_seconds)
-            return _Trust(source, KeySet(source.read, name, clock), audience)
+            keys = source(name, jwks_uri)
+            return _Trust(keys, KeySet(keys.read, name, clock), audience)
 
         bearer = {issuer.issuer: trust(issuer.issuer, issuer.jwks_uri, issuer.audience) for issuer in issuers}
-        platform = {name: trust(name, uri) for name, uri in platform_issuers.items()}
-        fallback = platform.pop(ANY_ISSUER, None)
-        self._bearer = _Issuers("EVENTS_TOKEN_ISSUERS", bearer, None, clock)
-        self._platform = _Issuers("EVENTS_PLATFORM_TOKEN_ISSUERS", platform, fallback, clock)
+        listed = {name: trust(name, uri) for name, uri in platform_issuers.items() if name != ANY_ISSUER}
+        unlisted = _unlisted(platform_issuers.get(ANY_ISSUER), source, clock)
+        self._bearer = _Issuers("EVENTS_TOKEN_ISSUERS", bearer, _refuse, clock)
+        self._platform = _Issuers("EVENTS_PLATFORM_TOKEN_ISSUERS", listed, unlisted, clock)
 
     @override
     async def claims(self, token: str) -> Mapping[str, object]:
@@ -95,6 +101,16 @@ class JwtVerifier(TokenVerifier):
     @override
     async def ping(self) -> None:
         await asyncio.gather(self._bearer.ping(), self._platform.ping())
+
+
+def _unlisted(
+    jwks_uri: str | None, source: Callable[[str, str], KeySource], clock: Callable[[], float]
+) -> Callable[[str], KeySet]:
+    """Return the function that finds the key set of an unlisted platform issuer. `jwks_uri` is the URL of `*`."""
+    if jwks_uri is None or PLACEHOLDER in jwks_uri:
+        return UnlistedIssuers(jwks_uri, source, clock).key_set
+    for_all = KeySet(source(ANY_ISSUER, jwks_uri).read, ANY_ISSUER, clock)
+    return lambda _: for_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +128,7 @@ class _Verified:
 
     claims: Mapping[str, object]
     validity: _Validity
-    keys: KeySet
+    issuer: str
     key: Key
 
 
@@ -138,20 +154,27 @@ class _Validity:
 
 
 class _Issuers:
-    """The issuers of one setting by name, and their recently verified tokens."""
+    """The issuers of one setting by name, and their recently verified tokens.
+
+    `unlisted` returns the key set of any other issuer, or raises UNAUTHORIZED.
+    """
 
     def __init__(
-        self, setting: str, trusted: Mapping[str, _Trust], fallback: _Trust | None, clock: Callable[[], float]
+        self,
+        setting: str,
+        listed: Mapping[str, _Trust],
+        unlisted: Callable[[str], KeySet],
+        clock: Callable[[], float],
     ) -> None:
         self._setting = setting
-        self._trusted = trusted
-        self._fallback = fallback
+        self._listed = listed
+        self._unlisted = unlisted
         self._clock = clock
         self._verified: LRUCache[str, _Verified] = LRUCache(_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Mapping[str, object]:
         verified = self._verified.get(token)
-        if verified is None or verified.key not in await verified.keys.current():
+        if verified is None or verified.key not in await self._key_set(verified.issuer).current():
             if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
                 raise _untrusted()
             verified = await self._examine(_Unverified.of(token))
@@ -160,17 +183,22 @@ class _Issuers:
         return verified.claims
 
     async def _examine(self, token: _Unverified) -> _Verified:
-        name = token.claims.get("iss")
-        trust = self._trusted.get(name, self._fallback) if isinstance(name, str) else None
-        if trust is None:
+        issuer = token.claims.get("iss")
+        if not isinstance(issuer, str):
             raise _untrusted()
-        for key in await trust.keys.matching(token.kid, token.algorithm):
-            if token.is_verified_by(key, trust.audience):
-                return _Verified(MappingProxyType(token.claims), _Validity.of(token.claims), trust.keys, key)
+        audience = self._listed[issuer].audience if issuer in self._listed else None
+        for key in await self._key_set(issuer).matching(token.kid, token.algorithm):
+            if token.is_verified_by(key, audience):
+                return _Verified(MappingProxyType(token.claims), _Validity.of(token.claims), issuer, key)
         raise _untrusted()
 
+    def _key_set(self, issuer: str) -> KeySet:
+        """Look up the issuer's keys. A cached token keeps no key set, so that few key sets stay in memory."""
+        listed = self._listed.get(issuer)
+        return self._unlisted(issuer) if listed is None else listed.keys
+
     async def ping(self) -> None:
-        sources = [trust.source for trust in (*self._trusted.values(), self._fallback) if trust]
+        sources = [trust.source for trust in self._listed.values()]
         outcomes = await asyncio.gather(*(source.ping() for source in sources), return_exceptions=True)
         if any(isinstance(outcome, Exception) for outcome in outcomes):
             raise errors.unavailable(f"An issuer of {self._setting} does not answer.")
@@ -239,6 +267,10 @@ def _date(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         raise _untrusted()
     return value
+
+
+def _refuse(_: str) -> KeySet:
+    raise _untrusted()
 
 
 def _untrusted() -> errors.EventsError:

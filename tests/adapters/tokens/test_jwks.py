@@ -359,7 +359,7 @@ async def test_ping_asks_every_issuer(world: World) -> None:
 
 async def test_ping_names_the_setting_of_the_platform_issuers(world: World) -> None:
     """The error names the setting, not the issuer's address."""
-    verifier = JwtVerifier([], {"*": world.issuer.jwks_uri}, lambda: world.session)
+    verifier = JwtVerifier([], {"ttd": world.issuer.jwks_uri}, lambda: world.session)
     await verifier.ping()
     await world.issuer.stop()
     with pytest.raises(EventsError, match="EVENTS_PLATFORM_TOKEN_ISSUERS"):
