@@ -11,6 +11,7 @@ import pytest
 from events_core import app
 from events_core.adapters.neighbours.http_client import HttpClient
 from events_core.common.errors import EventsError, MisconfiguredError
+from events_core.common.halves import Requests
 from events_core.compose import compose
 from events_core.operations.application import Application
 from events_core.settings import SettingsError, load_settings
@@ -134,7 +135,7 @@ async def test_register_gets_the_token_of_its_scope(composed: Compose, entra: En
         events = composed(
             EVENTS_REGISTER_URL=register.url, EVENTS_REGISTER_SCOPE="api://register", EVENTS_CLIENT_ID="me"
         )
-        await events.register.party_uuids([PERSON])
+        await events.register.party_uuids([PERSON], Requests(1))
         assert (await events.register.party_of_person(PERSON, USER)) == 50002108
     assert (entra.asked[0]["resource"], entra.asked[0]["client_id"]) == ("api://register", "me")
     assert register.headers[0]["Authorization"] == "Bearer token-1"

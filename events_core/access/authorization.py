@@ -143,7 +143,8 @@ class Authorization:
     async def _uuids_of(self, persons: Sequence[str]) -> Mapping[str, str]:
         """The party UUIDs of the persons whom Register knows. Malformed numbers are not sent to Register."""
         numbers = [person for person in dict.fromkeys(persons) if is_person_number(person)]
-        return await self.register.party_uuids(numbers) if numbers else {}
+        found = await self.register.party_uuids(numbers, Requests(32)) if numbers else {}
+        return {number: uuid for number, uuid in found.items() if uuid is not None}
 
 
 def _resource_of(event: EventLike, person: str | None, uuids: Mapping[str, str]) -> Attributes | None:
