@@ -9,7 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import jwt
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA1
 
 from tests.support import numbers
 
@@ -35,13 +39,14 @@ class RegisterServer:
     """Serves under `url` while it is entered.
 
     It knows `persons` by person number, `units` (party ids) by organisation number, and `main_units` by the number of a
-    sub-unit. `status` and `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a
-    request comes.
+    sub-unit. If it has a `certificate`, a request without a PlatformAccessToken signed with its key gets 401. `status`
+    and `body` replace the response. While `gate` is cleared, requests wait; `arrived` is set when a request comes.
     """
 
     persons: dict[str, Person] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
     main_units: dict[str, str] = field(default_factory=dict)
+    certificate: x509.Certificate | None = None
     status: int = 200
     body: bytes | None = None
     requests: list[tuple[str, Any]] = field(default_factory=list)
@@ -53,6 +58,7 @@ class RegisterServer:
     async def __aenter__(self) -> Self:
         self.gate.set()
         app = web.Application()
+        app.router.add_get("/", self._get_root)
         app.router.add_post("/v1/parties/lookup", partial(self._serve, self._look_up))
         app.router.add_post("/v2/internal/parties/query", partial(self._serve, self._query))
         app.router.add_post("/v2/internal/parties/main-units", partial(self._serve, self._find_main_units))
@@ -78,6 +84,10 @@ class RegisterServer:
         """The URNs of each query for UUIDs."""
         return [document["Data"] for path, document in self.requests if "/query?" in path]
 
+    async def _get_root(self, request: web.Request) -> web.Response:
+        self.headers.append(dict(request.headers))
+        return web.Response(status=404)
+
     async def _serve(self, answer: Callable[[Any], Answer], request: web.Request) -> web.Response:
         document = await request.json()
         self.requests.append((request.path_qs, document))
@@ -86,6 +96,8 @@ class RegisterServer:
         await self.gate.wait()
         if self.status != 200 or self.body is not None:
             return web.Response(status=self.status, body=self.body)
+        if self.certificate is not None and not _is_trusted(request.headers, self.certificate):
+            return web.Response(status=401)
         status, content = answer(document)
         return web.json_response(content, status=status)
 
@@ -123,3 +135,21 @@ class RegisterServer:
             return 200, {"data": []}
         urn = f"{_ORGANISATION}:{number}"
         return 200, {"data": [{"organizationIdentifier": number, "externalUrn": urn, "partyId": self.units[number]}]}
+
+
+def _is_trusted(headers: Mapping[str, str], certificate: x509.Certificate) -> bool:
+    """Whether a request carries a valid PlatformAccessToken of the platform, signed with the certificate's key."""
+    token, key = headers.get("PlatformAccessToken", ""), certificate.public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    try:
+        header = jwt.decode_complete(
+            token,
+            key,
+            ["RS256"],
+            {"require": ["exp", "nbf", "iat", "urn:altinn:app"]},
+            issuer="platform",
+            audience="platform.altinn.no",
+        )["header"]
+    except jwt.InvalidTokenError:
+        return False
+    return bool(header.get("kid") == certificate.fingerprint(SHA1()).hex().upper())

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
+import jwt
 import pytest
 
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.register import CACHE_SECONDS, RegisterClient
+from events_core.adapters.tokens.platform_token import PlatformCertificate, PlatformToken
 from events_core.common.errors import EventsError
 from events_core.common.halves import Requests
 from tests.support import numbers
 from tests.support.askers import PERSON, PERSON_UUID, STRANGER, USER
+from tests.support.certificates import KEY, PrivateKey, platform_certificate, platform_pem
 from tests.support.clock import Clock
+from tests.support.issuer import SigningKey
 from tests.support.register_server import Person, RegisterServer
 
 UNIT = "974760673"
@@ -70,6 +75,46 @@ async def test_a_query_carries_the_services_token(register: RegisterClient, serv
     urn = f"urn:altinn:person:identifier-no:{PERSON}"
     assert server.requests == [("/v2/internal/parties/query?fields=identifiers", {"Data": [urn]})]
     assert server.headers[0]["Authorization"] == "Bearer own"
+
+
+async def test_every_request_carries_the_platform_access_token(server: RegisterServer) -> None:
+    """Lookups, queries, main units and the ping."""
+    server.certificate = platform_certificate()
+    client = HttpClient()
+    token = PlatformToken(PlatformCertificate.read(platform_pem()))
+    register = RegisterClient(JsonService(client, "Register", server.url, platform_token=token))
+    await register.party_of_person(PERSON, ALICE)
+    await register.party_uuids([PERSON], Requests(1))
+    await register.main_units(f"/organisation/{UNIT}")
+    await register.ping()
+    assert [headers.get("PlatformAccessToken") for headers in server.headers] == [token()] * 4
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("claims", "header", "key"),
+    [
+        ({}, {}, SigningKey.rsa("attacker").private),
+        ({}, {"kid": "another"}, KEY),
+        ({"iss": "ttd"}, {}, KEY),
+        ({"aud": "another"}, {}, KEY),
+        ({"exp": 1_000_000_000}, {}, KEY),
+    ],
+    ids=["key", "key id", "issuer", "audience", "expiry"],
+)
+async def test_register_refuses_a_wrong_token(
+    server: RegisterServer, claims: dict[str, Any], header: dict[str, str], key: PrivateKey
+) -> None:
+    """The test server is as strict as Altinn's Register."""
+    server.certificate = platform_certificate()
+    own = PlatformToken(PlatformCertificate.read(platform_pem()))()
+    right = jwt.decode_complete(own, options={"verify_signature": False})
+    token = jwt.encode({**right["payload"], **claims}, key, "RS256", {**right["header"], **header})
+    client = HttpClient()
+    register = RegisterClient(JsonService(client, "Register", server.url, platform_token=lambda: token))
+    with pytest.raises(EventsError, match="503"):
+        await register.party_of_unit(UNIT, ALICE)
+    await client.close()
 
 
 async def test_a_query_holds_at_most_100_persons(register: RegisterClient, server: RegisterServer) -> None:
