@@ -98,7 +98,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
         tracer=Tracer(parts.stores.events, parts.stores.deliveries, parts.stores.subscriptions, parts.authorization),
-        measure=Measure(parts.stores.checkpoints, parts.stores.deliveries, parts.cache, clock),
+        measure=parts.measure,
         report=partial(report, quietly=settings.development),
         wakeup_queue=parts.wakeup_queue,
         connections=(parts.webhooks, parts.client),
@@ -263,6 +263,11 @@ class _Parts:
             wakeup_queue=self.wakeup_queue,
             clock=self.clock,
         )
+
+    @cached_property
+    def measure(self) -> Measure:
+        ends = self.certificate.ends if self.certificate else None
+        return Measure(self.stores.checkpoints, self.stores.deliveries, self.cache, self.clock, ends)
 
     @cached_property
     def subscriber(self) -> Subscriber:

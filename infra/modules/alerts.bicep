@@ -1,4 +1,4 @@
-metadata description = 'Alerts on the gauges that the service writes each minute, on failed requests, and on throttling.'
+metadata description = 'Alerts on the gauges that the service writes each minute, on other log lines, on failed requests, and on throttling.'
 
 @description('The part that the names of all resources share.')
 param name string
@@ -53,6 +53,13 @@ var rules = [
     says: 'A document is missing in a stream, and its readers stop before it.'
     severity: 0
     query: '${gauges} | project TimeGenerated, value = todouble(line.stream_holes)'
+    over: 0
+  }
+  {
+    name: 'certificate'
+    says: 'The platform certificate ends in less than 21 days, and Register refuses the service after that: import a new one.'
+    severity: 2
+    query: '${gauges} | where isnotnull(line.certificate_days_left) | project TimeGenerated, value = 21 - todouble(line.certificate_days_left)'
     over: 0
   }
   {
