@@ -169,7 +169,7 @@ def settings() -> set[str]:
     functions = File.read(INFRA / "modules/functions.bicep")
     connections = functions.declared("variable")["connections"].named_children[1]
     own = MAIN.declared("variable")["settings"].named_children[1]
-    return {*properties(connections), *properties(own), "EVENTS_PDP_SUBSCRIPTION_KEY"}
+    return {*properties(connections), *properties(own), "EVENTS_PDP_SUBSCRIPTION_KEY", "EVENTS_PLATFORM_CERTIFICATE"}
 
 
 def test_the_app_gets_known_settings_and_every_required_one() -> None:

@@ -110,6 +110,16 @@ def test_the_app_reads_the_secrets_that_are_put_into_the_vault() -> None:
     assert sorted(put) == sorted(dict(read).values())
 
 
+def test_the_app_reads_a_certificate_only_where_a_parameter_names_one() -> None:
+    """The parameter is empty by default: a reference to a secret that is not there would be a bad setting."""
+    main = (INFRA / "main.bicep").read_text()
+    assert "\nparam platformCertificate string = ''\n" in main
+    reference = "{ EVENTS_PLATFORM_CERTIFICATE: '${secrets}/${platformCertificate})' }"
+    assert f"\nvar certificate = empty(platformCertificate) ? {{}} : {reference}\n" in main
+    assert "settings: union(settings, pdpKey, certificate, furtherSettings)" in main
+    assert main.count("EVENTS_PLATFORM_CERTIFICATE") == 1
+
+
 def test_at_most_half_of_the_requests_may_wait() -> None:
     """The long-poll slots follow the number of requests an instance serves."""
     assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
