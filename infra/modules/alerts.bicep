@@ -137,6 +137,35 @@ resource silence 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
   }
 }
 
+// A question that fails once may be an outage. One in each quarter of an hour, four times in a row, is a fault.
+resource undecidable 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
+  name: 'alert-${name}-undecidable'
+  location: location
+  tags: tags
+  properties: {
+    description: 'The decision point has failed on single questions for an hour: find the resource in the log, it may have no policy.'
+    severity: 2
+    enabled: true
+    scopes: [workspaceId]
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT15M'
+    autoMitigate: true
+    skipQueryValidation: true
+    criteria: {
+      allOf: [
+        {
+          query: 'AppTraces | where Message has "question undecidable"'
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          failingPeriods: { numberOfEvaluationPeriods: 4, minFailingPeriodsToAlert: 4 }
+        }
+      ]
+    }
+    actions: { actionGroups: [actionGroupId] }
+  }
+}
+
 resource throttling 'Microsoft.Insights/metricAlerts@2018-03-01' = {
   name: 'alert-${name}-throttling'
   location: 'global'
