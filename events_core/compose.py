@@ -33,6 +33,7 @@ from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
+from events_core.adapters.tokens.platform_token import PlatformCertificate, PlatformToken
 from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
 from events_core.common import trace
 from events_core.common.clock import SECOND, now
@@ -75,7 +76,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
     `clock` gives the time of deliveries, microseconds since the epoch.
 
     Raises:
-        SettingsError: when a file that a setting names cannot be used.
+        SettingsError: when a certificate, or a file that a setting names, cannot be used.
         EventsError: UNAVAILABLE when the store cannot be opened.
     """
     parts = _Parts(settings, clock)
@@ -98,7 +99,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
         tracer=Tracer(parts.stores.events, parts.stores.deliveries, parts.stores.subscriptions, parts.authorization),
-        measure=Measure(parts.stores.checkpoints, parts.stores.deliveries, parts.cache, clock),
+        measure=parts.measure,
         report=partial(report, quietly=settings.development),
         wakeup_queue=parts.wakeup_queue,
         connections=(parts.webhooks, parts.client),
@@ -111,6 +112,7 @@ class _Parts:
     def __init__(self, settings: Settings, clock: Callable[[], int]) -> None:
         self.settings = settings
         self.clock = clock
+        self.certificate = _certificate(settings)
         self.client = HttpClient()
         self.wakeup_queue = WakeupQueue()
 
@@ -148,7 +150,14 @@ class _Parts:
             authority=self.settings.authority,
         )
 
-    def service(self, name: str, url: str, scope: str | None, subscription_key: SecretStr | None = None) -> JsonService:
+    def service(
+        self,
+        name: str,
+        url: str,
+        scope: str | None,
+        subscription_key: SecretStr | None = None,
+        platform_token: PlatformToken | None = None,
+    ) -> JsonService:
         """A JSON service that is called with a token for `scope`, if there is one."""
         return JsonService(
             self.client,
@@ -156,6 +165,7 @@ class _Parts:
             url,
             subscription_key=subscription_key.get_secret_value() if subscription_key else None,
             bearer=partial(self.credential.token, scope) if scope else None,
+            platform_token=platform_token,
             traceparent=_traceparent,
         )
 
@@ -171,7 +181,9 @@ class _Parts:
     def register(self) -> PartyRegister:
         if self.settings.register_url is None:
             return _from_file("EVENTS_REGISTER_FILE", self.settings.register_file, LocalRegister)
-        return RegisterClient(self.service("Register", self.settings.register_url, self.settings.register_scope))
+        token = PlatformToken(self.certificate) if self.certificate else None
+        url, scope = self.settings.register_url, self.settings.register_scope
+        return RegisterClient(self.service("Register", url, scope, platform_token=token))
 
     @cached_property
     def tokens(self) -> TokenVerifier:
@@ -254,6 +266,11 @@ class _Parts:
         )
 
     @cached_property
+    def measure(self) -> Measure:
+        ends = self.certificate.ends if self.certificate else None
+        return Measure(self.stores.checkpoints, self.stores.deliveries, self.cache, self.clock, ends)
+
+    @cached_property
     def subscriber(self) -> Subscriber:
         return Subscriber(
             subscriptions=self.stores.subscriptions,
@@ -315,6 +332,15 @@ def _open_cosmos(settings: Settings, client: HttpClient) -> _Stores:
 
 def _subject_key(settings: Settings) -> bytes | None:
     return base64.b64decode(settings.subject_key.get_secret_value()) if settings.subject_key else None
+
+
+def _certificate(settings: Settings) -> PlatformCertificate | None:
+    if settings.platform_certificate is None:
+        return None
+    try:
+        return PlatformCertificate.read(settings.platform_certificate.get_secret_value())
+    except ValueError as error:
+        raise SettingsError(f"EVENTS_PLATFORM_CERTIFICATE: {error}") from None
 
 
 def _from_file(setting: str, path: Path, make: Callable[[Path], T]) -> T:

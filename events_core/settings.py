@@ -132,6 +132,7 @@ class Settings(BaseModel):
     cosmos_database: str = "events"
     token_issuers: Annotated[tuple[TokenIssuer, ...], BeforeValidator(_from_json)] = ()
     platform_token_issuers: Annotated[dict[str, PlatformTokenIssuer], BeforeValidator(_from_json)] = {}
+    platform_certificate: SecretStr | None = None
     pdp_url: Url | None = None
     pdp_subscription_key: SecretStr | None = None
     pdp_scope: str | None = None

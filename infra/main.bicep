@@ -48,6 +48,9 @@ param platformTokenIssuers object = {}
 @description('The domain of the sources of app events. Empty allows any domain.')
 param appsDomain string = ''
 
+@description('The name of the certificate in the vault that signs the PlatformAccessToken for Register. Import it into the vault first. Empty for none.')
+param platformCertificate string = ''
+
 @description('Days to keep events.')
 @minValue(1)
 @maxValue(36500)
@@ -249,6 +252,8 @@ var settings = {
   FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '2097152'
   EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)
 }
+// Only for a certificate that is there: a reference to a missing secret would arrive as its own text, a bad setting.
+var certificate = empty(platformCertificate) ? {} : { EVENTS_PLATFORM_CERTIFICATE: '${secrets}/${platformCertificate})' }
 var pdpKey = pdpNeedsSubscriptionKey ? { EVENTS_PDP_SUBSCRIPTION_KEY: '${secrets}/pdp-subscription-key)' } : {}
 
 module functions 'modules/functions.bicep' = {
@@ -266,7 +271,7 @@ module functions 'modules/functions.bicep' = {
     identityClientId: identity.outputs.clientId
     deploymentContainerUrl: storage.outputs.deploymentContainerUrl
     insightsConnectionString: monitoring.outputs.connectionString
-    settings: union(settings, pdpKey, furtherSettings)
+    settings: union(settings, pdpKey, certificate, furtherSettings)
   }
   dependsOn: [roles]
 }

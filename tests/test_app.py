@@ -11,10 +11,12 @@ import pytest
 from events_core import app
 from events_core.adapters.neighbours.http_client import HttpClient
 from events_core.common.errors import EventsError, MisconfiguredError
+from events_core.common.halves import Requests
 from events_core.compose import compose
 from events_core.operations.application import Application
 from events_core.settings import SettingsError, load_settings
 from tests.support.askers import PERSON, PERSON_UUID, USER, question
+from tests.support.certificates import KEY, certificate_of, pem, platform_certificate, platform_pem
 from tests.support.entra_server import EntraServer, trust
 from tests.support.pdp_server import PdpServer
 from tests.support.register_server import Person, RegisterServer
@@ -134,10 +136,35 @@ async def test_register_gets_the_token_of_its_scope(composed: Compose, entra: En
         events = composed(
             EVENTS_REGISTER_URL=register.url, EVENTS_REGISTER_SCOPE="api://register", EVENTS_CLIENT_ID="me"
         )
-        await events.register.party_uuids([PERSON])
+        await events.register.party_uuids([PERSON], Requests(1))
         assert (await events.register.party_of_person(PERSON, USER)) == 50002108
     assert (entra.asked[0]["resource"], entra.asked[0]["client_id"]) == ("api://register", "me")
     assert register.headers[0]["Authorization"] == "Bearer token-1"
+
+
+@pytest.mark.parametrize("text", ["CANARY", pem(certificate_of(KEY)), "@Microsoft.KeyVault(SecretUri=https://CANARY/)"])
+def test_an_unusable_certificate_is_a_bad_setting(environment: dict[str, str], text: str) -> None:
+    """The line names the setting and not its value, and no store is opened."""
+    with pytest.raises(SettingsError, match=r"^EVENTS_PLATFORM_CERTIFICATE: (is|has) ") as caught:
+        compose(load_settings({**environment, "EVENTS_PLATFORM_CERTIFICATE": text}))
+    assert "CANARY" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not Path(environment["EVENTS_DATA_DIR"]).exists()
+
+
+async def test_register_gets_a_platform_access_token_of_the_certificate(composed: Compose) -> None:
+    """Nobody gets in without one, and no other neighbour gets it."""
+    persons = {PERSON: Person(50002108, PERSON_UUID)}
+    async with RegisterServer(persons, certificate=platform_certificate()) as register, PdpServer() as pdp:
+        urls = {"EVENTS_REGISTER_URL": register.url, "EVENTS_PDP_URL": pdp.url}
+        events = composed(**urls, EVENTS_PLATFORM_CERTIFICATE=platform_pem())
+        assert await events.register.party_of_person(PERSON, USER) == 50002108
+        await events.decision_point.decide([question()])
+        without = composed(**urls, EVENTS_DATA_DIR=f"{events.settings.data_dir}-2")
+        with pytest.raises(EventsError, match="503"):
+            await without.register.party_of_person(PERSON, USER)
+    assert ["PlatformAccessToken" in headers for headers in register.headers] == [True, False]
+    assert "PlatformAccessToken" not in pdp.headers[0]
 
 
 async def test_without_scopes_no_token_is_acquired(composed: Compose, entra: EntraServer) -> None:

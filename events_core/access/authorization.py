@@ -152,7 +152,7 @@ class Authorization:
             raise unavailable("Register refuses too many of the persons to find out about the others.")
         return [index for index, resource in enumerate(resources) if resource is Verdict.DENIED]
 
-    async def _uuids_of(self, subjects: Sequence[str | None], budget: RequestBudget) -> Mapping[str, str | None]:  # noqa: ARG002
+    async def _uuids_of(self, subjects: Sequence[str | None], budget: RequestBudget) -> Mapping[str, str | None]:
         """The party UUID of each person among the subjects, None for a person whom Register does not know.
 
         A person is left out if the budget is spent. Malformed numbers are not sent to Register.
@@ -162,7 +162,7 @@ class Authorization:
             return {}
         numbers = [person for person in persons if is_person_number(person)]
         malformed = dict.fromkeys(person for person in persons if not is_person_number(person))
-        return malformed | dict.fromkeys(numbers) | dict(await self.register.party_uuids(numbers))  # interim
+        return malformed | dict(await self.register.party_uuids(numbers, budget.register))
 
 
 def _question(caller: Caller, action: str, event: EventLike, resource: Attributes) -> Question:

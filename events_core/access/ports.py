@@ -8,6 +8,7 @@ from typing import Protocol
 from events_core.access.identity import Caller
 from events_core.access.xacml_request import Decision, Question
 from events_core.common.errors import EventsError, unavailable
+from events_core.common.halves import Requests
 from events_core.common.ports import Pingable
 
 
@@ -45,8 +46,11 @@ class PartyRegister(Pingable, Protocol):
     async def party_of_person(self, person_number: str, caller: Caller) -> int | None:
         """The party id of a person, None if Register does not know the person."""
 
-    async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
-        """The party UUID of each person number that Register knows."""
+    async def party_uuids(self, person_numbers: Sequence[str], requests: Requests) -> Mapping[str, str | None]:
+        """The party UUID of each person, None for a person whom Register does not know.
+
+        The first persons are asked about first. Persons who were not reached before `requests` ran out are left out.
+        """
 
     async def main_units(self, subject: str) -> Sequence[str]:
         """The main units of the organisation that an event's subject names, each in every form that a subject can have.

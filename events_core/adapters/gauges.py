@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 
 
 def report(gauges: Gauges, *, quietly: bool = False) -> None:
-    """Log the values, and set a gauge `events.NAME` to each value; `quietly` logs at DEBUG instead of INFO."""
-    values = asdict(gauges)
+    """Log the values that there are, and set a gauge `events.NAME` to each; `quietly` logs at DEBUG instead of INFO."""
+    values = {name: value for name, value in asdict(gauges).items() if value is not None}
     for name, value in values.items():
         _gauge(name).set(value)
     _log.log(logging.DEBUG if quietly else logging.INFO, MESSAGE, extra=values)

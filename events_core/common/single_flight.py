@@ -29,9 +29,10 @@ class SingleFlightCache(Generic[K, V]):
         self._asked: dict[K, asyncio.Task[Mapping[K, V]]] = {}
 
     async def get(self, questions: Iterable[K], ask: Ask[K, V]) -> dict[K, V]:
-        """The answer to each question.
+        """The answer to each question that has one.
 
-        Calls `ask` at most once, with the questions that are neither kept nor being asked.
+        Calls `ask` at most once, with the questions that are neither kept nor being asked. `ask` may leave questions
+        out: they are left out here too, and are asked again next time.
 
         Raises:
             Exception: The exception that `ask` raised.

@@ -19,3 +19,5 @@ class Gauges:
     """Streams and subscriptions that events are held back from until `replay-parked`."""
     stream_holes: int
     """Streams in which a row is missing."""
+    certificate_days_left: float | None
+    """Days until the platform certificate ends, negative after its end. None without a certificate."""

@@ -30,12 +30,16 @@ class _Lag:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Measures the service. `clock` gives microseconds since the epoch."""
+    """Measures the service.
+
+    `clock` gives microseconds since the epoch. `certificate_ends` is the end of the platform certificate, in seconds.
+    """
 
     checkpoints: CheckpointStore
     deliveries: DeliveryStore
     cache: SubscriptionCache
     clock: Callable[[], int]
+    certificate_ends: float | None
 
     async def gauges(self) -> Gauges:
         """Measure every gauge.
@@ -52,12 +56,17 @@ class Measure:
             dead_letters=dead,
             parked=parked,
             stream_holes=sum(lag.hole for lag in lags),
+            certificate_days_left=self._days_left(),
         )
 
     def _age(self, times: list[int]) -> float:
         """Seconds since the earliest time, 0 if there is none or if the clock was set back."""
         now = self.clock()
         return round(max(0, now - min(times, default=now)) / SECOND, 3)
+
+    def _days_left(self) -> float | None:
+        ends = self.certificate_ends
+        return None if ends is None else round((ends - self.clock() / SECOND) / 86_400, 3)
 
     async def _lags(self) -> list[_Lag]:
         slots = asyncio.Semaphore(_AT_ONCE)

@@ -1,4 +1,4 @@
-metadata description = 'Alerts on the gauges that the service writes each minute, on failed requests, and on throttling.'
+metadata description = 'Alerts on the gauges that the service writes each minute, on other log lines, on failed requests, and on throttling.'
 
 @description('The part that the names of all resources share.')
 param name string
@@ -53,6 +53,13 @@ var rules = [
     says: 'A document is missing in a stream, and its readers stop before it.'
     severity: 0
     query: '${gauges} | project TimeGenerated, value = todouble(line.stream_holes)'
+    over: 0
+  }
+  {
+    name: 'certificate'
+    says: 'The platform certificate ends in less than 21 days, and Register refuses the service after that: import a new one.'
+    severity: 2
+    query: '${gauges} | where isnotnull(line.certificate_days_left) | project TimeGenerated, value = 21 - todouble(line.certificate_days_left)'
     over: 0
   }
   {
@@ -123,6 +130,35 @@ resource silence 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
           operator: 'LessThan'
           threshold: 1
           failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    actions: { actionGroups: [actionGroupId] }
+  }
+}
+
+// A question that fails once may be an outage. One in each quarter of an hour, four times in a row, is a fault.
+resource undecidable 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
+  name: 'alert-${name}-undecidable'
+  location: location
+  tags: tags
+  properties: {
+    description: 'The decision point has failed on single questions for an hour: find the resource in the log, it may have no policy.'
+    severity: 2
+    enabled: true
+    scopes: [workspaceId]
+    evaluationFrequency: 'PT15M'
+    windowSize: 'PT15M'
+    autoMitigate: true
+    skipQueryValidation: true
+    criteria: {
+      allOf: [
+        {
+          query: 'AppTraces | where Message has "question undecidable"'
+          timeAggregation: 'Count'
+          operator: 'GreaterThan'
+          threshold: 0
+          failingPeriods: { numberOfEvaluationPeriods: 4, minFailingPeriodsToAlert: 4 }
         }
       ]
     }

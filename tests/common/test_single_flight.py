@@ -12,10 +12,11 @@ from tests.support.clock import Clock
 
 
 class Answerer:
-    """Answers a question with its upper case, once `gate` is open."""
+    """Answers a question with its upper case, once `gate` is open. It leaves out the questions in `unanswered`."""
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.unanswered: set[str] = set()
         self.fails = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -26,7 +27,7 @@ class Answerer:
         await self.gate.wait()
         if self.fails:
             raise ValueError(questions)
-        return {question: question.upper() for question in questions}
+        return {question: question.upper() for question in questions if question not in self.unanswered}
 
 
 def cache(
@@ -95,6 +96,18 @@ async def test_a_failure_is_shared_and_not_kept() -> None:
     ask.fails = False
     assert await answers.get(["a"], ask) == {"a": "A"}
     assert len(ask.asked) == 3
+
+
+async def test_a_question_left_without_an_answer_is_left_out_and_asked_again() -> None:
+    """Callers that share the request get the answers that there are, and only these are kept."""
+    answers, ask = cache(), Answerer()
+    ask.unanswered = {"b"}
+    shared = await asyncio.gather(*(answers.get(["a", "b"], ask) for _ in range(2)))
+    assert shared == [{"a": "A"}] * 2
+    assert await answers.get(["a", "b"], ask) == {"a": "A"}
+    ask.unanswered = set()
+    assert await answers.get(["a", "b"], ask) == {"a": "A", "b": "B"}
+    assert ask.asked == [["a", "b"], ["b"], ["b"]]
 
 
 async def test_a_cancelled_caller_does_not_fail_the_others() -> None:

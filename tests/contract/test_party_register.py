@@ -12,12 +12,16 @@ from events_core.access.ports import PartyRegister
 from events_core.adapters.development.register import LocalRegister
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.register import RegisterClient
+from events_core.common.halves import Requests
+from tests.support import numbers
 from tests.support.askers import PERSON, PERSON_UUID, STRANGER, USER
 from tests.support.register_server import Person, RegisterServer
 
 OTHER, OTHER_UUID = "09855930126", "60e0b96d-9f86-466e-be6f-fff1859202d8"
 UNIT, UNKNOWN_UNIT = "974760673", "405003309"
 SUB_UNIT = "314864077"
+MALFORMED = "01899699553"
+"""A number with a wrong check digit."""
 PARTIES = [
     {"partyId": 50002108, "partyUuid": PERSON_UUID, "personIdentifier": PERSON},
     {"partyId": 50002110, "partyUuid": OTHER_UUID, "personIdentifier": OTHER},
@@ -56,27 +60,53 @@ async def test_a_person_has_their_party(register: PartyRegister) -> None:
     assert await register.party_of_person(PERSON, USER) == 50002108
 
 
-async def test_an_unknown_number_has_no_party(register: PartyRegister) -> None:
-    """Neither has a number of the other kind."""
-    assert await register.party_of_unit(UNKNOWN_UNIT, USER) is None
-    assert await register.party_of_person(STRANGER, USER) is None
-    assert await register.party_of_person(UNIT, USER) is None
-    assert await register.party_of_unit(PERSON, USER) is None
+@pytest.mark.parametrize("number", [STRANGER, MALFORMED, UNIT])
+async def test_an_unknown_person_has_no_party(register: PartyRegister, number: str) -> None:
+    """Neither has a number with wrong check digits, nor an organisation's."""
+    assert await register.party_of_person(number, USER) is None
 
 
-async def test_only_known_persons_have_uuids(register: PartyRegister) -> None:
-    """The mapping leaves unknown persons out."""
-    assert await register.party_uuids([STRANGER, PERSON, OTHER]) == {PERSON: PERSON_UUID, OTHER: OTHER_UUID}
+@pytest.mark.parametrize("number", [UNKNOWN_UNIT, "974760674", PERSON])
+async def test_an_unknown_unit_has_no_party(register: PartyRegister, number: str) -> None:
+    """Neither has a number with a wrong check digit, nor a person's."""
+    assert await register.party_of_unit(number, USER) is None
 
 
-async def test_no_numbers_have_no_uuids(register: PartyRegister) -> None:
+async def test_a_person_has_a_uuid_and_an_unknown_one_has_none(register: PartyRegister) -> None:
+    """The mapping has every person."""
+    wanted = {STRANGER: None, PERSON: PERSON_UUID, OTHER: OTHER_UUID}
+    assert await register.party_uuids(list(wanted), Requests(1)) == wanted
+
+
+@pytest.mark.parametrize("persons", [[MALFORMED], [PERSON, MALFORMED, OTHER], [MALFORMED, STRANGER, PERSON, UNIT]])
+async def test_a_malformed_number_is_an_unknown_person(register: PartyRegister, persons: list[str]) -> None:
+    """It takes no other person with it."""
+    known = {PERSON: PERSON_UUID, OTHER: OTHER_UUID}
+    assert await register.party_uuids(persons, Requests(8)) == {person: known.get(person) for person in persons}
+
+
+@pytest.mark.parametrize("left", range(12))
+@pytest.mark.parametrize("malformed", [0, 5, 9])
+async def test_the_first_persons_are_determined_first(register: PartyRegister, left: int, malformed: int) -> None:
+    """A person for whom no request is left is left out, not unknown. Five requests determine the first of ten."""
+    persons = numbers.persons(10)
+    persons[malformed] = MALFORMED
+    persons[7] = PERSON
+    uuids = await register.party_uuids(persons, requests := Requests(left))
+    assert uuids.items() <= {person: PERSON_UUID if person == PERSON else None for person in persons}.items()
+    assert persons[0] in uuids or left < 5
+    assert len(uuids) == 10 or left < 9
+    assert requests.left >= 0
+
+
+async def test_no_persons_need_no_request(register: PartyRegister) -> None:
     """The mapping is empty."""
-    assert await register.party_uuids([]) == {}
+    assert await register.party_uuids([], Requests(0)) == {}
 
 
 async def test_a_repeated_number_is_one_person(register: PartyRegister) -> None:
     """The mapping has it once."""
-    assert await register.party_uuids([PERSON, PERSON]) == {PERSON: PERSON_UUID}
+    assert await register.party_uuids([PERSON, PERSON], Requests(1)) == {PERSON: PERSON_UUID}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +118,12 @@ async def test_a_sub_unit_has_its_main_unit_under_every_name(register: PartyRegi
     assert set(await register.main_units(subject)) == names
 
 
-@pytest.mark.parametrize("subject", ["/party/50002108", f"/organisation/{UNIT}", "/user/1", f"urn:x:{SUB_UNIT}", ""])
+@pytest.mark.parametrize(
+    "subject",
+    ["/party/50002108", f"/organisation/{UNIT}", "/user/1", f"urn:x:{SUB_UNIT}", "", "/organisation/974760674"],
+)
 async def test_only_a_sub_unit_has_a_main_unit(register: PartyRegister, subject: str) -> None:
-    """Persons, main units and other subjects have none."""
+    """Persons, main units, malformed numbers and other subjects have none."""
     assert list(await register.main_units(subject)) == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import numbers
 from tests.support.asgi import Answer
 from tests.support.reading import app_events
 from tests.support.register_server import Person
@@ -222,14 +223,26 @@ async def test_an_event_about_an_unknown_person_is_denied(service: Service) -> N
 
 async def test_persons_are_looked_up_a_hundred_at_a_time(service: Service) -> None:
     """Each person of a page is asked of Register once."""
-    numbers = [f"01810{number:06}" for number in range(130)]
-    service.register.persons.update({n: Person(i, str(uuid.uuid4())) for i, n in enumerate(numbers, 1)})
-    published = [event(subject=f"urn:altinn:person:identifier-no:{number}") for number in numbers]
+    persons = numbers.persons(130)
+    service.register.persons.update({n: Person(i, str(uuid.uuid4())) for i, n in enumerate(persons, 1)})
+    published = [event(subject=f"urn:altinn:person:identifier-no:{number}") for number in persons]
     for start in range(0, 130, 65):
         await service.publish(*published[start : start + 65], event(subject=published[0]["subject"]))
     assert len((await mail(service, size=200)).json()) == 132
-    asked = [document["Data"] for path, document in service.register.requests if path.endswith("/query")]
-    assert sorted(map(len, asked)) == [30, 100]
+    assert sorted(map(len, service.register.queries)) == [30, 100]
+
+
+async def test_one_unknown_person_and_one_malformed_number_hide_only_their_events(service: Service) -> None:
+    """A page of 100 persons costs Register at most 16 requests."""
+    persons = numbers.persons(98)
+    service.register.persons.update({n: Person(i, str(uuid.uuid4())) for i, n in enumerate(persons, 1)})
+    subjects = [f"urn:altinn:person:identifier-no:{number}" for number in persons]
+    shown = [event(subject=subject) for subject in subjects]
+    hidden = [event(subject=STRANGER_URN), event(subject="urn:altinn:person:identifier-no:01899699553")]
+    await service.publish(*shown[:40], hidden[0], *shown[40:60])
+    await service.publish(*shown[60:70], hidden[1], *shown[70:])
+    assert ids((await mail(service, size=100)).json()) == ids(shown)
+    assert len(service.register.requests) <= 16
 
 
 async def test_register_down_makes_a_page_about_persons_503(service: Service) -> None:

@@ -12,7 +12,7 @@ from tests.support.reading import app_events, cursor_of, hidden_events, hide, ne
 from tests.support.register_server import Person
 from tests.support.service import ANCIENT, PARTY, PARTY_FEED, PERSON, UNIT, UNIT_PARTY, Service, event, ids
 
-STRANGER, QUIET = "20868012804", "30889112345"
+STRANGER, QUIET, MALFORMED = "20868012804", "09855930126", "30889112345"
 POST_ROUTES = ("/events/api/v1/app/party", "/events/api/v1/party")
 NO_SUBJECT = "Subject must be specified using either query params party or unit or header value person."
 OPAQUE = {"next", "link", "etag"}
@@ -107,12 +107,13 @@ async def test_an_invalid_person_number_is_refused_and_not_repeated(service: Ser
     assert (answer.status, person in answer.body.decode()) == (400, False)
 
 
-async def test_an_unknown_person_looks_like_one_without_events(service: Service, method: str) -> None:
+@pytest.mark.parametrize("stranger", [STRANGER, MALFORMED])
+async def test_an_unknown_person_looks_like_one_without_events(service: Service, method: str, stranger: str) -> None:
     """Status, body, headers and the lengths of opaque values are equal, so that numbers cannot be probed."""
     service.register.persons[QUIET] = Person(77, "a made up uuid")
     known, unknown = [
         await ask(service, method, service.user(), **{"from": ANCIENT, "size": 3, "person": number})
-        for number in (QUIET, STRANGER)
+        for number in (QUIET, stranger)
     ]
     assert (unknown.status, unknown.body) == (known.status, known.body) == (200, b"[]")
     assert {n: len(v) if n in OPAQUE else v for n, v in unknown.headers.items()} == {

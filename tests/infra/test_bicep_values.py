@@ -110,6 +110,16 @@ def test_the_app_reads_the_secrets_that_are_put_into_the_vault() -> None:
     assert sorted(put) == sorted(dict(read).values())
 
 
+def test_the_app_reads_a_certificate_only_where_a_parameter_names_one() -> None:
+    """The parameter is empty by default: a reference to a secret that is not there would be a bad setting."""
+    main = (INFRA / "main.bicep").read_text()
+    assert "\nparam platformCertificate string = ''\n" in main
+    reference = "{ EVENTS_PLATFORM_CERTIFICATE: '${secrets}/${platformCertificate})' }"
+    assert f"\nvar certificate = empty(platformCertificate) ? {{}} : {reference}\n" in main
+    assert "settings: union(settings, pdpKey, certificate, furtherSettings)" in main
+    assert main.count("EVENTS_PLATFORM_CERTIFICATE") == 1
+
+
 def test_at_most_half_of_the_requests_may_wait() -> None:
     """The long-poll slots follow the number of requests an instance serves."""
     assert "EVENTS_MAX_WAITERS: string(requestsPerInstance / 2)" in (INFRA / "main.bicep").read_text()
@@ -200,20 +210,29 @@ def test_the_identity_has_the_roles_it_needs_and_no_other() -> None:
 
 
 ALERTS = {
-    "alert": ("'Maximum'", "'GreaterThan'", "each.over", "each.query"),
-    "silence": ("'Count'", "'LessThan'", "1", "gauges"),
+    "alert": ("'Maximum'", "'GreaterThan'", "each.over", "each.query", "'PT5M'", 1),
+    "silence": ("'Count'", "'LessThan'", "1", "gauges", "'PT5M'", 1),
+    "undecidable": (
+        "'Count'",
+        "'GreaterThan'",
+        "0",
+        """'AppTraces | where Message has "question undecidable"'""",
+        "'PT15M'",
+        4,
+    ),
 }
+"""The aggregation, operator, threshold and query of each alert, how often it looks, and how many windows must fail."""
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_on_a_query_is_enabled_and_notifies(name: str) -> None:
-    """It looks every five minutes at the last quarter of an hour, also before the tables exist."""
+    """It looks at quarters of an hour, also before the tables exist. Undecidable questions count after four of them."""
     (body,) = [body for found, _, body in File.read(INFRA / "modules/alerts.bicep").resources() if found == name]
-    aggregation, operator, threshold, query = ALERTS[name]
+    aggregation, operator, threshold, query, frequency, windows = ALERTS[name]
     wanted = {
         "enabled": "true",
         "scopes": "[workspaceId]",
-        "evaluationFrequency": "'PT5M'",
+        "evaluationFrequency": frequency,
         "windowSize": "'PT15M'",
         "autoMitigate": "true",
         "skipQueryValidation": "true",
@@ -223,7 +242,9 @@ def test_an_alert_on_a_query_is_enabled_and_notifies(name: str) -> None:
         "criteria.allOf.0.operator": operator,
         "criteria.allOf.0.threshold": threshold,
         "criteria.allOf.0.metricMeasureColumn": "'value'" if name == "alert" else None,
-        "criteria.allOf.0.failingPeriods": "{ numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }",
+        "criteria.allOf.0.failingPeriods": (
+            f"{{ numberOfEvaluationPeriods: {windows}, minFailingPeriodsToAlert: {windows} }}"
+        ),
     }
     assert {path: at(body, f"properties.{path}") for path in wanted} == wanted
 

@@ -162,6 +162,7 @@ def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> N
         ("EVENTS_TOKEN_ISSUERS", "{"),
         ("EVENTS_POLICY_FILE", "/nowhere/policy.json"),
         ("EVENTS_REGISTER_FILE", "/nowhere/register.json"),
+        ("EVENTS_PLATFORM_CERTIFICATE", "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/missing)"),
         ("EVENTS_DATA_DIR", "/dev/null/data"),
     ],
 )

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from azure.functions.timer import TimerRequest
+from pydantic import SecretStr
 
 import function_app
 from events_core import app
 from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
+from events_core.adapters.gauges import report
 from events_core.common.errors import EventsError
 from events_core.delivery.delivery import State
 from events_core.feeds.ports import Quarantined
@@ -21,10 +23,11 @@ from events_core.feeds.stream import Stream
 from events_core.operations.gauges import Gauges
 from local.host import functions_of
 from tests.contract.event_store import APP, OTHER_APP, event, events
+from tests.support.certificates import KEY, certificate_of, pem
 from tests.support.delivering import Deployment, answering, deployment_on
 
 APPS = Stream.of_resource(APP)
-NOTHING = Gauges(0, 0, 0, 0, 0)
+NOTHING = Gauges(0, 0, 0, 0, 0, None)
 
 
 async def test_an_idle_service_reports_zero(deployment: Deployment) -> None:
@@ -126,6 +129,17 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
 
 
+async def test_the_days_until_the_certificate_ends_go_down(tmp_path: Path) -> None:
+    """They are negative after its end."""
+    certificate = SecretStr(pem(KEY, certificate_of(KEY, days=21)))
+    async with deployment_on("sqlite", tmp_path, platform_certificate=certificate) as deployment:
+        left = []
+        for _ in range(2):
+            left.append((await deployment.application.measure.gauges()).certificate_days_left)
+            deployment.clock.add(22 * 86_400)
+    assert left == pytest.approx([21, -1], abs=0.01)
+
+
 async def test_no_age_is_negative(deployment: Deployment) -> None:
     """The clock may have been set back."""
     await deployment.application.store.append([event()])
@@ -157,4 +171,16 @@ async def test_one_log_line_has_every_gauge(
         await function(TimerRequest(past_due=False, schedule={}, schedule_status={}))
     lines: list[Any] = [record for record in caplog.records if record.message == "gauges"]
     assert [line.levelname for line in lines] == ["DEBUG", "INFO"]
-    assert all(asdict(NOTHING).items() <= vars(line).items() for line in lines)
+    values = {name: value for name, value in asdict(NOTHING).items() if value is not None}
+    assert all(values.items() <= vars(line).items() for line in lines)
+
+
+@pytest.mark.parametrize("days", [None, -1.5])
+def test_the_certificates_days_are_reported_only_with_a_certificate(
+    caplog: pytest.LogCaptureFixture, days: float | None
+) -> None:
+    """A missing value is no zero, which would be an alert."""
+    with caplog.at_level(logging.INFO, "events_core"):
+        report(replace(NOTHING, certificate_days_left=days))
+    (line,) = caplog.records
+    assert vars(line).get("certificate_days_left", "none") == (days or "none")

@@ -19,6 +19,7 @@ from events_core.operations.application import Application
 from events_core.operations.health import HealthChecks
 from tests.support import asgi
 from tests.support.asgi import Answer, call
+from tests.support.certificates import platform_certificate, platform_pem
 from tests.support.cosmos import started_server
 from tests.support.issuer import IssuerServer, SigningKey
 from tests.support.pdp_server import PdpServer
@@ -235,7 +236,9 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
         IssuerServer([key]) as issuer,
         PdpServer() as pdp,
         RegisterServer(
-            persons={PERSON: Person(PARTY, str(uuid.uuid5(uuid.NAMESPACE_OID, PERSON)))}, units={UNIT: UNIT_PARTY}
+            persons={PERSON: Person(PARTY, str(uuid.uuid5(uuid.NAMESPACE_OID, PERSON)))},
+            units={UNIT: UNIT_PARTY},
+            certificate=platform_certificate(),
         ) as register,
     ):
         platform = {org: {"jwks_uri": issuer.jwks_uri} for org in ("ttd", "skd", "platform")}
@@ -246,6 +249,7 @@ async def running(data_dir: Path, monkeypatch: pytest.MonkeyPatch, **settings: s
             "EVENTS_PLATFORM_TOKEN_ISSUERS": json.dumps(platform),
             "EVENTS_PDP_URL": pdp.url,
             "EVENTS_REGISTER_URL": register.url,
+            "EVENTS_PLATFORM_CERTIFICATE": platform_pem(),
             **settings,
         }
         import function_app  # noqa: PLC0415 - only where the whole service is wanted

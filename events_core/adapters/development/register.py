@@ -16,6 +16,7 @@ from events_core.access.identity import Caller
 from events_core.access.names import Subject, subjects_of_organisation
 from events_core.access.ports import PartyRegister
 from events_core.adapters.development.files import read_document
+from events_core.common.halves import Requests
 
 
 class Party(BaseModel):
@@ -78,8 +79,9 @@ class LocalRegister(PartyRegister):
         return None if person is None else person.party_id
 
     @override
-    async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
-        return {number: str(self._persons[number].party_uuid) for number in person_numbers if number in self._persons}
+    async def party_uuids(self, person_numbers: Sequence[str], requests: Requests) -> Mapping[str, str | None]:
+        known = {number: self._persons.get(number) for number in person_numbers}
+        return {number: None if person is None else str(person.party_uuid) for number, person in known.items()}
 
     @override
     async def main_units(self, subject: str) -> Sequence[str]:

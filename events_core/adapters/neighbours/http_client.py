@@ -82,8 +82,8 @@ class Reply:
 class JsonService:
     """A service that takes JSON by POST, and the credentials it needs.
 
-    `name` begins the sentence of an error ("The decision point"). `bearer` and `traceparent` are called for each
-    request. A request takes at most `deadline_seconds`, and redirects are not followed.
+    `name` begins the sentence of an error ("The decision point"). `bearer`, `platform_token` and `traceparent` are
+    called for each request. A request takes at most `deadline_seconds`, and redirects are not followed.
     """
 
     client: HttpClient
@@ -91,6 +91,7 @@ class JsonService:
     url: str
     subscription_key: str | None = None
     bearer: Callable[[], Awaitable[str]] | None = None
+    platform_token: Callable[[], str] | None = None
     traceparent: Callable[[], str | None] | None = None
     deadline_seconds: float = DEADLINE_SECONDS
     max_body_bytes: int = MAX_BODY_BYTES
@@ -119,7 +120,7 @@ class JsonService:
         try:
             async with (
                 asyncio.timeout(min(PING_SECONDS, self.deadline_seconds)),
-                self.client.session.get(self.url, allow_redirects=False) as response,
+                self.client.session.get(self.url, headers=self._platform_header(), allow_redirects=False) as response,
             ):
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:
@@ -133,7 +134,7 @@ class JsonService:
         return unavailable(f"{self.name} does not answer.")
 
     async def _headers(self, bearer: str | None) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **self._platform_header()}
         if self.subscription_key:
             headers["Ocp-Apim-Subscription-Key"] = self.subscription_key
         if bearer is None and self.bearer is not None:
@@ -144,6 +145,9 @@ class JsonService:
         if traceparent:
             headers["traceparent"] = traceparent
         return headers
+
+    def _platform_header(self) -> dict[str, str]:
+        return {} if self.platform_token is None else {"PlatformAccessToken": self.platform_token()}
 
     async def _send_twice(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
         """Send, and send again when the service had closed the kept connection."""

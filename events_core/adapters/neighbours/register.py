@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import orjson
 from typing_extensions import override
@@ -14,15 +15,20 @@ from events_core.access.identity import Caller
 from events_core.access.names import PERSON_NUMBER, Subject, subjects_of_organisation
 from events_core.access.ports import PartyRegister
 from events_core.adapters.neighbours.http_client import JsonService, Reply
+from events_core.common.halves import Requests, ask_in_halves
 from events_core.common.single_flight import SingleFlightCache
 
 CACHE_SECONDS = 120
 CACHE_SIZE = 50_000
 PERSONS_A_REQUEST = 100
+_HALVINGS = (PERSONS_A_REQUEST - 1).bit_length()
+"""Requests that lead from a refused batch to its first person."""
 
 _LOOKUP = "/v1/parties/lookup"
 _QUERY = "/v2/internal/parties/query?fields=identifiers"
 _MAIN_UNITS = "/v2/internal/parties/main-units"
+_UNKNOWN = (400, 404)
+"""Register answers 400 for wrong check digits."""
 
 
 class RegisterClient(PartyRegister):
@@ -60,9 +66,8 @@ class RegisterClient(PartyRegister):
         return await self._party_of("Ssn", person_number, caller)
 
     @override
-    async def party_uuids(self, person_numbers: Sequence[str]) -> Mapping[str, str]:
-        uuids = await self._uuids.get(person_numbers, self._query_all)
-        return {number: uuid for number, uuid in uuids.items() if uuid is not None}
+    async def party_uuids(self, person_numbers: Sequence[str], requests: Requests) -> Mapping[str, str | None]:
+        return await self._uuids.get(person_numbers, partial(self._query_all, requests))
 
     @override
     async def main_units(self, subject: str) -> Sequence[str]:
@@ -83,27 +88,37 @@ class RegisterClient(PartyRegister):
 
     async def _look_up(self, field: str, number: str, bearer: str) -> int | None:
         reply = await self._service.post({field: number}, _LOOKUP, bearer=bearer)
-        if reply.status == 404:
+        if reply.status in _UNKNOWN:
             return None
         party = self._document(reply).get("partyId")
         if not isinstance(party, int) or isinstance(party, bool) or party <= 0:
             raise self._service.down("no partyId")
         return party
 
-    async def _query_all(self, numbers: Sequence[str]) -> Mapping[str, str | None]:
+    async def _query_all(self, requests: Requests, numbers: Sequence[str]) -> Mapping[str, str | None]:
+        """Query batches side by side, and refused batches in halves, while there are requests left."""
+        uuids: dict[str, str | None] = {}
         batches = [numbers[at : at + PERSONS_A_REQUEST] for at in range(0, len(numbers), PERSONS_A_REQUEST)]
-        known: dict[str, str] = {}
-        for uuids in await asyncio.gather(*map(self._query, batches)):
-            known |= uuids
-        return {number: known.get(number) for number in numbers}
+        while batches and requests.left > 0:
+            count = min(len(batches), max(1, requests.left - _HALVINGS))
+            requests.left -= count
+            asked, batches = batches[:count], batches[count:]
+            for batch, answer in zip(asked, await asyncio.gather(*map(self._query, asked)), strict=True):
+                uuids |= (await ask_in_halves(batch, self._query, requests))[0] if answer is None else answer
+        return uuids
 
-    async def _query(self, numbers: Sequence[str]) -> dict[str, str]:
-        """The party uuid by person number; entries without both are skipped."""
+    async def _query(self, numbers: Sequence[str]) -> dict[str, str | None] | None:
+        """The UUIDs of persons, None if Register refuses the request, as it does for one malformed number of many.
+
+        A number that is refused alone is an unknown person. Entries without number or UUID are skipped.
+        """
         reply = await self._service.post({"Data": [f"{PERSON_NUMBER}:{number}" for number in numbers]}, _QUERY)
-        uuids: dict[str, str] = {}
+        uuids: dict[str, str | None] = dict.fromkeys(numbers)
+        if reply.status == 400:
+            return uuids if len(numbers) == 1 else None
         for party in self._data(reply):
             match party:
-                case {"personIdentifier": str() as number, "partyUuid": str() as uuid}:
+                case {"personIdentifier": str() as number, "partyUuid": str() as uuid} if number in uuids:
                     uuids[number] = uuid
         return uuids
 
@@ -113,7 +128,7 @@ class RegisterClient(PartyRegister):
 
     async def _main_units_of(self, urn: str) -> tuple[str, ...]:
         reply = await self._service.post({"Data": urn}, _MAIN_UNITS)
-        if reply.status == 404:
+        if reply.status in _UNKNOWN:
             return ()
         return tuple(subject for unit in self._data(reply) if isinstance(unit, dict) for subject in _subjects_of(unit))
 
@@ -124,7 +139,9 @@ class RegisterClient(PartyRegister):
         return data
 
     def _document(self, reply: Reply) -> dict[str, object]:
-        if reply.status != 200:
+        if reply.status in (401, 403):
+            raise self._service.down(f"status {reply.status}, is EVENTS_PLATFORM_CERTIFICATE right?")
+        if reply.status not in (200, 206):
             raise self._service.down(f"status {reply.status}")
         try:
             document = orjson.loads(reply.body)
