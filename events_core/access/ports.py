@@ -7,7 +7,16 @@ from typing import Protocol
 
 from events_core.access.identity import Caller
 from events_core.access.xacml_request import Decision, Question
+from events_core.common.errors import EventsError, Problem
 from events_core.common.ports import Pingable
+
+
+class UndecidedError(EventsError):
+    """The decision point answers, but could not decide one of the questions, and so decided none."""
+
+    def __init__(self) -> None:
+        detail = "The decision point could not decide. A resource without a policy is one reason."
+        super().__init__(Problem.UNAVAILABLE, detail, (), {"Retry-After": "5"})
 
 
 class DecisionPoint(Pingable, Protocol):
@@ -19,6 +28,7 @@ class DecisionPoint(Pingable, Protocol):
         A question is denied if the response leaves it out or does not permit it.
 
         Raises:
+            UndecidedError: The decision point answers, but could not decide one of the questions, and so decided none.
             EventsError: UNAVAILABLE if the decision point is unreachable or slow, or its response is unreadable.
         """
 
