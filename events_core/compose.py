@@ -21,7 +21,7 @@ from events_core.access.names import AppId
 from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
 from events_core.adapters.development.files import LocalFileError
 from events_core.adapters.development.policy import LocalPolicy
-from events_core.adapters.development.register import LocalRegister
+from events_core.adapters.development.register import LocalRegister, RegisterFile
 from events_core.adapters.entra import EntraCredential
 from events_core.adapters.gauges import report
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
@@ -173,7 +173,8 @@ class _Parts:
     def decision_point(self) -> DecisionPoint:
         settings = self.settings
         if settings.pdp_url is None:
-            return _from_file("EVENTS_POLICY_FILE", settings.policy_file, LocalPolicy)
+            register = _from_file("EVENTS_REGISTER_FILE", settings.register_file, RegisterFile.read)
+            return _from_file("EVENTS_POLICY_FILE", settings.policy_file, partial(LocalPolicy, register=register))
         name = "The policy decision point"
         return PdpDecisionPoint(self.service(name, settings.pdp_url, settings.pdp_scope, settings.pdp_subscription_key))
 

@@ -92,6 +92,10 @@ def token(
             print(*(make() for make in makers.values()))
         except ValueError as error:
             raise LocalError(str(error)) from None
+        if user is not None and party is not None:
+            from local.represents import warn_unless_represented  # noqa: PLC0415 - as in serve
+
+            warn_unless_represented(user, party)
 
 
 @cli.command()

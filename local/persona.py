@@ -2,4 +2,4 @@
 
 USER = 20012345
 PARTY = 50002108
-"""The party that the user represents, a person in `register.json`."""
+"""The first of the parties that the user represents by `register.json`, a person."""

@@ -64,7 +64,7 @@ def sample_events(until: int) -> Iterator[CloudEvent]:
 
 def _app_events() -> Iterator[tuple[int, dict[str, Any]]]:
     """Events of app instances whose processes overlap. Each event comes with its sort key in time."""
-    parties = [entry["partyId"] for entry in orjson.loads(_REGISTER.read_bytes())]
+    parties = [entry["partyId"] for entry in orjson.loads(_REGISTER.read_bytes())["parties"]]
     for number in range(_INSTANCES):
         party = PARTY if number % 3 == 0 else parties[number % len(parties)]
         org, _, app = _APPS[number % len(_APPS)].partition("/")

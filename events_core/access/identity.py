@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from events_core.access.names import (
     APP,
     GUID,
+    OLDER_ORGANISATION_NUMBER,
     ORG,
     ORGANISATION_NUMBER,
     PARTY_ID,
-    PERSON_NUMBER,
+    PERSON_UUID,
     SYSTEM_USER,
     SYSTEM_USER_ID,
     USER_ID,
     AppId,
+    is_person_number,
 )
 
-_ALTINN = "urn:altinn:"
 _CLAIMED_ORGANISATION_NUMBER = "urn:altinn:orgNumber"
+_CLAIMED_SCOPE = "urn:altinn:scope"
 _LEVEL = "urn:altinn:authlevel"
-_PERSONAL = frozenset({PERSON_NUMBER, "urn:altinn:ssn"})
-"""Claims that hold a person number. They never become attributes."""
+_SCOPE = "urn:scope"
+_ORGANISATION = (ORGANISATION_NUMBER, OLDER_ORGANISATION_NUMBER)
+"""The names of an organisation number. Policies use either."""
+_IDENTIFIERS = frozenset(
+    {PERSON_UUID, USER_ID, PARTY_ID, *_ORGANISATION, SYSTEM_USER_ID}
+    | {_CLAIMED_ORGANISATION_NUMBER.lower(), _CLAIMED_SCOPE, _SCOPE}
+)
+"""Claims, in lower case, that become attributes by rules of their own, or not at all."""
+_PERSONAL = re.compile("urn:(.*:)?(person:identifier-no|ssn|pid|fnr)(:.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
+"""The names of claims that hold a person number. They never become attributes."""
 
 _ORG_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
@@ -51,12 +62,14 @@ class Kind(Enum):
 
 
 _CONSUMERS = {
-    "org": (Kind.SERVICE_OWNER, ORG),
-    "user": (Kind.USER, USER_ID),
-    "systemuser": (Kind.SYSTEM_USER, SYSTEM_USER_ID),
-    "organisation": (Kind.ORGANISATION, ORGANISATION_NUMBER),
+    "org": (Kind.SERVICE_OWNER, (ORG,)),
+    "user": (Kind.USER, (USER_ID,)),
+    "systemuser": (Kind.SYSTEM_USER, (SYSTEM_USER_ID,)),
+    "organisation": (Kind.ORGANISATION, _ORGANISATION),
 }
-"""The kind and the XACML attribute of each form of consumer that may subscribe."""
+"""The kind and the XACML attributes of each form of consumer that may subscribe."""
+
+_Pairs = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +113,8 @@ def caller_from_claims(claims: Mapping[str, object], bearer: str) -> Caller:
     return Caller(
         kind,
         consumer,
-        attributes=_attributes(claims, identities),
-        scopes=frozenset(_scopes(claims)),
+        attributes=tuple(sorted({*_subject(claims, identities, kind)})),
+        scopes=frozenset(" ".join(_scope_texts(claims)).split()),
         level=_level(claims, kind, identities),
         bearer=bearer,
     )
@@ -126,8 +139,8 @@ def caller_of_consumer(consumer: str, level: int | None) -> Caller:
     word, _, name = consumer.removeprefix("/").partition("/")
     if word not in _CONSUMERS or not name:
         return Caller(Kind.NONE, consumer, level=None)
-    kind, attribute = _CONSUMERS[word]
-    return Caller(kind, consumer, attributes=((attribute, name),), level=level)
+    kind, names = _CONSUMERS[word]
+    return Caller(kind, consumer, attributes=tuple(_named(names, [name])), level=level)
 
 
 class _UnreadableError(Exception):
@@ -139,7 +152,9 @@ class _Identities:
     """Everybody that the claims identify. The consumer is the first in the order of the token table."""
 
     org: str | None
+    person: str | None
     user: str | None
+    party: str | None
     system_user: str | None
     organisation: str | None
     exchanged: bool
@@ -147,10 +162,11 @@ class _Identities:
     @classmethod
     def read(cls, claims: Mapping[str, object]) -> _Identities:
         organisation = _text(claims, _CLAIMED_ORGANISATION_NUMBER, _NINE_DIGITS)
-        _text(claims, PARTY_ID, _NUMBER)
         return cls(
             org=_text(claims, ORG, _ORG_NAME),
+            person=_scalar(claims.get(PERSON_UUID)),
             user=_text(claims, USER_ID, _NUMBER),
+            party=_text(claims, PARTY_ID, _NUMBER),
             system_user=_system_user(claims.get("authorization_details")),
             organisation=organisation or _maskinporten_consumer(claims.get("consumer")),
             exchanged=organisation is not None,
@@ -166,6 +182,16 @@ class _Identities:
         if self.organisation:
             return Kind.ORGANISATION, f"/organisation/{self.organisation}"
         return Kind.NONE, ""
+
+    def identifier(self) -> _Pairs:
+        """The attributes of the one identifier that the decision point gets, unless the consumer is a system user."""
+        if self.person:
+            return _named([PERSON_UUID], [self.person])
+        if self.user:
+            return _named([USER_ID], [self.user])
+        if self.party:
+            return _named([PARTY_ID], [self.party])
+        return _named(_ORGANISATION, [self.organisation] if self.organisation else [])
 
 
 def _text(claims: Mapping[str, object], name: str, form: re.Pattern[str]) -> str | None:
@@ -220,14 +246,24 @@ def _app(iss: object, name: object) -> AppId | None:
     return AppId.parse(f"{iss}/{name}")
 
 
-def _attributes(claims: Mapping[str, object], identities: _Identities) -> tuple[tuple[str, str], ...]:
-    claimed = [name for name in claims if name.startswith(_ALTINN) and name not in _PERSONAL]
-    pairs = {(name, text) for name in claimed for text in _texts(claims[name])}
-    if identities.system_user:
-        pairs.add((SYSTEM_USER_ID, identities.system_user))
-    if identities.organisation:
-        pairs.add((ORGANISATION_NUMBER, identities.organisation))
-    return tuple(sorted(pairs))
+def _subject(claims: Mapping[str, object], identities: _Identities, kind: Kind) -> _Pairs:
+    """The subject attributes of a token, as Altinn's own enforcement library builds them (Altinn.Common.PEP 4).
+
+    The decision point refuses a system user's id beside any other attribute.
+    """
+    if kind is Kind.SYSTEM_USER:
+        yield SYSTEM_USER_ID, str(identities.system_user)
+        return
+    yield from identities.identifier()
+    yield from _named([_SCOPE], islice(_scope_texts(claims), 1))
+    for name, value in claims.items():
+        if name.startswith("urn:") and name.lower() not in _IDENTIFIERS and not _PERSONAL.fullmatch(name):
+            yield from _named([name], _texts(value))
+
+
+def _named(names: Iterable[str], texts: Iterable[str]) -> _Pairs:
+    """Each text under each of the names. A text of eleven digits, which may be a person number, is left out."""
+    return ((name, text) for text in texts if not is_person_number(text.strip()) for name in names)
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -236,12 +272,14 @@ def _texts(value: object) -> Iterator[str]:
     return filter(None, map(_scalar, elements))
 
 
-def _scopes(claims: Mapping[str, object]) -> Iterator[str]:
-    for name in ("scope", "urn:altinn:scope"):
+def _scope_texts(claims: Mapping[str, object]) -> Iterator[str]:
+    """The text of each claim that holds scopes. A list is joined by spaces."""
+    for name in ("scope", _CLAIMED_SCOPE):
         value = claims.get(name)
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str):
-                yield from text.split()
+        listed = value if isinstance(value, list) else [value]
+        text = " ".join(part for part in listed if isinstance(part, str))
+        if text.strip():
+            yield text
 
 
 def _level(claims: Mapping[str, object], kind: Kind, identities: _Identities) -> int | None:

@@ -13,10 +13,13 @@ APP_PREFIX = f"{RESOURCE_PREFIX}app_"
 ORG = "urn:altinn:org"
 APP = "urn:altinn:app"
 PARTY_ID = "urn:altinn:partyid"
+PARTY_UUID = "urn:altinn:party:uuid"
+PERSON_UUID = "urn:altinn:person:uuid"
 USER_ID = "urn:altinn:userid"
 SYSTEM_USER = "urn:altinn:systemuser"
 SYSTEM_USER_ID = f"{SYSTEM_USER}:uuid"
 ORGANISATION_NUMBER = "urn:altinn:organization:identifier-no"
+OLDER_ORGANISATION_NUMBER = "urn:altinn:organizationnumber"
 PERSON_NUMBER = "urn:altinn:person:identifier-no"
 
 GUID = "[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
@@ -34,6 +37,7 @@ _PATH_SUBJECT = re.compile("/(party|user|org|organisation|systemuser|person)/([^
 _ORGANISATION_SUBJECT = re.compile(f"{ORGANISATION_NUMBER}:([0-9]{{9}})", _ANY_CASE)
 _PERSON_SUBJECT = re.compile(f"{PERSON_NUMBER}:(.*)", _ANY_CASE | re.DOTALL)
 _URN = re.compile("urn:[a-z0-9][a-z0-9-]*:.+", _ANY_CASE | re.DOTALL)
+_ATTRIBUTE_NAME = re.compile("[A-Za-z0-9:._-]+")
 _PARTY_ID_DIGITS = re.compile("[0-9]{1,10}")
 _ORGANISATION_DIGITS = re.compile("[0-9]{9}")
 _PERSON_DIGITS = re.compile("[0-9]{11}")
@@ -202,7 +206,7 @@ class Subject:
             return None
         if self.kind is SubjectKind.URN:
             name, _, value = self.text.rpartition(":")
-            return name, value
+            return (name, value) if _ATTRIBUTE_NAME.fullmatch(name) else None
         name_of_kind = _ATTRIBUTES.get(self.kind)
         return None if name_of_kind is None else (name_of_kind, self.value)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from events_core.access.identity import Caller
 from events_core.access.xacml_request import Decision, Question
-from events_core.common.errors import EventsError, unavailable
+from events_core.common.errors import EventsError, Problem
 from events_core.common.halves import Requests
 from events_core.common.ports import Pingable
 
@@ -16,10 +16,8 @@ class UndecidedError(EventsError):
     """The decision point answers, but could not decide one of the questions, and so decided none."""
 
     def __init__(self) -> None:
-        error = unavailable(
-            "The policy decision point could not decide. One reason is a resource that has no policy there."
-        )
-        super().__init__(error.problem, error.detail, headers=error.headers)
+        detail = "The policy decision point could not decide. One reason is a resource that has no policy there."
+        super().__init__(Problem.UNAVAILABLE, detail, (), {"Retry-After": "5"})
 
 
 class DecisionPoint(Pingable, Protocol):

@@ -6,13 +6,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import APP, ORG, PARTY_ID, RESOURCE, Instance, Resource, Subject
+from events_core.access.names import (
+    APP,
+    OLDER_ORGANISATION_NUMBER,
+    ORG,
+    ORGANISATION_NUMBER,
+    PARTY_ID,
+    PARTY_UUID,
+    PERSON_UUID,
+    RESOURCE,
+    Instance,
+    Resource,
+    Subject,
+    SubjectKind,
+)
 
 Attributes = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -21,12 +34,19 @@ ACTION_ID = "urn:oasis:names:tc:xacml:1.0:action:action-id"
 INSTANCE_ID = "urn:altinn:instance-id"
 APP_RESOURCE = "urn:altinn:appresource"
 EVENT_ID = "urn:altinn:event-id"
-EVENT_TYPE = "urn:altinn:event-type"
-EVENT_SOURCE = "urn:altinn:event-source"
-RESOURCE_INSTANCE = "urn:altinn:resourceinstance"
-PARTY_UUID_PREFIX = "urn:altinn:party:uuid:"
+EVENT_TYPE = "urn:altinn:eventtype"
+EVENT_SOURCE = "urn:altinn:eventsource"
+RESOURCE_INSTANCE = "urn:altinn:resource:instance-id"
+PARTY_UUID_PREFIX = f"{PARTY_UUID}:"
 
-_NEVER_FROM_SUBJECT = {EVENT_ID, EVENT_TYPE, EVENT_SOURCE, RESOURCE, RESOURCE_INSTANCE, APP, APP_RESOURCE, INSTANCE_ID}
+_NAMES_OF_THE_RESOURCE = frozenset(
+    {
+        *(RESOURCE, RESOURCE_INSTANCE, ORG, APP, APP_RESOURCE, INSTANCE_ID),
+        *(EVENT_ID, EVENT_TYPE, EVENT_SOURCE, ACTION_ID, "urn:altinn:task", "urn:altinn:end-event"),
+    }
+)
+"""Attributes in lower case that a subject never names, since a policy decides by them what the event belongs to."""
+_NAMES_OF_A_PARTY = frozenset({PARTY_ID, PARTY_UUID, PERSON_UUID, ORGANISATION_NUMBER, OLDER_ORGANISATION_NUMBER})
 _MEMORY = 10_000
 
 
@@ -65,7 +85,8 @@ class Question:
     """The question whether a subject may do an action on a resource.
 
     Attributes are sorted (name, value) pairs, so equal questions are equal values. The request carries `event_id` as
-    `urn:altinn:event-id`, and `resource_urn` names the resource in logs. Both are no part of the question.
+    `urn:altinn:event-id`; `resource_urn` is the URN of the event's resource, for logs. Two questions that differ in
+    these two alone are equal.
     """
 
     subject: Attributes
@@ -114,40 +135,44 @@ def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes
     app = Resource.parse(resource).app
     assert app is not None
     attributes = [(ORG, app.org), (APP, app.app), (APP_RESOURCE, "events")]
-    instance = Instance.parse(source)
-    party = Subject.parse(subject or "").party
-    if instance is not None and instance.app == app:
+    named = Instance.parse(source)
+    instance = named if named is not None and named.app == app else None
+    if instance is not None:
         attributes.append((INSTANCE_ID, instance.id))
-        party = party or instance.party
-    if party is not None:
-        attributes.append((PARTY_ID, party))
-    return tuple(sorted(attributes))
+    about = _about(subject, attributes)
+    if instance is not None and not any(name.lower() in _NAMES_OF_A_PARTY for name, _ in about):
+        attributes.append((PARTY_ID, instance.party))
+    return tuple(sorted([*attributes, *about]))
 
 
 @lru_cache(maxsize=_MEMORY)
 def _of_other_event(resource: str, source: str, kind: str, subject: str | None, instance: str | None) -> Attributes:
-    own = Resource.parse(resource).attribute
-    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source), own]
+    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source), Resource.parse(resource).attribute]
     if instance is not None:
         attributes.append((RESOURCE_INSTANCE, instance))
-    return tuple(sorted([*attributes, *_about(subject, own)]))
+    return tuple(sorted([*attributes, *_about(subject, attributes)]))
 
 
 def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
     """The resource attributes of a subscription to the events of a resource, or to those about one subject."""
     if Resource.parse(resource).app is not None:
         return _of_app_event(resource, "", subject)
-    own = Resource.parse(resource).attribute
-    return tuple(sorted([own, *_about(subject, own)]))
+    own = [Resource.parse(resource).attribute]
+    return tuple(sorted([*own, *_about(subject, own)]))
 
 
-def _about(subject: str | None, own: tuple[str, str]) -> list[tuple[str, str]]:
-    """The attribute of a subject, unless its name is a resource attribute's.
+def _about(subject: str | None, own: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The attribute of a subject, unless the question has that attribute already, or a URN names the resource by it.
 
-    A second value of such an attribute would be dangerous: a policy matches a bag of two values if it matches either.
+    A second value of an attribute would be dangerous: a policy matches a bag of two values if it matches either.
     """
-    about = Subject.parse(subject or "").attribute
-    return [] if about is None or about[0].lower() in _NEVER_FROM_SUBJECT | {own[0].lower()} else [about]
+    parsed = Subject.parse(subject or "")
+    about = parsed.attribute
+    if about is None:
+        return []
+    name = about[0].lower()
+    names_resource = parsed.kind is SubjectKind.URN and name in _NAMES_OF_THE_RESOURCE
+    return [] if names_resource or any(name == taken.lower() for taken, _ in own) else [about]
 
 
 def to_request(questions: Sequence[Question]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from events_core.access.identity import (
 )
 
 UUID = "6b3c2f7e-9a41-4d0b-8a57-0d1f6f1c2a10"
+PERSON_UUID = "6158e32f-7fd2-4cef-93fd-d29dd78439c4"
 SYSTEM_USER = {"type": "urn:altinn:systemuser", "systemuser_id": [UUID]}
 MASKINPORTEN = {"authority": "iso6523-actorid-upis", "ID": "0192:974760673"}
 
@@ -149,17 +150,100 @@ def test_one_of_several_scopes_is_enough() -> None:
     assert not made.has_scope("altinn:events", "altinn:events/tt")
 
 
-def test_all_altinn_claims_become_attributes() -> None:
-    """Strings, numbers and booleans become text, each element of a list becomes an attribute."""
-    made = caller(
-        altinn_userid=20012345, altinn_partyid="50002108", altinn_selfidentified=True, altinn_role=["b", "a", "b"], x=1
+IDENTIFIERS: dict[str, Any] = {
+    "altinn_person:uuid": PERSON_UUID,
+    "altinn_userid": 20012345,
+    "altinn_partyid": 50002108,
+    "altinn_orgNumber": "974760673",
+}
+ORGANISATION = (
+    ("urn:altinn:organization:identifier-no", "974760673"),
+    ("urn:altinn:organizationnumber", "974760673"),
+)
+
+
+@pytest.mark.parametrize(
+    ("claims", "attributes"),
+    [
+        (list(IDENTIFIERS), (("urn:altinn:person:uuid", PERSON_UUID),)),
+        (["altinn_userid", "altinn_partyid", "altinn_orgNumber"], (("urn:altinn:userid", "20012345"),)),
+        (["altinn_partyid", "altinn_orgNumber"], (("urn:altinn:partyid", "50002108"),)),
+        (["altinn_orgNumber"], ORGANISATION),
+    ],
+)
+def test_the_first_identifier_is_the_subject_alone(claims: list[str], attributes: tuple[tuple[str, str], ...]) -> None:
+    """The order is person, user, party, organisation. An organisation number has two names."""
+    assert caller(**{name: IDENTIFIERS[name] for name in claims}).attributes == attributes
+
+
+def test_the_number_of_a_maskinporten_token_is_the_subject_under_both_names() -> None:
+    """Older policies name `urn:altinn:organizationnumber`."""
+    assert caller(consumer=MASKINPORTEN).attributes == ORGANISATION
+
+
+def test_a_service_owner_has_its_number_beside_its_org() -> None:
+    """The org is a claim like any other."""
+    made = caller(altinn_org="ttd", altinn_orgNumber="974760673")
+    assert made.attributes == (("urn:altinn:org", "ttd"), *ORGANISATION)
+
+
+def test_a_system_user_is_the_subject_alone() -> None:
+    """The decision point refuses a system user's id beside any other attribute, a scope or another claim included."""
+    claims: dict[str, Any] = {"altinn_authlevel": 3, "scope": "a b", "altinn_partyid": 50002108, "altinn_x": "y"}
+    made = caller(authorization_details=SYSTEM_USER, consumer=MASKINPORTEN, **claims)
+    assert made.attributes == (("urn:altinn:systemuser:uuid", UUID),)
+
+
+@pytest.mark.parametrize("first", ["altinn_org", "altinn_userid"])
+def test_a_system_users_id_stands_beside_nothing(first: str) -> None:
+    """A token whose consumer is a service owner or a user keeps its own identifier."""
+    claims: dict[str, Any] = {"altinn_org": "ttd", "altinn_userid": 20012345}
+    made = caller(authorization_details=SYSTEM_USER, **{first: claims[first]}, **{"altinn_systemuser:uuid": UUID})
+    assert made.attributes == ((first.replace("altinn_", "urn:altinn:"), str(claims[first])),)
+
+
+@pytest.mark.parametrize(
+    "name", ["systemuser:uuid", "organization:identifier-no", "organizationnumber", "ORGNUMBER", "UserId"]
+)
+def test_a_claim_that_is_named_like_an_identifier_is_not_copied(name: str) -> None:
+    """A second identifier would make the decision point refuse the question, or decide about somebody else."""
+    assert caller(**{"altinn_userid": 20012345, f"altinn_{name}": "974760673"}).attributes == (
+        ("urn:altinn:userid", "20012345"),
     )
+
+
+@pytest.mark.parametrize(
+    ("scopes", "value"),
+    [
+        ({"scope": "a  b c"}, "a  b c"),
+        ({"altinn_scope": "a b"}, "a b"),
+        ({"scope": ["a b", "c", 1]}, "a b c"),
+        ({"scope": "a", "altinn_scope": "b"}, "a"),
+        ({"scope": "a", "urn:scope": "b"}, "a"),
+        ({"scope": " ", "altinn_scope": "b"}, "b"),
+    ],
+)
+def test_the_scopes_are_one_attribute(scopes: dict[str, Any], value: str) -> None:
+    """The whole text of the claim is one value of `urn:scope`."""
+    assert caller(altinn_userid=1, **scopes).attributes == (("urn:altinn:userid", "1"), ("urn:scope", value))
+
+
+@pytest.mark.parametrize("scopes", [{}, {"scope": None}, {"scope": ""}, {"scope": []}, {"scope": {"a": 1}}])
+def test_without_scopes_there_is_no_attribute_of_them(scopes: dict[str, Any]) -> None:
+    """A policy that demands a scope does not match."""
+    assert caller(altinn_userid=1, **scopes).attributes == (("urn:altinn:userid", "1"),)
+
+
+def test_the_remaining_urn_claims_become_attributes() -> None:
+    """Strings, numbers and booleans become text, each element of a list becomes an attribute."""
+    claims: dict[str, Any] = {"urn:other:x": 1, "x": 1, "acr": "Level3", "URN:altinn:y": "z", "urnaltinn": "z"}
+    made = caller(altinn_userid=20012345, altinn_selfidentified=True, altinn_role=["b", "a", "b"], **claims)
     assert made.attributes == (
-        ("urn:altinn:partyid", "50002108"),
         ("urn:altinn:role", "a"),
         ("urn:altinn:role", "b"),
         ("urn:altinn:selfidentified", "true"),
         ("urn:altinn:userid", "20012345"),
+        ("urn:other:x", "1"),
     )
 
 
@@ -168,24 +252,27 @@ def test_objects_and_nulls_do_not_become_attributes() -> None:
     assert caller(altinn_x={"a": "b"}, altinn_y=None, altinn_z=[{"a": 1}, None, ["n"], ""]).attributes == ()
 
 
-def test_the_system_user_is_an_attribute() -> None:
-    """The system user's id stands beside its organisation's number."""
-    assert caller(authorization_details=SYSTEM_USER, consumer=MASKINPORTEN).attributes == (
-        ("urn:altinn:organization:identifier-no", "974760673"),
-        ("urn:altinn:systemuser:uuid", UUID),
-    )
+@pytest.mark.parametrize(
+    "name",
+    ["altinn_ssn", "altinn_person:identifier-no", "altinn_PERSON:Identifier-No", "altinn_SSN", "urn:x:pid", "urn:fnr"],
+)
+@pytest.mark.parametrize("value", ["01899699552", "018996 99552", ["x"]])
+def test_a_claim_named_for_a_person_number_does_not_become_an_attribute(name: str, value: Any) -> None:
+    """Its value does not matter, nor the case of its name."""
+    assert caller(**{name: value}).attributes == ()
 
 
-def test_the_organisation_number_is_an_attribute_of_every_kind() -> None:
-    """A service owner has it too."""
-    made = caller(altinn_org="ttd", altinn_orgNumber="405003309")
-    assert ("urn:altinn:organization:identifier-no", "405003309") in made.attributes
+@pytest.mark.parametrize("name", ["altinn_x", "altinn_userid", "altinn_partyid", "altinn_person:uuid", "scope"])
+@pytest.mark.parametrize("value", ["21876112989", 21876112989])
+def test_eleven_digits_never_become_an_attribute(name: str, value: Any) -> None:
+    """They may be a person number, which never goes to the decision point."""
+    assert caller(**{name: value}).attributes == ()
+    assert caller_of_consumer("/user/21876112989", 3).attributes == ()
 
 
-@pytest.mark.parametrize("name", ["altinn_ssn", "altinn_person:identifier-no"])
-def test_a_person_number_does_not_become_an_attribute(name: str) -> None:
-    """It never goes to the decision point."""
-    assert caller(**{name: "01899699552"}).attributes == ()
+def test_eleven_digits_in_a_list_are_left_out() -> None:
+    """The other elements stay."""
+    assert caller(altinn_x=["01899699552", " 01899699552 ", "y"]).attributes == (("urn:altinn:x", "y"),)
 
 
 @pytest.mark.parametrize(
@@ -256,17 +343,33 @@ def test_a_platform_token_cannot_spell_another_app(iss: Any, app: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("consumer", "kind", "attribute"),
+    ("consumer", "kind", "attributes"),
     [
-        ("/org/ttd", Kind.SERVICE_OWNER, ("urn:altinn:org", "ttd")),
-        ("/user/20012345", Kind.USER, ("urn:altinn:userid", "20012345")),
-        (f"/systemuser/{UUID}", Kind.SYSTEM_USER, ("urn:altinn:systemuser:uuid", UUID)),
-        ("/organisation/974760673", Kind.ORGANISATION, ("urn:altinn:organization:identifier-no", "974760673")),
+        ("/org/ttd", Kind.SERVICE_OWNER, (("urn:altinn:org", "ttd"),)),
+        ("/user/20012345", Kind.USER, (("urn:altinn:userid", "20012345"),)),
+        (f"/systemuser/{UUID}", Kind.SYSTEM_USER, (("urn:altinn:systemuser:uuid", UUID),)),
+        ("/organisation/974760673", Kind.ORGANISATION, ORGANISATION),
     ],
 )
-def test_a_subscriptions_consumer_is_a_caller(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
-    """The decision point gets the attribute that the consumer names, and the level comes from the subscription."""
-    assert caller_of_consumer(consumer, 3) == Caller(kind, consumer, attributes=(attribute,), level=3)
+def test_a_subscriptions_consumer_is_a_caller(
+    consumer: str, kind: Kind, attributes: tuple[tuple[str, str], ...]
+) -> None:
+    """The decision point gets what the consumer names, and the level comes from the subscription."""
+    assert caller_of_consumer(consumer, 3) == Caller(kind, consumer, attributes=attributes, level=3)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"altinn_userid": 20012345, "altinn_partyid": 50002108},
+        {"authorization_details": SYSTEM_USER, "consumer": MASKINPORTEN, "scope": "a"},
+        {"consumer": MASKINPORTEN},
+    ],
+)
+def test_a_token_and_its_consumer_are_the_same_subject(claims: dict[str, Any]) -> None:
+    """A delivery asks about the consumer as a page asks about the token, apart from scopes and further claims."""
+    made = caller(**claims)
+    assert caller_of_consumer(made.consumer, made.level).attributes == made.attributes
 
 
 @pytest.mark.parametrize("consumer", ["", "/", "/org", "/org/", "/app/ttd/apps-test", "/party/1"])

@@ -142,6 +142,7 @@ FORMS = [
         f"urn:altinn:party:uuid:{GUID}",
         ("urn:altinn:party:uuid", GUID),
     ),
+    ("urn:altinn:a b:1", SubjectKind.URN, "urn:altinn:a b:1", None),
     ("letter", SubjectKind.OTHER, "letter", None),
 ]
 
@@ -150,7 +151,7 @@ FORMS = [
 def test_each_form_of_subject_has_its_value_and_attribute(
     text: str, kind: SubjectKind, value: str, attribute: tuple[str, str] | None
 ) -> None:
-    """A person and a subject of unknown form have no attribute; a URN is split at its last colon."""
+    """A person and a subject of unknown form have no attribute; a URN is split at its last colon, after a name."""
     subject = Subject.parse(text)
     assert (subject.text, subject.kind, subject.value, subject.attribute) == (text, kind, value, attribute)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,13 +19,17 @@ from events_core.access.xacml_request import (
     Question,
     allows,
     resource_of,
+    resource_of_subscription,
     subject_of,
     to_request,
 )
+from events_core.cloudevent import CloudEvent
 from tests.support.askers import (
     APP,
+    APP_RESOURCE,
     GUID,
     OTHER_GUID,
+    OTHER_RESOURCE,
     OWNER,
     PERSON,
     PERSON_SUBJECT,
@@ -79,10 +85,90 @@ def test_the_party_is_the_subjects_and_the_instance_the_sources() -> None:
     assert attributes["urn:altinn:instance-id"] == f"50002108/{GUID}"
 
 
-@pytest.mark.parametrize("subject", [None, "/person/1", "/party/abc", "/party/٣", "/user/1", PERSON_SUBJECT])
-def test_without_a_party_subject_the_party_is_the_instances(subject: str | None) -> None:
-    """Only a subject `/party/{digits}` names a party."""
+@pytest.mark.parametrize(
+    ("subject", "attribute"),
+    [
+        ("/party/1", ("urn:altinn:partyid", "1")),
+        ("urn:altinn:partyid:1", ("urn:altinn:partyid", "1")),
+        ("/organisation/974760673", ("urn:altinn:organization:identifier-no", "974760673")),
+        ("urn:altinn:organization:identifier-no:974760673", ("urn:altinn:organization:identifier-no", "974760673")),
+        ("urn:altinn:organizationnumber:974760673", ("urn:altinn:organizationnumber", "974760673")),
+        ("urn:altinn:party:uuid:a-b", ("urn:altinn:party:uuid", "a-b")),
+        ("urn:altinn:person:uuid:a-b", ("urn:altinn:person:uuid", "a-b")),
+        ("URN:ALTINN:PARTY:UUID:a-b", ("URN:ALTINN:PARTY:UUID", "a-b")),
+    ],
+)
+def test_a_party_in_the_subject_of_an_app_event_replaces_the_instances(
+    subject: str, attribute: tuple[str, str]
+) -> None:
+    """The instance belongs to another party, which is left out. Events about different parties differ."""
+    plain = {pair for pair in resource_of(app_event(subject=None)) if pair[0] != "urn:altinn:partyid"}
+    assert set(resource_of(app_event(subject=subject))) - plain == {attribute}
+
+
+@pytest.mark.parametrize(
+    ("subject", "attribute"),
+    [
+        ("/user/7", ("urn:altinn:userid", "7")),
+        ("/systemuser/u-1", ("urn:altinn:systemuser:uuid", "u-1")),
+        ("urn:isbn:0451450523", ("urn:isbn", "0451450523")),
+    ],
+)
+def test_a_subject_of_an_app_event_that_is_no_party_stands_beside_the_instances(
+    subject: str, attribute: tuple[str, str]
+) -> None:
+    """Only a party takes the place of the instance's party."""
+    assert set(resource_of(app_event(subject=subject))) - set(resource_of(app_event(subject=None))) == {attribute}
     assert dict(resource_of(app_event(subject=subject)))["urn:altinn:partyid"] == "50002108"
+
+
+@pytest.mark.parametrize(
+    "subject", ["/person/1", "/party/abc", "/party/٣", "/org/skd", "/ORG/skd", "urn:altinn:org:skd", PERSON_SUBJECT]
+)
+def test_without_a_usable_subject_the_party_is_the_instances(subject: str) -> None:
+    """An app event has its org already, so `/org/x` adds none."""
+    assert resource_of(app_event(subject=subject)) == resource_of(app_event(subject=None))
+    assert dict(resource_of(app_event(subject=None)))["urn:altinn:partyid"] == "50002108"
+
+
+@pytest.mark.parametrize("resource", [APP_RESOURCE, "urn:altinn:resource:altinnapp.ttd.apps-test"])
+@pytest.mark.parametrize(
+    ("subject", "attributes"),
+    [
+        (None, set()),
+        ("/party/1", {("urn:altinn:partyid", "1")}),
+        ("/organisation/974760673", {("urn:altinn:organization:identifier-no", "974760673")}),
+        ("urn:altinn:party:uuid:a-b", {("urn:altinn:party:uuid", "a-b")}),
+        ("/user/7", {("urn:altinn:userid", "7")}),
+        ("/org/skd", set()),
+        ("urn:altinn:instance-id:1/2", set()),
+    ],
+)
+def test_the_subject_filter_of_an_app_subscription_is_put_like_an_events_subject(
+    resource: str, subject: str | None, attributes: set[tuple[str, str]]
+) -> None:
+    """A subscription names org, app and `events`, and has no instance."""
+    app = {("urn:altinn:org", "ttd"), ("urn:altinn:app", "apps-test"), ("urn:altinn:appresource", "events")}
+    assert set(resource_of_subscription(resource, subject)) == app | attributes
+
+
+@pytest.mark.parametrize(
+    ("subject", "attributes"),
+    [
+        (None, set()),
+        ("/party/1", {("urn:altinn:partyid", "1")}),
+        ("/org/skd", {("urn:altinn:org", "skd")}),
+        ("urn:altinn:resource:another", set()),
+    ],
+)
+def test_the_subject_filter_of_another_subscription_is_put_like_an_events_subject(
+    subject: str | None, attributes: set[tuple[str, str]]
+) -> None:
+    """A subscription names the resource, and no type or source."""
+    assert set(resource_of_subscription(OTHER_RESOURCE, subject)) == {
+        ("urn:altinn:resource", "ttd-letters"),
+        *attributes,
+    }
 
 
 def test_without_party_and_instance_there_is_no_party() -> None:
@@ -93,10 +179,10 @@ def test_without_party_and_instance_there_is_no_party() -> None:
 def test_another_event_has_type_source_resource_and_instance() -> None:
     """The resource is split at its last colon."""
     assert dict(resource_of(other_event(instance="letter/7"))) == {
-        "urn:altinn:event-type": "letter.sent",
-        "urn:altinn:event-source": "https://letters.example/1",
+        "urn:altinn:eventtype": "letter.sent",
+        "urn:altinn:eventsource": "https://letters.example/1",
         "urn:altinn:resource": "ttd-letters",
-        "urn:altinn:resourceinstance": "letter/7",
+        "urn:altinn:resource:instance-id": "letter/7",
     }
 
 
@@ -139,19 +225,37 @@ def test_a_subject_of_unknown_form_gives_no_attribute(subject: str) -> None:
     assert resource_of(other_event(subject=subject)) == resource_of(other_event())
 
 
+@pytest.mark.parametrize("event", [app_event, partial(other_event, instance="2")], ids=["app", "other"])
+@pytest.mark.parametrize("spelt", [str, str.upper, str.title])
 @pytest.mark.parametrize(
-    "subject",
+    "name",
     [
-        "urn:altinn:resource:another",
-        "URN:altinn:RESOURCE:another",
-        "urn:altinn:event-type:another",
-        "urn:altinn:instance-id:1/2",
-        "urn:altinn:app:another",
+        "urn:altinn:resource",
+        "urn:altinn:org",
+        "urn:altinn:app",
+        "urn:altinn:appresource",
+        "urn:altinn:instance-id",
+        "urn:altinn:resource:instance-id",
+        "urn:altinn:event-id",
+        "urn:altinn:eventtype",
+        "urn:altinn:eventsource",
+        "urn:oasis:names:tc:xacml:1.0:action:action-id",
+        "urn:altinn:task",
+        "urn:altinn:end-event",
     ],
 )
-def test_subject_never_passes_for_the_resource(subject: str) -> None:
-    """A policy for either value would match."""
-    assert resource_of(other_event(subject=subject)) == resource_of(other_event())
+def test_a_subject_never_passes_for_the_resource(
+    event: Callable[..., CloudEvent], spelt: Callable[[str], str], name: str
+) -> None:
+    """A policy on the value in the subject would permit an event that has another value."""
+    assert resource_of(event(subject=f"{spelt(name)}:1")) == resource_of(event(subject=None))
+
+
+@pytest.mark.parametrize("name", ["urn:altinn:x y", "urn:altinn:é", "urn:altinn:x/y", "urn:altinn:\u017f", "urn:a:x\n"])
+def test_a_subject_with_odd_characters_before_its_last_colon_gives_no_attribute(name: str) -> None:
+    """An attribute's name has letters, digits, colons, dots, underscores and hyphens."""
+    assert resource_of(other_event(subject=f"{name}:1")) == resource_of(other_event())
+    assert ("urn:altinn:a.b_c-D1", "é /?") in resource_of(other_event(subject="urn:altinn:a.b_c-D1:é /?"))
 
 
 def test_subject_never_adds_a_value_to_a_resource_of_another_namespace() -> None:
@@ -193,12 +297,14 @@ def test_every_event_becomes_a_question(resource: str, source: str, subject: str
 
 def test_the_access_subject_has_the_callers_attributes() -> None:
     """The attributes come from the token."""
-    assert subject_of(USER) == (("urn:altinn:partyid", "50002108"), ("urn:altinn:userid", "20012345"))
+    assert subject_of(USER) == (("urn:altinn:userid", "20012345"),)
 
 
 def test_questions_that_differ_in_the_event_id_are_equal() -> None:
-    """The event id does not influence the decision."""
-    first, second = (Question((), "read", resource_of(app_event()), event_id) for event_id in ("1", "2"))
+    """Neither the event id nor the URN for logs influences the decision."""
+    first, second = (
+        Question((), "read", resource_of(app_event()), name, resource_urn=f"urn:x:{name}") for name in ("1", "2")
+    )
     assert len({first, second}) == 1
 
 

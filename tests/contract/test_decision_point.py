@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from events_core.access.ports import DecisionPoint
-from events_core.access.xacml_request import DENY, Decision
+from events_core.access.ports import DecisionPoint, UndecidedError
+from events_core.access.xacml_request import DENY, Decision, Question
 from events_core.adapters.development.policy import LocalPolicy
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.pdp import PdpDecisionPoint
@@ -25,6 +25,7 @@ POLICY = {
     "obligations": [{"on": {"urn:altinn:resource": "secret"}, "minimumLevel": 4, "minimumLevelOrg": 3}],
 }
 """User 1 reads a, b and secret, user 2 reads b; secret asks for level 4, of service owners 3."""
+A_RESOURCE = (("urn:altinn:resource", "a"),)
 
 
 def _rule(asked: Asked) -> Ruling:
@@ -98,6 +99,21 @@ async def test_no_questions_get_no_decisions(point: DecisionPoint) -> None:
 async def test_names_and_values_may_have_any_characters(point: DecisionPoint) -> None:
     """They arrive unchanged."""
     assert await _permits(point, ("1", "æ\u0000\U0001f600\"'<a>"), ("1", "a")) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        Question((("urn:altinn:org", "ttd"), ("urn:altinn:systemuser:uuid", "5f2b1c64")), "read", A_RESOURCE),
+        Question((("urn:altinn:userid", "2147483648"),), "read", A_RESOURCE),
+    ],
+    ids=["a system user beside another attribute", "a user id beyond 32 bits"],
+)
+async def test_a_question_that_cannot_be_taken_takes_the_others_with_it(point: DecisionPoint, poison: Question) -> None:
+    """So nothing may be read into the others, nor into that question alone."""
+    for questions in ([question("1", "a", "read"), poison], [poison]):
+        with pytest.raises(UndecidedError):
+            await point.decide(questions)
 
 
 async def test_ping_returns_while_the_pdp_answers(point: DecisionPoint) -> None:

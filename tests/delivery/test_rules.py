@@ -105,21 +105,6 @@ def test_a_caller_without_a_consumer_cannot_subscribe() -> None:
     assert (status, detail) == (400, "Missing event consumer")
 
 
-@pytest.mark.parametrize(
-    ("consumer", "kind", "attribute"),
-    [
-        ("/org/ttd", Kind.SERVICE_OWNER, ("urn:altinn:org", "ttd")),
-        ("/user/20012345", Kind.USER, ("urn:altinn:userid", "20012345")),
-        ("/organisation/974760673", Kind.ORGANISATION, ("urn:altinn:organization:identifier-no", "974760673")),
-        (f"/systemuser/{'a' * 8}", Kind.SYSTEM_USER, ("urn:altinn:systemuser:uuid", "a" * 8)),
-    ],
-)
-def test_a_consumer_becomes_a_caller_again(consumer: str, kind: Kind, attribute: tuple[str, str]) -> None:
-    """The caller has the authentication level of the token that made the subscription."""
-    caller = caller_of_consumer(consumer, 3)
-    assert (caller.kind, caller.attributes, caller.level) == (kind, (attribute,), 3)
-
-
 def test_an_unknown_consumer_is_a_caller_without_attributes() -> None:
     """It may read nothing that requires a level."""
     caller = caller_of_consumer("/app/ttd/apps-test", 4)

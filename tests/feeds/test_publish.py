@@ -16,7 +16,7 @@ from events_core.access.authorization import Authorization
 from events_core.access.decisions import Decisions
 from events_core.access.identity import Caller, Kind
 from events_core.adapters.development.policy import LocalPolicy
-from events_core.adapters.development.register import LocalRegister
+from events_core.adapters.development.register import LocalRegister, RegisterFile
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import read_batch, read_structured
 from events_core.common.errors import EventsError, Problem
@@ -33,7 +33,8 @@ ADMIN = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({scopes.PUBLISH_
 async def publisher(tmp_path: Path) -> AsyncIterator[Publisher]:
     """Publishing on a new store, with the embedded policy and register."""
     store = SqliteEventStore(tmp_path / "events.db")
-    policy, register = LocalPolicy(ROOT / "local/policy.json"), LocalRegister(ROOT / "local/register.json")
+    file = ROOT / "local/register.json"
+    policy, register = LocalPolicy(ROOT / "local/policy.json", RegisterFile.read(file)), LocalRegister(file)
     yield Publisher(store, Authorization(Decisions(policy), register), WaitingReaders(store, 8))
     await store.close()
 

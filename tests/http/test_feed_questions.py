@@ -21,6 +21,7 @@ from tests.support.service import (
     PERSON,
     RESOURCE,
     RESOURCE_FEED,
+    UNIT,
     Service,
     event,
     ids,
@@ -91,11 +92,11 @@ async def test_the_question_about_another_event(service: Service) -> None:
         "subscribe",
         {
             "urn:altinn:event-id": published["id"],
-            "urn:altinn:event-type": "mail.received",
-            "urn:altinn:event-source": "https://mail.example/box",
+            "urn:altinn:eventtype": "mail.received",
+            "urn:altinn:eventsource": "https://mail.example/box",
             "urn:altinn:resource": "ttd-mail",
             "urn:altinn:partyid": str(PARTY),
-            "urn:altinn:resourceinstance": "box-7",
+            "urn:altinn:resource:instance-id": "box-7",
         },
     )
 
@@ -139,33 +140,39 @@ async def test_an_odd_subject_fails_no_page(service: Service) -> None:
     )
 
 
-async def test_the_callers_claims_are_the_subject(service: Service) -> None:
-    """The question has the claims that begin with `urn:altinn:`."""
+async def test_the_callers_identifier_and_claims_are_the_subject(service: Service) -> None:
+    """The question has the user, the scopes and the claims that begin with `urn:`. The token's party is not sent."""
     await service.publish(*app_events(1))
-    token = service.user(**dict[str, Any]({"urn:altinn:userName": "made-up", "acr": "Level3", "urn:other": "x"}))
-    await service.get(PARTY_FEED, token, from_=ANCIENT, party=PARTY)
+    claims: dict[str, Any] = {"urn:altinn:userName": "made-up", "acr": "Level3", "urn:other": "x"}
+    await service.get(PARTY_FEED, service.user("a", SUBSCRIBE, **claims), from_=ANCIENT, party=PARTY)
     assert dict(service.pdp.asked[0][0].subject) == {
         "urn:altinn:userid": "20012345",
-        "urn:altinn:partyid": str(PARTY),
         "urn:altinn:authlevel": "3",
         "urn:altinn:userName": "made-up",
+        "urn:other": "x",
+        "urn:scope": f"a {SUBSCRIBE}",
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "value"),
-    [
-        ("system_user", "urn:altinn:systemuser:uuid", "a1b2c3d4-0000-4000-8000-000000000009"),
-        ("organisation", "urn:altinn:organization:identifier-no", "974760673"),
-    ],
-)
-async def test_systems_and_organisations_are_named_by_their_ids(
-    service: Service, kind: str, name: str, value: str
-) -> None:
-    """Their ids come from nested claims."""
+async def test_a_system_user_is_named_by_its_id_alone(service: Service) -> None:
+    """Neither its organisation, nor its scopes, nor another claim is sent."""
     await service.publish(*app_events(1))
-    await service.get(PARTY_FEED, getattr(service, kind)(), from_=ANCIENT, party=PARTY)
-    assert service.pdp.asked[0][0].subject[name] == value
+    consumer = {"authority": "iso6523-actorid-upis", "ID": f"0192:{UNIT}"}
+    claims: dict[str, Any] = {"consumer": consumer, "urn:altinn:authlevel": "3"}
+    await service.get(PARTY_FEED, service.system_user("a", **claims), from_=ANCIENT, party=PARTY)
+    assert dict(service.pdp.asked[0][0].subject) == {
+        "urn:altinn:systemuser:uuid": "a1b2c3d4-0000-4000-8000-000000000009"
+    }
+
+
+async def test_an_organisation_is_named_by_its_number_under_both_names(service: Service) -> None:
+    """Policies use either name."""
+    await service.publish(*app_events(1))
+    await service.get(PARTY_FEED, service.organisation(), from_=ANCIENT, party=PARTY)
+    assert dict(service.pdp.asked[0][0].subject) == {
+        "urn:altinn:organization:identifier-no": UNIT,
+        "urn:altinn:organizationnumber": UNIT,
+    }
 
 
 async def test_the_subscription_key_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +195,18 @@ async def test_a_request_uses_the_multiple_decision_profile(service: Service) ->
 
 
 # -- persons ----------------------------------------------------------------------------------------------------------
+
+
+async def test_app_events_about_different_persons_of_an_instance_are_different_questions(service: Service) -> None:
+    """The uuid of the person's party replaces the instance's party."""
+    source = instance_source(party=7)
+    await service.publish(
+        *app_events(1, source=source, subject=PERSON_URN), *app_events(1, source=source, subject=None)
+    )
+    await owner(service)
+    asked = service.pdp.asked[0]
+    assert asked[0].resource["urn:altinn:party:uuid"] == service.register.persons[PERSON].uuid
+    assert [question.resource.get("urn:altinn:partyid") for question in asked] == [None, "7"]
 
 
 async def test_a_persons_number_never_goes_to_the_pdp(service: Service) -> None:

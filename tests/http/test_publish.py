@@ -19,7 +19,7 @@ GUID = "6fb3738d-6372-48e3-a2d2-f40ab0531fc1"
 
 def deny(number: int) -> Any:
     """A policy that denies the event of that number."""
-    return lambda asked: DENY if asked.resource["urn:altinn:event-type"] == f"t{number}" else PERMIT
+    return lambda asked: DENY if asked.resource["urn:altinn:eventtype"] == f"t{number}" else PERMIT
 
 
 @pytest.mark.parametrize("scopes", [(), ("altinn:events.subscribe",), ("altinn:events.publish.other",)])
@@ -49,7 +49,7 @@ async def test_a_batch_is_one_request_to_the_pdp(service: Service) -> None:
     answer = await batch(service, [event(type=f"t{number}") for number in range(5)])
     assert answer.status == 200
     [asked] = service.pdp.asked
-    assert [(question.action, question.resource["urn:altinn:event-type"]) for question in asked] == [
+    assert [(question.action, question.resource["urn:altinn:eventtype"]) for question in asked] == [
         ("publish", f"t{number}") for number in range(5)
     ]
 
@@ -61,11 +61,11 @@ async def test_the_question_to_the_pdp_describes_the_event(service: Service) -> 
     told = {name.removeprefix("urn:altinn:"): value for name, value in asked.resource.items()}
     assert told.pop("event-id")
     assert told == {
-        "event-type": "t1",
-        "event-source": "https://mail.example/box",
+        "eventtype": "t1",
+        "eventsource": "https://mail.example/box",
         "resource": "ttd-mail",
         "partyid": "1",
-        "resourceinstance": "box-1",
+        "resource:instance-id": "box-1",
     }
     assert asked.subject["urn:altinn:org"] == "ttd"
 

@@ -45,7 +45,7 @@ async def test_the_scope_may_be_in_the_other_claim(service: Service) -> None:
 
 async def test_each_event_needs_the_action_subscribe(service: Service) -> None:
     """Events that the PDP denies are left out."""
-    service.pdp.decide = lambda asked: DENY if asked.resource["urn:altinn:event-type"] == "secret" else PERMIT
+    service.pdp.decide = lambda asked: DENY if asked.resource["urn:altinn:eventtype"] == "secret" else PERMIT
     await service.publish(event(type="secret"), shown := event(), event(type="secret"))
     answer = await service.get(RESOURCE_FEED, service.org(SUBSCRIBE), resource=RESOURCE, from_=ANCIENT)
     assert ids(answer.json()) == [shown["id"]]

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from local.__main__ import cli
-from local.persona import PARTY
+from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served, started
 
 RESOURCE = "urn:altinn:resource:ttd-demo"
@@ -224,6 +224,35 @@ def test_a_token_has_the_claims_of_the_options(tmp_path: Path, arguments: list[s
     """The command prints the token and nothing else."""
     printed = invoked("token", *arguments, "--data-dir", str(tmp_path))
     assert jwt.decode(printed.stdout.strip(), options={"verify_signature": False})[claim] == value
+
+
+@pytest.mark.parametrize(
+    ("represents", "words"),
+    [
+        ({"20012345": [7, 8]}, []),
+        ({"20012345": [8]}, ["user 20012345 does not represent party 7", 'add 7 to the list "20012345"']),
+        ({"1": [7]}, ["user 20012345 does not represent party 7", 'add 7 to the list "20012345"']),
+        ([], ["EVENTS_REGISTER_FILE: ", "represents"]),
+    ],
+)
+def test_a_token_for_a_party_that_the_user_does_not_represent_comes_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, represents: object, words: list[str]
+) -> None:
+    """One line on standard error says where to add the party. The token is printed all the same."""
+    register = file_of(tmp_path, {"parties": [], "represents": represents})
+    monkeypatch.setenv("EVENTS_REGISTER_FILE", str(register))
+    ended = invoked("token", "--user", "20012345", "--party", "7", "--data-dir", str(tmp_path))
+    assert (ended.returncode, ended.stdout.count(".")) == (0, 2)
+    assert ended.stderr.count("\n") == (1 if words else 0)
+    assert all(word in ended.stderr for word in [*words, str(register)]) or not words
+
+
+def test_the_sample_users_token_comes_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the setting the file beside the command line counts."""
+    monkeypatch.delenv("EVENTS_REGISTER_FILE", raising=False)
+    for party, lines in ((PARTY, 0), (1, 1)):
+        ended = invoked("token", "--user", str(USER), "--party", str(party), "--data-dir", str(tmp_path))
+        assert ended.stderr.count("\n") == lines
 
 
 def test_an_unusable_data_directory_fails_with_one_line() -> None:

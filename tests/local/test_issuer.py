@@ -82,9 +82,10 @@ async def test_an_organisation_number_can_be_given(issuer: DevelopmentIssuer, ve
 
 async def test_a_user_token_identifies_an_end_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
     """It has the user, the party and the scopes."""
-    made = await caller(verifier, issuer.token_for_user(20012345, 50002108, "altinn:events.subscribe", level=2))
+    token = issuer.token_for_user(20012345, 50002108, "altinn:events.subscribe", level=2)
+    made = await caller(verifier, token)
     assert (made.kind, made.consumer, made.level) == (Kind.USER, "/user/20012345", 2)
-    assert ("urn:altinn:partyid", "50002108") in made.attributes
+    assert (await verifier.claims(token))["urn:altinn:partyid"] == 50002108
     assert made.has_scope("altinn:events.subscribe")
 
 
@@ -96,9 +97,10 @@ async def test_a_user_token_needs_no_party(issuer: DevelopmentIssuer, verifier: 
 
 async def test_a_system_user_token_identifies_a_system_user(issuer: DevelopmentIssuer, verifier: JwtVerifier) -> None:
     """It has the system user's organisation."""
-    made = await caller(verifier, issuer.token_for_system_user(UUID, "974760673"))
+    token = issuer.token_for_system_user(UUID, "974760673")
+    made = await caller(verifier, token)
     assert (made.kind, made.consumer, made.level) == (Kind.SYSTEM_USER, f"/systemuser/{UUID}", 3)
-    assert ("urn:altinn:organization:identifier-no", "974760673") in made.attributes
+    assert (await verifier.claims(token))["consumer"] == {"authority": "iso6523-actorid-upis", "ID": "0192:974760673"}
 
 
 async def test_an_organisation_token_identifies_an_organisation(

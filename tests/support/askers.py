@@ -16,9 +16,7 @@ STRANGER = "20868012804"
 PERSON_SUBJECT = f"urn:altinn:person:identifier-no:{PERSON}"
 STRANGER_SUBJECT = f"urn:altinn:person:identifier-no:{STRANGER}"
 
-USER = Caller(
-    Kind.USER, "/user/20012345", (("urn:altinn:partyid", "50002108"), ("urn:altinn:userid", "20012345")), level=3
-)
+USER = Caller(Kind.USER, "/user/20012345", (("urn:altinn:userid", "20012345"),), level=3)
 OWNER = Caller(Kind.SERVICE_OWNER, "/org/ttd", (("urn:altinn:org", "ttd"),), level=3)
 APP = Caller(
     Kind.APP, "/app/ttd/apps-test", (("urn:altinn:app", "apps-test"), ("urn:altinn:org", "ttd")), level_applies=False

@@ -16,8 +16,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from events_core.access.names import PARTY_ID, SYSTEM_USER_ID, USER_ID
-from events_core.access.xacml_request import ACTION_ID, INSTANCE_ID
+from events_core.access.names import PARTY_ID
+from events_core.access.xacml_request import ACTION_ID, INSTANCE_ID, Question
+from events_core.adapters.development.policy import refuses
 
 _STRING = "http://www.w3.org/2001/XMLSchema#string"
 _CATEGORY_IDS = {
@@ -49,7 +50,6 @@ class Ruling:
 PERMIT, DENY = Ruling(), Ruling("Deny")
 DENIED_BY_ACCESS_LIST = Ruling("Deny", bare=True)
 NOT_APPLICABLE, INDETERMINATE = Ruling("NotApplicable", bare=True), Ruling("Indeterminate", bare=True)
-GREATEST_USER_ID = 2**31 - 1
 Json = dict[str, Any]
 
 
@@ -152,10 +152,7 @@ def _asked(sections: Sequence[Json]) -> Asked:
 
 
 def _is_refused(asked: Asked) -> bool:
-    """Whether Altinn's decision point throws: a system user must stand alone, and a user id has 32 bits."""
-    user_id = asked.subject.get(USER_ID)
-    is_too_large = user_id is not None and int(user_id) > GREATEST_USER_ID
-    return is_too_large or (SYSTEM_USER_ID in asked.subject and len(asked.subject) > 1)
+    return refuses(Question(tuple(asked.subject.items()), asked.action, tuple(asked.resource.items())))
 
 
 def _returned(request: Json, reference: Sequence[str]) -> list[Json]:

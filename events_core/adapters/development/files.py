@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 M = TypeVar("M", bound=BaseModel)
+
+_PERSON_NUMBER = re.compile("[0-9]{11}")
 
 
 class LocalFileError(ValueError):
@@ -31,5 +34,6 @@ def read_document(path: Path, model: type[M]) -> M:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
+    where = _PERSON_NUMBER.sub("*", where)  # the name of a member may be any text
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,12 +11,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
-from events_core.access.ports import DecisionPoint
+from events_core.access.names import (
+    OLDER_ORGANISATION_NUMBER,
+    ORGANISATION_NUMBER,
+    PARTY_ID,
+    PARTY_UUID,
+    PERSON_UUID,
+    SYSTEM_USER_ID,
+    USER_ID,
+)
+from events_core.access.ports import DecisionPoint, UndecidedError
 from events_core.access.xacml_request import DENY, Attributes, Decision, Question
 from events_core.adapters.development.files import read_document
+from events_core.adapters.development.register import RegisterFile
 
 Level = Annotated[int, Field(ge=0, le=4)]
 Values = Mapping[str, Sequence[str]]
+
+_DIGITS = re.compile("[0-9]{1,10}")
+_LARGEST_USER_ID = 2**31 - 1
 
 
 class _StrictModel(BaseModel):
@@ -59,18 +73,34 @@ class Policy(_StrictModel):
     obligations: list[Obligation] = []
 
 
+def refuses(question: Question) -> bool:
+    """Whether Altinn's decision point cannot take a question. It then decides no question of the same request.
+
+    It takes a system user's id only without any other attribute of the subject, and user ids of 32 bits.
+    """
+    users = [value for name, value in question.subject if name == USER_ID]
+    is_crowded = len(question.subject) > 1 and any(name == SYSTEM_USER_ID for name, _ in question.subject)
+    return is_crowded or any(not _DIGITS.fullmatch(value) or int(value) > _LARGEST_USER_ID for value in users)
+
+
 class LocalPolicy(DecisionPoint):
     """Decides by the rules of a policy file, which is read once.
+
+    As Altinn's decision point does, it adds the parties of organisations and persons to a question, and the parties
+    that a user represents. It finds them in the register file.
 
     Raises:
         LocalFileError: The file cannot be read, or a rule is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, register: RegisterFile | None = None) -> None:
         self._policy = read_document(path, Policy)
+        self._parties = _parties_of(register or RegisterFile(parties=[]))
 
     @override
     async def decide(self, questions: Sequence[Question]) -> list[Decision]:
+        if any(map(refuses, questions)):
+            raise UndecidedError
         return [self._decide(question) for question in questions]
 
     @override
@@ -78,7 +108,7 @@ class LocalPolicy(DecisionPoint):
         pass  # the rules are in memory
 
     def _decide(self, question: Question) -> Decision:
-        subject, resource = _by_name(question.subject), _by_name(question.resource)
+        subject, resource = self._with_parties(question.subject), self._with_parties(question.resource, users=False)
         if not any(
             question.action in rule.may and _match(rule.who, subject, subject) and _match(rule.on, resource, subject)
             for rule in self._policy.rules
@@ -92,12 +122,28 @@ class LocalPolicy(DecisionPoint):
             level_org=max(org_levels, default=None),
         )
 
+    def _with_parties(self, attributes: Attributes, *, users: bool = True) -> Values:
+        """The values of each attribute. An event about a user is not about the parties that the user represents."""
+        values: dict[str, list[str]] = {}
+        for name, value in attributes:
+            values.setdefault(name, []).append(value)
+            if users or name != USER_ID:
+                values.setdefault(PARTY_ID, []).extend(self._parties.get((name, value), ()))
+        return values
 
-def _by_name(attributes: Attributes) -> Values:
-    values: dict[str, list[str]] = {}
-    for name, value in attributes:
-        values.setdefault(name, []).append(value)
-    return values
+
+def _parties_of(register: RegisterFile) -> Mapping[tuple[str, str], Sequence[str]]:
+    """The party ids of each attribute that names a user, an organisation or a person."""
+    parties = {(USER_ID, user): [str(party) for party in ids] for user, ids in register.represents.items()}
+    for party in register.parties:
+        identifiers = [(PARTY_UUID, str(party.party_uuid))]
+        if party.organization_identifier:
+            names = (ORGANISATION_NUMBER, OLDER_ORGANISATION_NUMBER)
+            identifiers += [(name, party.organization_identifier) for name in names]
+        else:
+            identifiers.append((PERSON_UUID, str(party.party_uuid)))
+        parties |= {identifier: [str(party.party_id)] for identifier in identifiers}
+    return parties
 
 
 def _match(conditions: Mapping[str, str | list[str] | SameAs | None], values: Values, subject: Values) -> bool:

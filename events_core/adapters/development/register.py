@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
@@ -18,13 +18,16 @@ from events_core.access.ports import PartyRegister
 from events_core.adapters.development.files import read_document
 from events_core.common.halves import Requests
 
+PartyId = Annotated[int, Field(gt=0)]
+UserId = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
+
 
 class Party(BaseModel):
     """A person or an organisation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
-    party_id: Annotated[int, Field(gt=0)]
+    party_id: PartyId
     party_uuid: UUID
     person_identifier: Annotated[str, Field(pattern=r"^[0-9]{11}$")] | None = None
     organization_identifier: Annotated[str, Field(pattern=r"^[0-9]{9}$")] | None = None
@@ -38,13 +41,32 @@ class Party(BaseModel):
         return self
 
 
-class Parties(RootModel[list[Party]]):
-    """A register file."""
+class RegisterFile(BaseModel):
+    """A register file: parties, and the parties that each user represents. It may be a bare list of parties."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parties: list[Party]
+    represents: dict[UserId, list[PartyId]] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> RegisterFile:
+        """Read a register file.
+
+        Raises:
+            LocalFileError: The file cannot be read, or an entry is wrong.
+        """
+        return read_document(path, cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_list(cls, document: Any) -> Any:
+        return {"parties": document} if isinstance(document, list) else document
 
     @model_validator(mode="after")
     def _identifiers_are_unique(self) -> Self:
         for name in Party.model_fields.keys() - {"main_unit"}:
-            listed = Counter(getattr(party, name) for party in self.root)
+            listed = Counter(getattr(party, name) for party in self.parties)
             if any(value is not None and count > 1 for value, count in listed.items()):
                 raise ValueError(f"{to_camel(name)} occurs more than once")
         return self
@@ -58,7 +80,7 @@ class LocalRegister(PartyRegister):
     """
 
     def __init__(self, path: Path) -> None:
-        parties = read_document(path, Parties).root
+        parties = RegisterFile.read(path).parties
         self._persons = {party.person_identifier: party for party in parties if party.person_identifier}
         self._units: dict[str, int] = {}
         self._main_units: dict[str | None, str] = {}
