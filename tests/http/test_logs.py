@@ -103,7 +103,7 @@ STEPS: dict[str, tuple[int, Step]] = {
     "publish as an app": (201, app_post),
     "publish with a bad token": (401, lambda s: structured(s, planted(), untrusted_token(s))),
     "publish with nonsense": (401, lambda s: structured(s, planted(), "canary-token")),
-    "publish as an unknown app": (401, lambda s: app_post(s, s.app("canary/app"))),
+    "publish as an unknown app": (401, lambda s: app_post(s, s.app("unknown/canary"))),  # a refused issuer is logged
     "publish another app's": (403, lambda s: app_post(s, source="https://canary.example/canary/app/instances/1/2")),
     "publish without scope": (403, lambda s: structured(s, planted(), s.org("canary:scope"))),
     "publish about a stranger": (
