@@ -22,7 +22,7 @@ from events_core.access.names import (
     SYSTEM_USER_ID,
     USER_ID,
     AppId,
-    is_person_number,
+    ends_in_person_number,
 )
 
 _CLAIMED_ORGANISATION_NUMBER = "urn:altinn:orgNumber"
@@ -262,8 +262,8 @@ def _subject(claims: Mapping[str, object], identities: _Identities, kind: Kind) 
 
 
 def _named(names: Iterable[str], texts: Iterable[str]) -> _Pairs:
-    """Each text under each of the names. A text of eleven digits, which may be a person number, is left out."""
-    return ((name, text) for text in texts if not is_person_number(text.strip()) for name in names)
+    """Each text under each of the names. A text that ends in a person number, such as a person's URN, is left out."""
+    return ((name, text) for text in texts if not ends_in_person_number(text) for name in names)
 
 
 def _texts(value: object) -> Iterator[str]:

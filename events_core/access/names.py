@@ -41,7 +41,7 @@ _ATTRIBUTE_NAME = re.compile("[A-Za-z0-9:._-]+")
 _PARTY_ID_DIGITS = re.compile("[0-9]{1,10}")
 _ORGANISATION_DIGITS = re.compile("[0-9]{9}")
 _PERSON_DIGITS = re.compile("[0-9]{11}")
-_ELEVEN_DIGITS_AT_THE_END = re.compile(r"[:/][0-9]{11}\Z")
+_ELEVEN_DIGITS_AT_THE_END = re.compile(r"(?:\A|[:/])\s*[0-9]{11}\s*\Z")
 _MAY_NAME_A_PERSON = re.compile("^/person/|^urn:altinn:person:|(?<![0-9a-f-])[0-9]{11}(?![0-9a-f-])", _ANY_CASE)
 _HTTPS_URL = re.compile(r"https://((?:[a-z0-9-]++\.)*+[a-z0-9-]++(?::[0-9]++)?)(?:[/?#].*)?", _ANY_CASE | re.DOTALL)
 _PARSED = 10_000
@@ -234,7 +234,10 @@ def is_person_number(text: str) -> bool:
 
 
 def ends_in_person_number(identifier: str) -> bool:
-    """Whether a URN or path ends in eleven digits. No other number has as many."""
+    """Whether a URN or path ends in eleven digits, or a text is nothing else. No other number has as many.
+
+    White space around the digits does not matter.
+    """
     return _ELEVEN_DIGITS_AT_THE_END.search(identifier) is not None
 
 

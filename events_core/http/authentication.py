@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cachetools import LRUCache
 
-from events_core.access.identity import Caller, caller_from_claims, caller_from_platform_claims
+from events_core.access.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
 from events_core.access.ports import TokenVerifier
 from events_core.common import errors
 from events_core.http.request import Request
@@ -17,7 +17,8 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
     """The caller of the bearer token.
 
     Raises:
-        EventsError: UNAUTHORIZED without a trusted token, UNAVAILABLE when the issuer's keys cannot be fetched.
+        EventsError: UNAUTHORIZED without a trusted token, FORBIDDEN if the token identifies nobody, UNAVAILABLE when
+            the issuer's keys cannot be fetched.
     """
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     token = token.strip()
@@ -27,6 +28,8 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
     caller = _callers.get(token)
     if caller is None:
         caller = _callers[token] = caller_from_claims(claims, token)
+    if caller.kind is Kind.NONE:
+        raise errors.forbidden("The token does not identify a user, organisation or system.")
     return caller
 
 
@@ -35,7 +38,10 @@ async def platform_app(request: Request, tokens: TokenVerifier) -> Caller:
     token = request.header(PLATFORM_HEADER)
     if token is None:
         raise errors.unauthorized(f"A valid {PLATFORM_HEADER} is required.")
-    return caller_from_platform_claims(await tokens.platform_claims(token), token)
+    caller = caller_from_platform_claims(await tokens.platform_claims(token), token)
+    if caller.kind is Kind.NONE:
+        raise errors.forbidden("The token does not identify an app.")
+    return caller
 
 
 async def bearer_or_platform_app(request: Request, tokens: TokenVerifier) -> Caller:

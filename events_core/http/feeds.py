@@ -74,23 +74,16 @@ async def _owner_feed(
 
 async def party_feed(request: Request, application: Application) -> func.HttpResponse:
     """Serve the app events about one party to end users and their systems."""
-    caller = await _identified(request, application)
+    caller = await authentication.bearer(request, application.tokens)
     query = FeedQuery.of_url(request, Takes.PARTY | Takes.APP, application.settings.max_page_size)
     return await _party_feed(application, caller, query)
 
 
 async def party_feed_by_post(request: Request, application: Application) -> func.HttpResponse:
     """Serve the party feed with its parameters in the body, so that no URL holds a person number."""
-    caller = await _identified(request, application)
+    caller = await authentication.bearer(request, application.tokens)
     query = FeedQuery.of_body(request, Takes.PARTY | Takes.APP, application.settings.max_page_size)
     return await _party_feed(application, caller, query)
-
-
-async def _identified(request: Request, application: Application) -> Caller:
-    caller = await authentication.bearer(request, application.tokens)
-    if caller.kind is Kind.NONE:
-        raise errors.forbidden("The token does not identify a user, organisation or system.")
-    return caller
 
 
 async def _party_feed(application: Application, caller: Caller, query: FeedQuery) -> func.HttpResponse:

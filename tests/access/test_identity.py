@@ -263,9 +263,9 @@ def test_a_claim_named_for_a_person_number_does_not_become_an_attribute(name: st
 
 
 @pytest.mark.parametrize("name", ["altinn_x", "altinn_userid", "altinn_partyid", "altinn_person:uuid", "scope"])
-@pytest.mark.parametrize("value", ["21876112989", 21876112989])
+@pytest.mark.parametrize("value", ["21876112989", 21876112989, "/person/21876112989", "urn:altinn:ssn: 21876112989 "])
 def test_eleven_digits_never_become_an_attribute(name: str, value: Any) -> None:
-    """They may be a person number, which never goes to the decision point."""
+    """They may be a person number, alone or in a URN, which never goes to the decision point."""
     assert caller(**{name: value}).attributes == ()
     assert caller_of_consumer("/user/21876112989", 3).attributes == ()
 

@@ -236,11 +236,13 @@ def test_an_organisation_has_three_subjects() -> None:
         ("/party/50002108", False),
         (f"urn:altinn:party:uuid:{GUID}", False),
         (f"urn:altinn:resource:ttd-{PERSON}", False),
-        (f"/user/{PERSON}\n", False),
+        (f"/user/ {PERSON}\n", True),
+        (PERSON, True),
+        (f"1{PERSON}", False),
     ],
 )
 def test_eleven_digits_at_the_end_are_a_person_number(identifier: str, *, expected: bool) -> None:
-    """The name before the number does not matter."""
+    """Neither the name before the number matters nor white space around it."""
     assert ends_in_person_number(identifier) is expected
 
 

@@ -390,9 +390,18 @@ def test_instances_of_one_app_are_different_questions() -> None:
     assert resource_of(app_event()) != resource_of(app_event(source=instance_url(OTHER_GUID)))
 
 
-@pytest.mark.parametrize("subject", ["urn:altinn:ssn:01899699552", "/user/01899699552", "urn:x:person:01899699552"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "urn:altinn:ssn:01899699552",
+        "/user/01899699552",
+        "urn:x:person:01899699552",
+        "urn:altinn:ssn:01899699552 ",
+        "/user/ 01899699552\u00a0",
+    ],
+)
 def test_eleven_digits_never_become_an_attribute(subject: str) -> None:
-    """The name before the digits does not matter."""
+    """The name before the digits does not matter, nor white space around them."""
     assert "01899699552" not in str(resource_of(other_event(subject=subject)))
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeGuard
 
 import orjson
 from typing_extensions import override
 
 from events_core.access.identity import Caller
-from events_core.access.names import PERSON_NUMBER, Subject, subjects_of_organisation
+from events_core.access.names import GUID, PERSON_NUMBER, Subject, subjects_of_organisation
 from events_core.access.ports import PartyRegister
 from events_core.adapters.neighbours.http_client import JsonService, Reply
 from events_core.common.halves import Requests, ask_in_halves
@@ -27,8 +29,9 @@ _HALVINGS = (PERSONS_A_REQUEST - 1).bit_length()
 _LOOKUP = "/v1/parties/lookup"
 _QUERY = "/v2/internal/parties/query?fields=identifiers"
 _MAIN_UNITS = "/v2/internal/parties/main-units"
-_UNKNOWN = (400, 404)
-"""Register answers 400 for wrong check digits."""
+_MALFORMED = 400
+"""Register's answer to a number with wrong check digits, and to a query with one such number of many."""
+_UUID = re.compile(GUID)
 
 
 class RegisterClient(PartyRegister):
@@ -88,10 +91,10 @@ class RegisterClient(PartyRegister):
 
     async def _look_up(self, field: str, number: str, bearer: str) -> int | None:
         reply = await self._service.post({field: number}, _LOOKUP, bearer=bearer)
-        if reply.status in _UNKNOWN:
+        if reply.status in (_MALFORMED, 404):
             return None
         party = self._document(reply).get("partyId")
-        if not isinstance(party, int) or isinstance(party, bool) or party <= 0:
+        if not _is_party_id(party):
             raise self._service.down("no partyId")
         return party
 
@@ -110,16 +113,16 @@ class RegisterClient(PartyRegister):
     async def _query(self, numbers: Sequence[str]) -> dict[str, str | None] | None:
         """The UUIDs of persons, None if Register refuses the request, as it does for one malformed number of many.
 
-        A number that is refused alone is an unknown person. Entries without number or UUID are skipped.
+        A number that is refused alone is an unknown person. Entries about nobody who was asked for are skipped.
         """
         reply = await self._service.post({"Data": [f"{PERSON_NUMBER}:{number}" for number in numbers]}, _QUERY)
         uuids: dict[str, str | None] = dict.fromkeys(numbers)
-        if reply.status == 400:
+        if reply.status == _MALFORMED:
             return uuids if len(numbers) == 1 else None
         for party in self._data(reply):
             match party:
-                case {"personIdentifier": str() as number, "partyUuid": str() as uuid} if number in uuids:
-                    uuids[number] = uuid
+                case {"personIdentifier": str() as number, **others} if number in uuids:
+                    uuids[number] = self._uuid(others.get("partyUuid"))
         return uuids
 
     async def _query_main_units(self, urns: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
@@ -128,9 +131,14 @@ class RegisterClient(PartyRegister):
 
     async def _main_units_of(self, urn: str) -> tuple[str, ...]:
         reply = await self._service.post({"Data": urn}, _MAIN_UNITS)
-        if reply.status in _UNKNOWN:
+        if reply.status == _MALFORMED:
             return ()
         return tuple(subject for unit in self._data(reply) if isinstance(unit, dict) for subject in _subjects_of(unit))
+
+    def _uuid(self, value: object) -> str:
+        if not isinstance(value, str) or not _UUID.fullmatch(value):
+            raise self._service.down("no partyUuid")
+        return value
 
     def _data(self, reply: Reply) -> list[object]:
         data = self._document(reply).get("data")
@@ -152,8 +160,12 @@ class RegisterClient(PartyRegister):
         return document
 
 
+def _is_party_id(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _subjects_of(unit: Mapping[str, object]) -> list[str]:
     """The subjects that name a main unit, as far as Register's entry tells."""
     party, number, urn = unit.get("partyId"), unit.get("organizationIdentifier"), unit.get("externalUrn")
-    subjects = subjects_of_organisation(party, number) if isinstance(party, int) and isinstance(number, str) else []
+    subjects = subjects_of_organisation(party, number) if _is_party_id(party) and isinstance(number, str) else []
     return [*subjects, *([urn] if isinstance(urn, str) and urn not in subjects else [])]

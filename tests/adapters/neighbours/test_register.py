@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -131,8 +133,8 @@ async def test_a_page_with_an_unknown_person_and_no_number_costs_at_most_16_requ
     register: RegisterClient, server: RegisterServer, place: int
 ) -> None:
     """It has 100 persons, and Register refuses the malformed number wherever it stands."""
-    known = dict(zip(numbers.persons(100), (f"uuid-{serial}" for serial in range(100)), strict=True))
-    server.persons = {person: Person(1, uuid) for person, uuid in known.items()}
+    known = dict(zip(numbers.persons(100), (str(uuid.UUID(int=serial)) for serial in range(100)), strict=True))
+    server.persons = {person: Person(1, party) for person, party in known.items()}
     page = list(known)
     page[place], page[99] = MALFORMED, STRANGER
     uuids = await register.party_uuids(page, requests := Requests(32))
@@ -216,10 +218,12 @@ async def test_another_status_is_503_and_not_cached(
 
 
 async def test_a_query_answered_with_404_is_503(register: RegisterClient, server: RegisterServer) -> None:
-    """The 404 means that the endpoint is missing, not the person."""
+    """The 404 means that the endpoint is missing, not the person or the sub-unit."""
     server.status = 404
     with pytest.raises(EventsError, match="503"):
         await register.party_uuids([PERSON], Requests(1))
+    with pytest.raises(EventsError, match="503"):
+        await register.main_units(f"/organisation/{UNIT}")
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -269,12 +273,34 @@ async def test_an_invalid_response_is_503(register: RegisterClient, server: Regi
         await register.party_uuids([PERSON], Requests(1))
 
 
-async def test_entries_without_identifiers_are_skipped(register: RegisterClient, server: RegisterServer) -> None:
-    """An entry counts only with a person number and a party uuid."""
-    server.body = b'{"data": [1, {}, {"personIdentifier": null, "partyUuid": "a"}, {"personIdentifier": "%b"}]}' % (
-        PERSON.encode()
-    )
+async def test_entries_about_nobody_who_was_asked_for_are_skipped(
+    register: RegisterClient, server: RegisterServer
+) -> None:
+    """An entry may be of an organisation or of another person."""
+    entries = [1, {}, [PERSON], {"personIdentifier": None, "partyUuid": "a"}, {"personIdentifier": [PERSON]}]
+    server.body = json.dumps({"data": [*entries, {"personIdentifier": STRANGER, "partyUuid": PERSON_UUID}]}).encode()
     assert await register.party_uuids([PERSON], Requests(1)) == {PERSON: None}
+
+
+@pytest.mark.parametrize("entry", [{}, {"partyUuid": None}, *({"partyUuid": text} for text in ("", "x", "a:b", [1]))])
+async def test_a_person_without_a_readable_uuid_is_503(
+    register: RegisterClient, server: RegisterServer, entry: dict[str, object]
+) -> None:
+    """Register knows the person, so the person's events must not be hidden for good."""
+    server.body = json.dumps({"data": [{"personIdentifier": PERSON, **entry}]}).encode()
+    with pytest.raises(EventsError, match="503"):
+        await register.party_uuids([PERSON], Requests(1))
+
+
+@pytest.mark.parametrize("party", [True, 0, -1, "50074838", None])
+async def test_a_main_unit_without_a_readable_party_has_its_urn(
+    register: RegisterClient, server: RegisterServer, party: object
+) -> None:
+    """No subject is made from another party id than a positive number."""
+    urn = f"urn:altinn:organization:identifier-no:{UNIT}"
+    unit = {"organizationIdentifier": UNIT, "externalUrn": urn, "partyId": party}
+    server.body = json.dumps({"data": [unit]}).encode()
+    assert await register.main_units("/party/1") == (urn,)
 
 
 async def test_a_slow_register_is_503(server: RegisterServer) -> None:
