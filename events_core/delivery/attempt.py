@@ -126,8 +126,7 @@ class Attempts:
 
     async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
-        oldest = self.clock() - DECISION_MAX_AGE
-        stale = [ready for ready in due if not ready.delivery.permit or ready.delivery.decided < oldest]
+        stale = [ready for ready in due if not ready.delivery.permit or self._is_old(ready.delivery.decided)]
         positions = [ready.delivery.position for ready in stale]
         verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True))
         decided = []
@@ -140,6 +139,10 @@ class Attempts:
             else:
                 decided.append(replace(ready, delivery=delivery))
         return decided
+
+    def _is_old(self, decided: int) -> bool:
+        """Whether a decision is too old. One from the future is, too: the clock was set back, so its age is unknown."""
+        return abs(self.clock() - decided) > DECISION_MAX_AGE
 
     async def _verdicts(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
         """The verdict on each delivery; UNDECIDED for all of them if the decision point is down."""
