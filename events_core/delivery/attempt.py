@@ -16,7 +16,7 @@ from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import GONE, Delivery, RetrySchedule, jitter
+from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, jitter
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore, WebhookSender
 from events_core.delivery.subscription import Subscription
@@ -34,8 +34,8 @@ AT_ONCE = 8
 PAUSE = 5 * SECOND
 """How long a lane rests when the decision point, Register or the store does not answer."""
 SEARCH_EVERY = 30 * SECOND
-"""How often a process looks for a question of a consumer that is decided, while none is."""
-CONSUMERS_REMEMBERED = 10_000
+"""How often a process looks for a question that is decided, while none of a lane is."""
+LANES_REMEMBERED = 10_000
 OTHERS_READ, OTHERS_ASKED = 100, 8
 """How many deliveries are read before and after those that are due, and asked about."""
 
@@ -71,8 +71,8 @@ class Attempts:
     schedule: RetrySchedule
     timeout: int
     clock: Callable[[], int]
-    searched: LRUCache[str, int] = field(default_factory=lambda: LRUCache(CONSUMERS_REMEMBERED))
-    """When a search for each consumer found no question that is decided."""
+    searched: LRUCache[Lane, int] = field(default_factory=lambda: LRUCache(LANES_REMEMBERED))
+    """When a search for each lane found no question that is decided."""
 
     async def make(self, turn: Turn, subscription: Subscription, due: Sequence[Delivery]) -> None:
         """Attempt due deliveries of a lane, those with the same `order` one after the other.
@@ -128,7 +128,7 @@ class Attempts:
         """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
         stale = [ready for ready in due if not ready.delivery.permit or self._is_old(ready.delivery.decided)]
         positions = [ready.delivery.position for ready in stale]
-        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True))
+        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True)) if stale else {}
         decided = []
         for ready in due:
             verdict = verdicts.get(ready.delivery.position)
@@ -163,14 +163,15 @@ class Attempts:
         """
         asked = [asked_for(subscription, ready.event) for ready in due]
         anew = any(ready.delivery.undecidable for ready in due)
-        searches = not 0 <= self.clock() - self.searched.get(subscription.consumer, 0) < SEARCH_EVERY
+        lane = due[0].delivery.lane
+        searches = not 0 <= self.clock() - self.searched.get(lane, 0) < SEARCH_EVERY
         budget = RequestBudget() if searches else RequestBudget(decision_point=Requests(1))
         verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
         if searches and _is_undecided(verdicts):
             if await self._decides_another(subscription, due, budget):
                 verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
             if _is_undecided(verdicts):
-                self.searched[subscription.consumer] = self.clock()
+                self.searched[lane] = self.clock()
         return verdicts
 
     async def _decides_another(self, subscription: Subscription, due: Sequence[_Ready], budget: RequestBudget) -> bool:

@@ -258,3 +258,16 @@ async def test_a_process_seldom_searches_for_a_witness(deployment: Deployment) -
         deployment.clock.add(PAUSE / SECOND)
     assert sent.count(1) >= 49
     assert max(sent) <= 20
+
+
+async def test_a_search_in_vain_stops_no_other_lane_of_the_consumer(deployment: Deployment) -> None:
+    """The other subscription has a delivery that can be decided."""
+    in_vain = await deployment.subscribe(path="/a", subject="/party/1")
+    other = await deployment.subscribe(path="/b", subject="/party/%")
+    deployment.pdp.fails = lambda _: True
+    await deployment.publish(event_of("a", GOOD, "/party/1"), event_of("b", GOOD, "/party/2"))
+    deployment.pdp.fails = odd
+    lane_worker = deployment.start().lane_worker
+    for subscription in (in_vain, other):
+        await lane_worker.serve(Lane(subscription.id))
+    assert names(deployment.receiver) == ["b"]
