@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from random import sample
+
+from cachetools import LRUCache
 
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.decisions import DECISION_SECONDS
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
+from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import GONE, Delivery, RetrySchedule, jitter
+from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, jitter
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore, WebhookSender
 from events_core.delivery.subscription import Subscription
@@ -29,6 +33,11 @@ AT_ONCE = 8
 """How many attempts of one lane are in flight."""
 PAUSE = 5 * SECOND
 """How long a lane rests when the decision point, Register or the store does not answer."""
+SEARCH_EVERY = 30 * SECOND
+"""How often a process looks for a question that is decided, while none of a lane is."""
+LANES_REMEMBERED = 10_000
+OTHERS_READ, OTHERS_ASKED = 100, 8
+"""How many deliveries are read before and after those that are due, and asked about."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +71,8 @@ class Attempts:
     schedule: RetrySchedule
     timeout: int
     clock: Callable[[], int]
+    searched: LRUCache[Lane, int] = field(default_factory=lambda: LRUCache(LANES_REMEMBERED))
+    """When a search for each lane found no question that is decided."""
 
     async def make(self, turn: Turn, subscription: Subscription, due: Sequence[Delivery]) -> None:
         """Attempt due deliveries of a lane, those with the same `order` one after the other.
@@ -115,10 +126,9 @@ class Attempts:
 
     async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
-        oldest = self.clock() - DECISION_MAX_AGE
-        stale = [ready for ready in due if not ready.delivery.permit or ready.delivery.decided < oldest]
+        stale = [ready for ready in due if not ready.delivery.permit or self._is_old(ready.delivery.decided)]
         positions = [ready.delivery.position for ready in stale]
-        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True))
+        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True)) if stale else {}
         decided = []
         for ready in due:
             verdict = verdicts.get(ready.delivery.position)
@@ -130,18 +140,52 @@ class Attempts:
                 decided.append(replace(ready, delivery=delivery))
         return decided
 
+    def _is_old(self, decided: int) -> bool:
+        """Whether a decision is too old. One from the future is, too: the clock was set back, so its age is unknown."""
+        return abs(self.clock() - decided) > DECISION_MAX_AGE
+
     async def _verdicts(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
         """The verdict on each delivery; UNDECIDED for all of them if the decision point is down."""
-        asked = [asked_for(subscription, ready.event) for ready in due]
-        anew = any(ready.delivery.undecidable for ready in due)
         reason = "not decided yet"
         try:
-            verdicts = await self.authorization.verdicts_each(asked, RequestBudget(), anew=anew)
+            verdicts = await self._ask(subscription, due)
         except EventsError as error:
-            verdicts, reason = [Verdict.UNDECIDED] * len(asked), error.detail
+            verdicts, reason = [Verdict.UNDECIDED] * len(due), error.detail
         if undecided := verdicts.count(Verdict.UNDECIDED):
             _log.warning("decision postponed subscription=%d deliveries=%d: %s", subscription.id, undecided, reason)
         return verdicts
+
+    async def _ask(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
+        """Ask about deliveries, and about others of the subscription if none of these is decided.
+
+        The decision point may fail on every delivery that is due, and a process that has just started knows no other
+        question of the consumer. While nothing is decided, only some rounds search.
+        """
+        asked = [asked_for(subscription, ready.event) for ready in due]
+        anew = any(ready.delivery.undecidable for ready in due)
+        lane = due[0].delivery.lane
+        searches = not 0 <= self.clock() - self.searched.get(lane, 0) < SEARCH_EVERY
+        budget = RequestBudget() if searches else RequestBudget(decision_point=Requests(1))
+        verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
+        if searches and _is_undecided(verdicts):
+            if await self._decides_another(subscription, due, budget):
+                verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
+            if _is_undecided(verdicts):
+                self.searched[lane] = self.clock()
+        return verdicts
+
+    async def _decides_another(self, subscription: Subscription, due: Sequence[_Ready], budget: RequestBudget) -> bool:
+        """Whether the decision point decides one of a few deliveries, taken from the due, earlier and later ones."""
+        positions = {ready.delivery.position for ready in due}
+        for after in (0, max(positions)):
+            page = await self.deliveries.page(subscription.id, (after, 0), OTHERS_READ)
+            positions |= {delivery.position for delivery in page}
+        some = sample(sorted(positions), min(OTHERS_ASKED, len(positions)))
+        rows = await self.store.at(subscription.filter.stream, some)
+        asked = [asked_for(subscription, row) for row in rows if row.json is not None]
+        budget.decision_point.left -= len(asked)
+        alone = (self.authorization.verdicts_each([one], replace(budget, decision_point=Requests(1))) for one in asked)
+        return not all(map(_is_undecided, await asyncio.gather(*alone)))
 
     def _with_verdict(self, delivery: Delivery, verdict: Verdict) -> Delivery:
         """The delivery after a verdict; with `permit` None if it is UNDECIDED."""
@@ -214,3 +258,8 @@ class Attempts:
         turn.rest(until)
         turn.postpone(until)
         return False
+
+
+def _is_undecided(verdicts: Sequence[Verdict]) -> bool:
+    """Whether there are verdicts, and every one says to ask again later."""
+    return set(verdicts) == {Verdict.UNDECIDED}

@@ -11,6 +11,7 @@ from events_core.access.identity import Caller, Kind
 from events_core.access.names import Resource
 from events_core.access.ports import UndecidedError
 from events_core.common import errors
+from events_core.common.errors import EventsError
 from events_core.delivery.delivery import Delivery, State
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.feeds.ports import EventStore, StoredEvent
@@ -40,13 +41,18 @@ class Tracer:
     async def trace(self, caller: Caller, source: str, event_id: str) -> list[Entry]:
         """Trace an event, in the order of time.
 
-        A publisher of the event's resource sees every entry. A subscriber sees the entries of its own deliveries.
+        A publisher of the event's resource sees every entry. A subscriber sees the entries of its own deliveries, also
+        while the decision point does not say whether it may publish.
 
         Raises:
             EventsError: NOT_FOUND when the caller may see no entry, UNAVAILABLE.
         """
         rows = await self.store.find(source, event_id)
-        may_publish = await self._may_publish(caller, rows)
+        may_publish, undecided = [False] * len(rows), None
+        try:
+            may_publish = await self._may_publish(caller, rows)
+        except EventsError as error:
+            undecided = error
         entries: list[Entry] = []
         for row, sees_all in zip(rows, may_publish, strict=True):
             deliveries = await self.deliveries.of_event(Stream.of_resource(row.resource), row.position)
@@ -58,7 +64,7 @@ class Tracer:
                 if sees_all or consumer == caller.consumer:
                     entries += _entries(delivery, consumer)
         if not entries:
-            raise errors.not_found("There is no such event.")
+            raise undecided or errors.not_found("There is no such event.")
         return sorted(entries, key=lambda entry: entry.at)
 
     async def _may_publish(self, caller: Caller, rows: Sequence[StoredEvent]) -> list[bool]:

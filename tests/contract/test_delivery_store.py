@@ -292,6 +292,16 @@ async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
     assert positions(await store.page(1, (0, 0), 10, State.DEAD)) == [7]
 
 
+async def test_pages_lose_no_replay_of_an_event(store: DeliveryStore) -> None:
+    """A page may end among the deliveries of one event, and a later replay may have been recorded first."""
+    for replay in (3, 1, 2, 0):
+        await store.record([delivery(n, Lane(1, replay)) for n in (1, 2)], NOW)
+    seen: list[tuple[int, int]] = []
+    while page := await store.page(1, seen[-1] if seen else (0, 0), 2, State.PENDING):
+        seen += [(item.position, item.lane.replay) for item in page]
+    assert seen == [(n, replay) for n in (1, 2) for replay in range(4)]
+
+
 async def test_an_events_deliveries_are_found(store: DeliveryStore) -> None:
     """They are those of every subscription and replay."""
     await store.record([delivery(3, Lane(n)) for n in (1, 2)], NOW)

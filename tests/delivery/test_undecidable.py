@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from events_core.cloudevent import CloudEvent
 from events_core.common.clock import SECOND
+from events_core.delivery.attempt import PAUSE
 from events_core.delivery.delivery import Delivery, Lane
 from events_core.delivery.subscription import Subscription
+from events_core.delivery.worker import FIRSTS
 from tests.contract.event_store import event
 from tests.support.askers import instance_url
 from tests.support.delivering import Deployment, answering, names
@@ -206,3 +208,66 @@ async def test_decisions_that_arrived_are_used(deployment: Deployment) -> None:
         await deployment.deliver()
     assert sorted(names(deployment.receiver)) == sorted(f"e{n}" for n in range(2, 61, 2))
     assert await deployment.states(subscription) == ["pending", "delivered"] * 30
+
+
+# -- Searching for a witness ------------------------------------------------------------------------------------------
+
+
+def odd(asked: Asked) -> bool:
+    """Whether a question is about a party with an odd number."""
+    return int(asked.resource.get("urn:altinn:partyid", 0)) % 2 == 1
+
+
+async def test_a_new_process_finds_a_witness_among_other_deliveries(deployment: Deployment) -> None:
+    """Else an undecidable delivery that is due alone would be asked about for ever, and never withheld."""
+    subscription = await deployment.subscribe()
+    deployment.pdp.fails = fails
+    await deployment.publish(bad(), good())
+    await deployment.deliver()
+    other = deployment.start()
+    deployment.clock.add(FIRST_WAIT)
+    await deployment.deliver(other)
+    assert (await one_of(deployment, subscription)).undecidable == 2
+
+
+async def test_a_round_of_undecidable_deliveries_holds_up_none_behind_it(deployment: Deployment) -> None:
+    """Also in a process that knows no question of the consumer."""
+    subscription = await deployment.subscribe()
+    deployment.pdp.fails = lambda _: True
+    undecidable, permitted = range(1, 2 * FIRSTS, 2), range(2, 2 * FIRSTS + 1, 2)
+    await deployment.publish(*(event_of(f"e{n}", GOOD, f"/party/{n}") for n in [*undecidable, *permitted]))
+    deployment.pdp.fails = odd
+    other = deployment.start()
+    for _ in range(20):
+        await deployment.deliver(other)
+        deployment.clock.add(PAUSE / SECOND)
+    assert sorted(names(deployment.receiver)) == sorted(f"e{n}" for n in permitted)
+    assert await deployment.states(subscription) == ["pending"] * FIRSTS + ["delivered"] * FIRSTS
+
+
+async def test_a_process_seldom_searches_for_a_witness(deployment: Deployment) -> None:
+    """While nothing is decided, most rounds send one request. A round sends at most 64 in all."""
+    await deployment.subscribe()
+    deployment.pdp.fails = lambda _: True
+    await deployment.publish(*(event_of(f"e{n}", GOOD, f"/party/{n}") for n in range(1, 101)))
+    other, sent = deployment.start(), []
+    for _ in range(60):
+        deployment.pdp.requests.clear()
+        await deployment.deliver(other)
+        sent.append(len(deployment.pdp.requests))
+        deployment.clock.add(PAUSE / SECOND)
+    assert sent.count(1) >= 49
+    assert max(sent) <= 20
+
+
+async def test_a_search_in_vain_stops_no_other_lane_of_the_consumer(deployment: Deployment) -> None:
+    """The other subscription has a delivery that can be decided."""
+    in_vain = await deployment.subscribe(path="/a", subject="/party/1")
+    other = await deployment.subscribe(path="/b", subject="/party/%")
+    deployment.pdp.fails = lambda _: True
+    await deployment.publish(event_of("a", GOOD, "/party/1"), event_of("b", GOOD, "/party/2"))
+    deployment.pdp.fails = odd
+    lane_worker = deployment.start().lane_worker
+    for subscription in (in_vain, other):
+        await lane_worker.serve(Lane(subscription.id))
+    assert names(deployment.receiver) == ["b"]

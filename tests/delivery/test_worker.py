@@ -10,6 +10,7 @@ from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
+from events_core.delivery.delivery import Lane
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Deployment, answering, deployment_on, names
 from tests.support.pdp_server import DENY, PERMIT
@@ -160,6 +161,18 @@ async def test_a_revoked_right_stops_retries(deployment: Deployment) -> None:
     deployment.clock.add(301)
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
+    assert await deployment.states(subscription) == ["withheld"]
+
+
+async def test_a_decision_from_the_future_is_asked_for_again(deployment: Deployment) -> None:
+    """The clock was set back since, so nobody knows how old the decision is."""
+    subscription = await deployment.subscribe()
+    await deployment.publish(event("a"))
+    deployment.clock.add(-3_600)
+    deployment.forget_decisions()
+    deployment.pdp.decide = lambda _: DENY
+    await deployment.application.lane_worker.serve(Lane(subscription.id))
+    assert names(deployment.receiver) == []
     assert await deployment.states(subscription) == ["withheld"]
 
 

@@ -376,3 +376,19 @@ async def test_an_undecidable_right_to_publish_shows_no_trace(service: Service, 
     assert (answer.status, "could not decide" in answer.json()["detail"]) == (503, True)
     assert ids((await service.get(APP_FEED, stranger, from_=ANCIENT)).json()) == [name]
     assert (await trace_of(service, name, source, stranger)).status == 404
+
+
+@pytest.mark.on_cosmos
+async def test_a_subscriber_sees_its_entries_while_the_right_to_publish_is_undecided(
+    service: Service, receiver: WebhookServer
+) -> None:
+    """The event of an app without a policy has a trace, and so has every event while the decision point is down."""
+    await subscribed(service, receiver)
+    source = instance_source()
+    service.pdp.fails = lambda asked: "urn:altinn:instance-id" in asked.resource
+    (name,) = await published(service, source=source)
+    await settled()
+    for status in (200, 503):
+        service.pdp.status = status
+        answer = await trace_of(service, name, source, service.org("altinn:events.subscribe"))
+        assert [entry["activity"] for entry in answer.json().get("entries", [])] == ["matched", "undecided"]

@@ -162,11 +162,12 @@ class SqliteDeliveries(DeliveryStore):
     ) -> Sequence[Delivery]:
         if state is None:
             return [_delivery(*row) for row in await self.file.fetch(_PAGE, subscription, *after, limit)]
-        page: list[Delivery] = []
+        page: dict[tuple[int, int], Delivery] = {}  # a delivery that becomes undecidable meanwhile is found twice
         for column in (state, State.FAILING) if state is State.PENDING else (state,):
             values = (subscription, *after, column.value, state.value, limit)
-            page += [_delivery(*row) for row in await self.file.fetch(_PAGE_OF_STATE, *values)]
-        return sorted(page, key=lambda delivery: (delivery.position, delivery.lane.replay))[:limit]
+            found = [_delivery(*row) for row in await self.file.fetch(_PAGE_OF_STATE, *values)]
+            page |= {(delivery.position, delivery.lane.replay): delivery for delivery in found}
+        return [page[key] for key in sorted(page)][:limit]
 
     @override
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:

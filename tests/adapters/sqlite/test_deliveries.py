@@ -1,4 +1,4 @@
-"""Deliveries in the SQLite file: leases of dead processes."""
+"""Deliveries in the SQLite file: leases of dead processes, and pages while deliveries change."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
+from events_core.adapters.delivery_documents import delivery_of
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite import deliveries as module
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Lane
+from events_core.delivery.delivery import Lane, RetrySchedule, State
 from tests.support.deliveries import NOW, delivery
 
 LATER = NOW + 3_600 * SECOND
@@ -59,4 +62,23 @@ async def test_a_lease_under_this_process_id_belongs_to_a_dead_process(tmp_path:
     store = await leased_by(os.getpid(), tmp_path / "events.db")
     assert await store.take(Lane(1), NOW, LATER) is not None
     assert await store.take(Lane(1), NOW, LATER) is None
+    await store.file.close()
+
+
+async def test_a_page_repeats_no_delivery_that_becomes_undecidable_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves from the first attempts to the retries between two queries, and is on the page once."""
+    store = SqliteDeliveries(SqliteEventStore(tmp_path / "events.db"))
+    await store.record([delivery(1), delivery(2)], NOW)
+    fetch = SqliteEventStore.fetch
+
+    async def fetch_and_postpone(file: SqliteEventStore, sql: str, *values: int | str) -> list[Any]:
+        rows = await fetch(file, sql, *values)
+        for pending in [delivery_of(orjson.loads(document), str(version)) for version, document in rows]:
+            await store.save(pending.postponed(RetrySchedule((10,)), 0, NOW))
+        return rows
+
+    monkeypatch.setattr(SqliteEventStore, "fetch", fetch_and_postpone)
+    assert [found.position for found in await store.page(1, (0, 0), 10, State.PENDING)] == [1, 2]
     await store.file.close()

@@ -34,6 +34,7 @@ _OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay"
 _FIRSTS = f"{_OF_LANE} AND c.state = 'pending' AND NOT IS_DEFINED(c.undecidable)"
 _RETRIES = f"{_OF_LANE} AND (c.state = 'failing' OR c.undecidable > 0)"
 _PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"
+_TIED = "SELECT * FROM c WHERE c.partition = @partition AND c.position = @position"
 _OF_EVENT = "SELECT * FROM c WHERE c.stream = @stream AND c.position = @position"
 _DEAD = "SELECT * FROM c WHERE c.partition = @partition AND c.state = 'dead'"
 _COUNT_DEAD = "SELECT VALUE COUNT(1) FROM c WHERE c.state = 'dead'"
@@ -152,16 +153,18 @@ class CosmosDeliveries(DeliveryStore):
         self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
     ) -> Sequence[Delivery]:
         document = await self.lanes.get(Lane(subscription))
-        page: list[Delivery] = []
-        sql = f"{_PAGE} AND c.state = @state ORDER BY c.position" if state else f"{_PAGE} ORDER BY c.position"
-        values = {"state": state.value} if state else {}
+        page: dict[tuple[int, int], Delivery] = {}
+        of_state, values = (" AND c.state = @state", {"state": state.value}) if state else ("", {})
+        top = limit + 1 + after[1]  # the query repeats the deliveries at the position that the last page ended in
         for segment in segments_of(document, "all") if document else ():
             if segment < segment_of(after[0], self.segment_size) or len(page) >= limit:
                 continue
-            top = limit + 1 + after[1]  # the query repeats the deliveries at the position that the last page ended in
-            found = await self._query(sql, _partition(subscription, segment), top=top, position=after[0], **values)
-            page += [delivery for delivery in found if (delivery.position, delivery.lane.replay) > after]
-        return sorted(page, key=lambda delivery: (delivery.position, delivery.lane.replay))[:limit]
+            partition, sql = _partition(subscription, segment), f"{_PAGE}{of_state} ORDER BY c.position"
+            found = await self._query(sql, partition, top=top, position=after[0], **values)
+            if len(found) == top:  # there may be more deliveries of the last event
+                found += await self._query(f"{_TIED}{of_state}", partition, position=found[-1].position, **values)
+            page |= {key: delivery for delivery in found if (key := (delivery.position, delivery.lane.replay)) > after}
+        return [page[key] for key in sorted(page)][:limit]
 
     @override
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
