@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ CANDIDATES = 8
 WITNESSES_KEPT = 10_000
 
 _log = logging.getLogger(__name__)
+_random = random.Random()  # noqa: S311 - a reader who tries again asks other questions, and needs no secure randomness
 
 Ahead = Callable[[], Awaitable[Sequence[Question]]]
 """Gives more questions of the same subject, among which a witness may be."""
@@ -88,7 +90,9 @@ class Decisions:
     async def _ask(
         self, questions: Sequence[Question], *, requests: Requests, ahead: Ahead | None
     ) -> Mapping[Question, Decision]:
-        if requests.left < 1:
+        # Another page may have found some of them to be undecidable.
+        questions = [question for question in questions if not self.is_undecidable(question)]
+        if not questions or requests.left < 1:
             return {}
         requests.left -= 1
         answers = await self._answers(questions)
@@ -112,8 +116,8 @@ class Decisions:
     ) -> dict[Question, Decision]:
         """Decide what can be decided of one subject's questions that were refused together."""
         answers = await self._testimony(questions, requests, ahead)
-        if not answers:
-            return {}
+        if not answers or requests.left < 2:
+            return answers
         requests.left -= 1  # for the witness at the end
         rest = [question for question in questions if question not in answers]
         found, refused = await ask_in_halves(rest, self._answers, requests, side_by_side=SIDE_BY_SIDE)
@@ -144,12 +148,18 @@ class Decisions:
 
 
 def _spread(questions: Sequence[Question], count: int) -> list[Question]:
-    """At most `count` of the questions, about as many resources as possible, and spread within each resource."""
+    """At most `count` of the questions, of as many resources as possible. Each call gives others."""
     by_resource: dict[str, list[Question]] = {}
     for question in dict.fromkeys(questions):
         by_resource.setdefault(question.resource_urn, []).append(question)
-    spread = [group[:: max(1, len(group) // CANDIDATES)] for group in by_resource.values()]
+    spread = [_far_apart(group) for group in _random.sample([*by_resource.values()], len(by_resource))]
     return [question for row in zip_longest(*spread) for question in row if question is not None][:count]
+
+
+def _far_apart(questions: Sequence[Question]) -> list[Question]:
+    """At most eight of the questions. The first few of the result lie far apart as well."""
+    start, size = _random.randrange(len(questions)), len(questions)
+    return list(dict.fromkeys(questions[(start + size * eighth // 8) % size] for eighth in (0, 4, 2, 6, 1, 5, 3, 7)))
 
 
 def _digest(subject: Attributes) -> bytes:
