@@ -1,8 +1,8 @@
 """Decisions of the decision point, and the search for questions that it cannot decide (docs/operations.md).
 
 If one question of a request fails, the decision point decides none of them, and an outage inside it looks the same.
-So nothing counts as undecidable unless the decision point answers another question of the same subject, a *witness*,
-before and after it failed to answer that question alone.
+So a question counts as undecidable only if it fails alone twice, and if the decision point answers another question of
+the same subject, a *witness*, before the first time and side by side with the second.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ DECISIONS_KEPT = 100_000
 UNDECIDABLE_SECONDS = 60
 """How long a process remembers that a question is undecidable."""
 SIDE_BY_SIDE = 8
+BESIDE_WITNESS = SIDE_BY_SIDE - 1
 CANDIDATES = 8
 """How many questions are asked at most to find a witness."""
 WITNESSES_KEPT = 10_000
@@ -116,16 +117,53 @@ class Decisions:
     ) -> dict[Question, Decision]:
         """Decide what can be decided of one subject's questions that were refused together."""
         answers = await self._testimony(questions, requests, ahead)
-        if not answers or requests.left < 2:
-            return answers
-        requests.left -= 1  # for the witness at the end
+        if not answers:
+            return {}
         rest = [question for question in questions if question not in answers]
+        kept_back = requests.left // 4  # for `_confirm`
+        requests.left -= kept_back
         found, refused = await ask_in_halves(rest, self._answers, requests, side_by_side=SIDE_BY_SIDE)
-        if refused and await self._answers([next(iter(answers))]) is not None:
-            for question in refused:
-                self.undecidable[question.digest] = None
-                _log.warning("question undecidable resource=%s action=%s", question.resource_urn, question.action)
-        return answers | found
+        requests.left += kept_back
+        return answers | found | await self._confirm(refused, next(iter(answers)), requests)
+
+    async def _confirm(
+        self, refused: Sequence[Question], witness: Question, requests: Requests
+    ) -> dict[Question, Decision]:
+        """Ask refused questions again. They are undecidable if only the witness is answered.
+
+        If a question is answered now, the decision point fails now and then, so the others are asked once more.
+        """
+        found: dict[Question, Decision] = {}
+        while again := refused[: requests.left * BESIDE_WITNESS // SIDE_BY_SIDE]:
+            answers = await self._beside(witness, again, requests)
+            if answers is None:
+                break
+            if not answers:
+                self._remember(again)
+                break
+            found |= answers
+            refused = [question for question in refused if question not in found]
+        return found
+
+    async def _beside(
+        self, witness: Question, questions: Sequence[Question], requests: Requests
+    ) -> dict[Question, Decision] | None:
+        """Ask each question alone, side by side with the witness. None if the witness is not answered."""
+        found: dict[Question, Decision] = {}
+        for start in range(0, len(questions), BESIDE_WITNESS):
+            batch = [witness, *questions[start : start + BESIDE_WITNESS]]
+            requests.left -= len(batch)
+            testimony, *answers = await asyncio.gather(*(self._answers([question]) for question in batch))
+            if testimony is None:
+                return None
+            for answer in answers:
+                found |= answer or {}
+        return found
+
+    def _remember(self, undecidable: Sequence[Question]) -> None:
+        for question in undecidable:
+            self.undecidable[question.digest] = None
+            _log.warning("question undecidable resource=%s action=%s", question.resource_urn, question.action)
 
     async def _testimony(
         self, questions: Sequence[Question], requests: Requests, ahead: Ahead | None
