@@ -112,8 +112,12 @@ class Authorization:
                 questions[row] = _question(caller, action, event, resource)
         if anew:
             self.decisions.forget_undecidable(list(questions.values()))
+        remembered = set(filter(self.decisions.is_undecidable, questions.values()))  # until the others are decided
         found = await self.decisions.get(list(questions.values()), budget.decision_point, ahead=ahead)
-        known = {row: self._verdict(question, row[0], found) for row, question in questions.items()}
+        known = {
+            row: Verdict.UNDECIDABLE if question in remembered else self._verdict(question, row[0], found)
+            for row, question in questions.items()
+        }
         return [row[2] if isinstance(row[2], Verdict) else known[row] for row in rows]
 
     def _verdict(self, question: Question, caller: Caller, found: Mapping[Question, Decision]) -> Verdict:

@@ -1,8 +1,8 @@
 """Decisions of the decision point, and the search for questions that it cannot decide (docs/operations.md).
 
 If one question of a request fails, the decision point decides none of them, and an outage inside it looks the same.
-So nothing counts as undecidable unless the decision point answers another question of the same subject, a *witness*,
-before and after it failed to answer that question alone.
+So a question counts as undecidable only if it fails alone twice, and if the decision point answers another question of
+the same subject, a *witness*, before the first time and side by side with the second.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,11 +30,13 @@ DECISIONS_KEPT = 100_000
 UNDECIDABLE_SECONDS = 60
 """How long a process remembers that a question is undecidable."""
 SIDE_BY_SIDE = 8
+BESIDE_WITNESS = SIDE_BY_SIDE - 1
 CANDIDATES = 8
 """How many questions are asked at most to find a witness."""
 WITNESSES_KEPT = 10_000
 
 _log = logging.getLogger(__name__)
+_random = random.Random()  # noqa: S311 - a reader who tries again asks other questions, and needs no secure randomness
 
 Ahead = Callable[[], Awaitable[Sequence[Question]]]
 """Gives more questions of the same subject, among which a witness may be."""
@@ -88,7 +91,9 @@ class Decisions:
     async def _ask(
         self, questions: Sequence[Question], *, requests: Requests, ahead: Ahead | None
     ) -> Mapping[Question, Decision]:
-        if requests.left < 1:
+        # Another page may have found some of them to be undecidable.
+        questions = [question for question in questions if not self.is_undecidable(question)]
+        if not questions or requests.left < 1:
             return {}
         requests.left -= 1
         answers = await self._answers(questions)
@@ -114,14 +119,51 @@ class Decisions:
         answers = await self._testimony(questions, requests, ahead)
         if not answers:
             return {}
-        requests.left -= 1  # for the witness at the end
         rest = [question for question in questions if question not in answers]
+        kept_back = requests.left // 4  # for `_confirm`
+        requests.left -= kept_back
         found, refused = await ask_in_halves(rest, self._answers, requests, side_by_side=SIDE_BY_SIDE)
-        if refused and await self._answers([next(iter(answers))]) is not None:
-            for question in refused:
-                self.undecidable[question.digest] = None
-                _log.warning("question undecidable resource=%s action=%s", question.resource_urn, question.action)
-        return answers | found
+        requests.left += kept_back
+        return answers | found | await self._confirm(refused, next(iter(answers)), requests)
+
+    async def _confirm(
+        self, refused: Sequence[Question], witness: Question, requests: Requests
+    ) -> dict[Question, Decision]:
+        """Ask refused questions again. They are undecidable if only the witness is answered.
+
+        If a question is answered now, the decision point fails now and then, so the others are asked once more.
+        """
+        found: dict[Question, Decision] = {}
+        while again := refused[: requests.left * BESIDE_WITNESS // SIDE_BY_SIDE]:
+            answers = await self._beside(witness, again, requests)
+            if answers is None:
+                break
+            if not answers:
+                self._remember(again)
+                break
+            found |= answers
+            refused = [question for question in refused if question not in found]
+        return found
+
+    async def _beside(
+        self, witness: Question, questions: Sequence[Question], requests: Requests
+    ) -> dict[Question, Decision] | None:
+        """Ask each question alone, side by side with the witness. None if the witness is not answered."""
+        found: dict[Question, Decision] = {}
+        for start in range(0, len(questions), BESIDE_WITNESS):
+            batch = [witness, *questions[start : start + BESIDE_WITNESS]]
+            requests.left -= len(batch)
+            testimony, *answers = await asyncio.gather(*(self._answers([question]) for question in batch))
+            if testimony is None:
+                return None
+            for answer in answers:
+                found |= answer or {}
+        return found
+
+    def _remember(self, undecidable: Sequence[Question]) -> None:
+        for question in undecidable:
+            self.undecidable[question.digest] = None
+            _log.warning("question undecidable resource=%s action=%s", question.resource_urn, question.action)
 
     async def _testimony(
         self, questions: Sequence[Question], requests: Requests, ahead: Ahead | None
@@ -144,12 +186,18 @@ class Decisions:
 
 
 def _spread(questions: Sequence[Question], count: int) -> list[Question]:
-    """At most `count` of the questions, about as many resources as possible, and spread within each resource."""
+    """At most `count` of the questions, of as many resources as possible. Each call gives others."""
     by_resource: dict[str, list[Question]] = {}
     for question in dict.fromkeys(questions):
         by_resource.setdefault(question.resource_urn, []).append(question)
-    spread = [group[:: max(1, len(group) // CANDIDATES)] for group in by_resource.values()]
+    spread = [_far_apart(group) for group in _random.sample([*by_resource.values()], len(by_resource))]
     return [question for row in zip_longest(*spread) for question in row if question is not None][:count]
+
+
+def _far_apart(questions: Sequence[Question]) -> list[Question]:
+    """At most eight of the questions. The first few of the result lie far apart as well."""
+    start, size = _random.randrange(len(questions)), len(questions)
+    return list(dict.fromkeys(questions[(start + size * eighth // 8) % size] for eighth in (0, 4, 2, 6, 1, 5, 3, 7)))
 
 
 def _digest(subject: Attributes) -> bytes:

@@ -26,7 +26,8 @@ async def ask_in_halves(
 ) -> tuple[dict[K, V], list[K]]:
     """Ask about items that were refused together, in ever smaller parts, the first items first.
 
-    The items are cut into `side_by_side` parts, and each part that is refused is cut in half, down to one item.
+    The items are cut into `side_by_side` parts, and each part that is refused is cut in half, down to one item. A part
+    of three is cut into three: that is three requests, where halves may need four.
     `requests` bounds the requests; enough are kept back to decide the first item. Returns the answers, and the items
     that were refused alone. An item in neither was not asked about on its own before the requests ran out.
 
@@ -48,7 +49,7 @@ async def ask_in_halves(
             elif len(part) == 1:
                 refused += part
             else:
-                halves += _cut(part, 2)
+                halves += _cut(part, 3 if len(part) == 3 else 2)
         parts = [*halves, *parts]
     return answers, refused
 

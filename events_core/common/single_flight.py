@@ -18,6 +18,7 @@ class SingleFlightCache(Generic[K, V]):
     """Keeps the `size` most recently used answers, each for `ttl_seconds`. It keeps no failures.
 
     While a question is being asked it is not asked again: callers that come meanwhile share the answer or the failure.
+    If the caller that asked gets no answer to a question, the others ask it once more, together.
     The cancellation of one caller does not affect the others. `key` gives a short key for a large question.
     """
 
@@ -31,8 +32,8 @@ class SingleFlightCache(Generic[K, V]):
     async def get(self, questions: Iterable[K], ask: Ask[K, V]) -> dict[K, V]:
         """The answer to each question that has one.
 
-        Calls `ask` at most once, with the questions that are neither kept nor being asked. `ask` may leave questions
-        out: they are left out here too, and are asked again next time.
+        Calls `ask` with the questions that are neither kept nor being asked, and with those that another caller's `ask`
+        left out. `ask` may leave questions out: they are left out here too, and are asked again next time.
 
         Raises:
             Exception: The exception that `ask` raised.
@@ -45,7 +46,10 @@ class SingleFlightCache(Generic[K, V]):
             except KeyError:
                 open_questions.append(question)
         if open_questions:
+            shared = [question for question in open_questions if question in self._asked]
             found |= await self._ask_once(open_questions, ask)
+            if left_out := [question for question in shared if question not in found]:
+                found |= await self._ask_once(left_out, ask)
         return found
 
     async def _ask_once(self, questions: Sequence[K], ask: Ask[K, V]) -> dict[K, V]:

@@ -9,7 +9,13 @@ from dataclasses import replace
 import pytest
 
 from events_core.access.authorization import Asked, Authorization, RequestBudget, Verdict
-from events_core.access.decisions import DECISION_SECONDS, Decisions, decision_cache
+from events_core.access.decisions import (
+    DECISION_SECONDS,
+    UNDECIDABLE_SECONDS,
+    Decisions,
+    decision_cache,
+    undecidable_cache,
+)
 from events_core.access.identity import Caller
 from events_core.access.ports import UndecidedError
 from events_core.access.xacml_request import EventLike
@@ -333,6 +339,33 @@ async def test_an_event_that_cannot_be_decided_does_not_hide_the_others(
     assert await authorization.verdicts_each(asked, RequestBudget()) == expected
     pdp.fails = lambda _: False
     assert await authorization.verdicts_each(asked, RequestBudget(), anew=True) == [Verdict.PERMITTED] * 3
+
+
+async def test_a_verdict_that_expires_while_others_are_asked_holds_for_its_page(
+    pdp: PdpServer, client: HttpClient, clock: Clock
+) -> None:
+    """The event in front is still undecidable, and not undecided."""
+    point = PdpDecisionPoint(JsonService(client, "The decision point", pdp.url))
+    decisions = Decisions(point, decision_cache(clock=clock), undecidable_cache(clock=clock))
+    authorization = Authorization(decisions, RegisterClient(JsonService(client, "Register", "http://127.0.0.1:9")))
+    pdp.fails = lambda asked: asked.resource["urn:altinn:app"] == "gone"
+    gone = app_event(source=instance_url(app="ttd/gone"), resource="urn:altinn:resource:app_ttd_gone")
+    events = [gone, app_event()]
+    assert await authorization.verdicts(USER, "read", events, RequestBudget()) == [
+        Verdict.UNDECIDABLE,
+        Verdict.PERMITTED,
+    ]
+
+    def decide(_: AskedOfPdp) -> Ruling:
+        clock.now = UNDECIDABLE_SECONDS
+        return PERMIT
+
+    pdp.decide = decide
+    events[1] = app_event(source=instance_url(OTHER_GUID))
+    assert await authorization.verdicts(USER, "read", events, RequestBudget()) == [
+        Verdict.UNDECIDABLE,
+        Verdict.PERMITTED,
+    ]
 
 
 async def test_events_ahead_help_to_decide(authorization: Authorization, pdp: PdpServer) -> None:

@@ -30,6 +30,8 @@ class PdpDecisionPoint(DecisionPoint):
             return decisions_from(_json(reply.body), questions)
         except ValueError as error:
             raise self._service.down(str(error)) from None
+        except RecursionError:
+            raise self._service.down("too deeply nested") from None
 
     @override
     async def ping(self) -> None:

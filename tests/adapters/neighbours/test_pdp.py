@@ -16,6 +16,8 @@ from tests.support.askers import question
 from tests.support.pdp_server import DENY, PERMIT, Asked, PdpServer, Ruling
 
 QUESTIONS = [question(resource="a"), question(resource="b")]
+_DEEP = b"[" * 1_010 + b"]" * 1_010
+_NESTED = b'{"Response": [{"Decision": "Permit", "Obligations": {"AttributeAssignment": {"Category": %s}}}]}' % _DEEP
 
 
 @pytest.fixture
@@ -126,6 +128,7 @@ async def test_a_status_other_than_200_is_503(point: PdpDecisionPoint, server: P
         (b'{"Response"', "no JSON"),
         (b"\xff", "no JSON"),
         (b"[" * 100_000, "no JSON"),
+        (_NESTED, "too deeply nested"),
         (b"{}", "no list of results"),
         (b"[]", "no list of results"),
         (b'{"Response": {"Decision": "Permit"}}', "no list of results"),
