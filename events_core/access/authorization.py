@@ -84,14 +84,15 @@ class Authorization:
         return await self._verdicts(repeat((caller, action), len(events)), events, budget, more)
 
     async def verdicts_each(
-        self, asked: Sequence[Asked], budget: RequestBudget, *, anew: bool = False
+        self, asked: Sequence[Asked], budget: RequestBudget, *, anew: bool = False, ahead: EventsAhead | None = None
     ) -> list[Verdict]:
         """The verdict on each question, in the given order; see `verdicts`.
 
-        `anew` asks again what is remembered as undecidable.
+        `anew` asks again what is remembered as undecidable. `ahead` is for questions of one caller and action.
         """
         askers = [(one.caller, one.action) for one in asked]
-        return await self._verdicts(askers, [one.event for one in asked], budget, anew=anew)
+        more = _questions_ahead(*askers[0], ahead) if ahead and askers else None
+        return await self._verdicts(askers, [one.event for one in asked], budget, more, anew=anew)
 
     async def _verdicts(
         self,
@@ -135,8 +136,10 @@ class Authorization:
         budget = RequestBudget()
         person = _person_number(subject)
         if person is not None:
-            uuid = (await self._uuids_of([subject], budget)).get(person)
-            if uuid is None:
+            uuids = await self._uuids_of([subject], budget)
+            if person not in uuids:
+                raise UndecidedError
+            if (uuid := uuids[person]) is None:
                 return False
             subject = PARTY_UUID_PREFIX + uuid
         named = Resource.parse(resource)

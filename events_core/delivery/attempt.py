@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from random import sample
+from functools import partial
 
 from cachetools import LRUCache
 
@@ -36,8 +36,8 @@ PAUSE = 5 * SECOND
 SEARCH_EVERY = 30 * SECOND
 """How often a process looks for a question that is decided, while none of a lane is."""
 LANES_REMEMBERED = 10_000
-OTHERS_READ, OTHERS_ASKED = 100, 8
-"""How many deliveries are read before and after those that are due, and asked about."""
+OTHERS_READ = 100
+"""How many deliveries are read from the first one on, and after those that are due, to find a witness."""
 
 _log = logging.getLogger(__name__)
 
@@ -156,36 +156,29 @@ class Attempts:
         return verdicts
 
     async def _ask(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
-        """Ask about deliveries, and about others of the subscription if none of these is decided.
-
-        The decision point may fail on every delivery that is due, and a process that has just started knows no other
-        question of the consumer. While nothing is decided, only some rounds search.
-        """
+        """Ask about deliveries. While nothing is decided, only some rounds send more than one request."""
         asked = [asked_for(subscription, ready.event) for ready in due]
         anew = any(ready.delivery.undecidable for ready in due)
         lane = due[0].delivery.lane
         searches = not 0 <= self.clock() - self.searched.get(lane, 0) < SEARCH_EVERY
         budget = RequestBudget() if searches else RequestBudget(decision_point=Requests(1))
-        verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
-        if searches and _is_undecided(verdicts):
-            if await self._decides_another(subscription, due, budget):
-                verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew)
-            if _is_undecided(verdicts):
-                self.searched[lane] = self.clock()
+        others = partial(self._other_events, subscription, due)
+        verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew, ahead=others)
+        if searches and set(verdicts) == {Verdict.UNDECIDED}:
+            self.searched[lane] = self.clock()
         return verdicts
 
-    async def _decides_another(self, subscription: Subscription, due: Sequence[_Ready], budget: RequestBudget) -> bool:
-        """Whether the decision point decides one of a few deliveries, taken from the due, earlier and later ones."""
-        positions = {ready.delivery.position for ready in due}
-        for after in (0, max(positions)):
+    async def _other_events(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[StoredEvent]:
+        """The events of some deliveries of the subscription, from its first one on and after those that are due.
+
+        The decision point may fail on all that are due, and a process that has just started knows no other question.
+        """
+        positions: set[int] = set()
+        for after in (0, max(ready.delivery.position for ready in due)):
             page = await self.deliveries.page(subscription.id, (after, 0), OTHERS_READ)
             positions |= {delivery.position for delivery in page}
-        some = sample(sorted(positions), min(OTHERS_ASKED, len(positions)))
-        rows = await self.store.at(subscription.filter.stream, some)
-        asked = [asked_for(subscription, row) for row in rows if row.json is not None]
-        budget.decision_point.left -= len(asked)
-        alone = (self.authorization.verdicts_each([one], replace(budget, decision_point=Requests(1))) for one in asked)
-        return not all(map(_is_undecided, await asyncio.gather(*alone)))
+        rows = await self.store.at(subscription.filter.stream, sorted(positions))
+        return [row for row in rows if row.json is not None]
 
     def _with_verdict(self, delivery: Delivery, verdict: Verdict) -> Delivery:
         """The delivery after a verdict; with `permit` None if it is UNDECIDED."""
@@ -258,8 +251,3 @@ class Attempts:
         turn.rest(until)
         turn.postpone(until)
         return False
-
-
-def _is_undecided(verdicts: Sequence[Verdict]) -> bool:
-    """Whether there are verdicts, and every one says to ask again later."""
-    return set(verdicts) == {Verdict.UNDECIDED}
