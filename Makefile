@@ -12,9 +12,9 @@ DATA   ?= .data
 FROM   ?=
 FOR    ?=
 
-# The emulators of the tests run on the machine's Node.js if it is recent enough.
+# The emulators and linters of the tests run on the machine's Node.js if it is recent enough.
 NODE_IS_RECENT := npm --version >/dev/null 2>&1 && \
-  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 18 || (a == 18 && b >= 3) ? 0 : 1)' \
+  node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
   >/dev/null 2>&1
 
 .PHONY: help run install test check bench package clean
@@ -52,9 +52,10 @@ $(VENV)/.run: requirements.txt requirements-local.txt | $(PYTHON)
 	@$(PIP) install -r requirements-local.txt
 	@touch $@
 
-$(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requirements-node.txt | $(PYTHON)
+$(VENV)/.test: requirements.txt requirements-local.txt requirements-dev.txt requirements-clients.txt requirements-node.txt | $(PYTHON)
 	@echo "installing requirements-dev.txt"
 	@$(PIP) install -r requirements-dev.txt
+	@$(PIP) install --upgrade --target $(VENV)/clients -r requirements-clients.txt
 	@$(NODE_IS_RECENT) || { echo "installing Node.js into $(VENV)"; $(PIP) install -r requirements-node.txt; }
 	@touch $@ $(VENV)/.run
 

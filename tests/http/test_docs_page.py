@@ -73,7 +73,7 @@ def test_each_tag_is_a_heading() -> None:
 
 def test_a_webhook_is_shown_with_its_headers_and_responses() -> None:
     """It mentions no token, since the endpoint needs none."""
-    shown = box("operation-webhook_event")
+    shown = box("operation-receiveEvent")
     assert all(word in shown for word in ("webhook-id", "webhook-signature", "CloudEvent", "410", "Retry-After"))
     assert "oken" not in shown
 

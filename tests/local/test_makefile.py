@@ -43,7 +43,8 @@ def test_continuous_integration_runs_make_test() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "is_recent"), [("20.1.0", True), ("18.3.0", True), ("18.2.9", False), ("16.20.2", False), (None, False)]
+    ("version", "is_recent"),
+    [("22.1.0", True), ("20.19.0", True), ("20.18.9", False), ("18.20.2", False), (None, False)],
 )
 def test_node_is_installed_unless_the_machine_has_a_recent_one(
     tmp_path: Path, version: str | None, *, is_recent: bool
@@ -72,8 +73,8 @@ def test_node_is_installed_unless_the_machine_has_a_recent_one(
 def test_an_older_python_is_refused_with_one_line(tmp_path: Path, target: str) -> None:
     """Nothing is installed."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ("requirements.txt", "requirements-local.txt", "requirements-dev.txt", "requirements-node.txt"):
-        (tmp_path / name).touch()
+    for requirements in ROOT.glob("requirements*.txt"):
+        (tmp_path / requirements.name).touch()
     old = tmp_path / "bin" / "python3"
     old.parent.mkdir()
     old.write_text('#!/bin/bash\n[ "$1" = --version ] && echo Python 3.9.2 || exit 1\n')

@@ -25,9 +25,9 @@ def program(name: str) -> str:
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         raise NodeMissingError(
-            f"NO {name.upper()}: the tests of Cosmos DB and of queues need Node.js 18.3 or later with npm. `make test` "
-            "installs it (requirements-node.txt); for Cosmos DB, EVENTS_TEST_COSMOS may be the connection string of "
-            "another server."
+            f"NO {name.upper()}: the tests of Cosmos DB, queues and clients need Node.js 20.19 or later with npm. "
+            "`make test` installs it (requirements-node.txt); for Cosmos DB, EVENTS_TEST_COSMOS may be the connection "
+            "string of another server."
         )
     return found
 
