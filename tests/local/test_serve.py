@@ -164,6 +164,8 @@ def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> N
         ("EVENTS_REGISTER_FILE", "/nowhere/register.json"),
         ("EVENTS_PLATFORM_CERTIFICATE", "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/missing)"),
         ("EVENTS_DATA_DIR", "/dev/null/data"),
+        ("EVENTS_COSMOS", "AccountEndpoint=;AccountKey=c2VjcmV0;"),
+        ("EVENTS_COSMOS", "AccountEndpoint=https://x.documents.azure.com/;AccountKey=no base64;"),
     ],
 )
 def test_a_bad_setting_ends_the_start_with_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:

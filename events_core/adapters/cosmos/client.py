@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -52,13 +54,15 @@ class CosmosConnection:
         """Parse a connection string `AccountEndpoint=…;AccountKey=…;`.
 
         Raises:
-            ValueError: A part is missing. The message names it and does not quote the text.
+            ValueError: A part is missing or bad. The message names it and does not quote the text.
         """
-        parts = dict(part.partition("=")[::2] for part in text.split(";"))
-        try:
-            return cls(parts["AccountEndpoint"], parts["AccountKey"])
-        except KeyError as missing:
-            raise ValueError(f"has no {missing.args[0]}") from None
+        parts = {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in text.split(";"))}
+        for name, is_good in (("AccountEndpoint", _is_endpoint), ("AccountKey", _is_key)):
+            if not parts.get(name):
+                raise ValueError(f"has no {name}")
+            if not is_good(parts[name]):
+                raise ValueError(f"has a bad {name}")
+        return cls(parts["AccountEndpoint"], parts["AccountKey"])
 
     @property
     def options(self) -> dict[str, Any]:
@@ -237,6 +241,17 @@ class CosmosDatabase:
                 container.name: database.get_container_client(container.name) for container in CONTAINERS
             }
             self._client = client
+
+
+def _is_endpoint(text: str) -> bool:
+    return re.fullmatch(r"https?://[^\s/?#@]+/?", text) is not None
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return bool(base64.b64decode(text, validate=True))
+    except ValueError:
+        return False
 
 
 def _if_match(etag: str) -> dict[str, Any]:

@@ -81,9 +81,9 @@ def test_proofs_differ_between_store_generations() -> None:
 @pytest.mark.parametrize(
     ("text", "endpoint", "discovers"),
     [
-        ("AccountEndpoint=http://localhost:8081/;AccountKey=a==;", "http://localhost:8081/", False),
+        ("AccountEndpoint=http://localhost:8081/;AccountKey=YQ==;", "http://localhost:8081/", False),
         (
-            "AccountKey=a==;AccountEndpoint=https://x.documents.azure.com:443/",
+            "AccountKey=YQ==;AccountEndpoint=https://x.documents.azure.com:443/",
             "https://x.documents.azure.com:443/",
             True,
         ),
@@ -92,14 +92,29 @@ def test_proofs_differ_between_store_generations() -> None:
 def test_connection_strings_are_parsed(text: str, endpoint: str, discovers: bool) -> None:  # noqa: FBT001
     """Plain HTTP means an emulator. The representation does not show the key."""
     connection = CosmosConnection.of_string(text)
-    assert (connection.endpoint, connection.credential) == (endpoint, "a==")
+    assert (connection.endpoint, connection.credential) == (endpoint, "YQ==")
     assert connection.options.get("enable_endpoint_discovery", True) is discovers
-    assert "a==" not in repr(connection)
+    assert "YQ==" not in repr(connection)
 
 
-@pytest.mark.parametrize("text", ["", "AccountEndpoint=https://x/", "AccountKey=secret", "secret"])
-def test_a_bad_connection_string_is_not_quoted(text: str) -> None:
-    """The error names the missing part and does not quote the text, which holds a key."""
-    with pytest.raises(ValueError, match="has no Account") as caught:
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "has no AccountEndpoint"),
+        ("secret", "has no AccountEndpoint"),
+        ("AccountKey=secret", "has no AccountEndpoint"),
+        ("AccountEndpoint=;AccountKey=secret==;", "has no AccountEndpoint"),
+        ("AccountEndpoint=x.example;AccountKey=secret==;", "has a bad AccountEndpoint"),
+        ("AccountEndpoint=https:///;AccountKey=secret==;", "has a bad AccountEndpoint"),
+        ("AccountEndpoint=https://secret@x.example/;AccountKey=secret==;", "has a bad AccountEndpoint"),
+        ("AccountEndpoint=https://x.example/", "has no AccountKey"),
+        ("AccountEndpoint=https://x.example/;AccountKey=;", "has no AccountKey"),
+        ("AccountEndpoint=https://x.example/;AccountKey=no secret", "has a bad AccountKey"),
+        ("AccountEndpoint=https://x.example/;AccountKey=secret", "has a bad AccountKey"),
+    ],
+)
+def test_a_bad_connection_string_is_not_quoted(text: str, fault: str) -> None:
+    """The error names the part that is missing or bad and does not quote the text, which holds a key."""
+    with pytest.raises(ValueError, match=f"^{fault}$") as caught:
         CosmosConnection.of_string(text)
     assert "secret" not in str(caught.value)
