@@ -1,17 +1,20 @@
-"""The examples in the documents do what the documents say: commands, the poller, and the containers of an emulator."""
+"""The examples in the documents do what the documents say: commands, programs, and the containers of an emulator."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +29,7 @@ from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import Stream
 from local.client import Service
 from local.data_dir import open_issuer
-from tests.support import documents
+from tests.support import documents, node
 from tests.support.cosmos import cosmos_server
 from tests.support.documents import DOCUMENTS, ROOT
 from tests.support.served import Served, served
@@ -199,6 +202,49 @@ def test_documented_curl_commands_succeed(service: Served) -> None:
     assert len(commands) > 4
     faults = {command: _fault_of(command, service) for command in commands}
     assert {command: fault for command, fault in faults.items() if fault is not None} == {}
+
+
+class Relay(BaseHTTPRequestHandler):
+    """Hands a POST that announces its length on to `url`, and notes its headers."""
+
+    url: str
+    seen: Mapping[str, str] = {}
+
+    def do_POST(self) -> None:
+        """Hand the request on, and the answer back."""
+        Relay.seen = dict(self.headers.items())
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with urllib.request.urlopen(urllib.request.Request(self.url + self.path, body, dict(self.seen))) as answer:
+            self.send_response(answer.status)
+            self.end_headers()
+            self.wfile.write(answer.read())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Log nothing."""
+
+
+@pytest.mark.parametrize(("language", "program", "suffix"), [("python", sys.executable, "py"), ("js", "node", "mjs")])
+def test_each_publishing_example_publishes_an_event(
+    service: Served, tmp_path: Path, language: str, program: str, suffix: str
+) -> None:
+    """An example of docs/publishers.md, pasted into a file and run, announces its length and prints the outcome."""
+    (example,) = documents.blocks(ROOT / "docs/publishers.md", language)
+    file = tmp_path / f"example.{suffix}"
+    file.write_text(example)
+    token = open_issuer(service.data_dir).token_for_org("ttd", "altinn:events.publish")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Relay) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        Relay.url = service.url
+        settings = {"EVENTS_URL": f"http://127.0.0.1:{server.server_port}", "EVENTS_TOKEN": token}
+        command = [node.program(program) if program == "node" else program, str(file)]
+        ran = subprocess.run(
+            command, env={**os.environ, **settings}, check=False, capture_output=True, text=True, timeout=30
+        )
+        server.shutdown()
+    assert (ran.returncode, ran.stderr) == (0, "")
+    (outcome,) = json.loads(ran.stdout)["events"]
+    assert outcome["duplicate"] is False
+    assert Relay.seen["Content-Type"].startswith("application/cloudevents+json")
 
 
 async def test_the_documented_backup_holds_every_event(service: Served, feed: Feed) -> None:
