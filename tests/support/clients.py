@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from asyncio.subprocess import Process, create_subprocess_exec
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.support.documents import ROOT
@@ -27,6 +30,20 @@ def run_node(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a program of tests/clients/package.json."""
     install(HERE)
     return _run([program("node"), str(HERE / "node_modules" / _MAIN[name]), *words], QUIET)
+
+
+@asynccontextmanager
+async def webhook_receiver(*words: str) -> AsyncIterator[Process]:
+    """Run tests/clients/receiver.js, whose input and output say what it gets."""
+    install(HERE)
+    process = await create_subprocess_exec(
+        program("node"), str(HERE / "receiver.js"), *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 def run_python(*words: str, beside: Path) -> subprocess.CompletedProcess[str]:
