@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import Any
 
+import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -19,6 +20,7 @@ from tests.support import documents
 from tests.support.documents import DOCUMENTS, ROOT
 
 ARCHITECTURE = ROOT / "docs/architecture.md"
+FROM_ALTINN = ROOT / "docs/from-altinn.md"
 OPERATIONS = ROOT / "docs/operations.md"
 STORAGE = ROOT / "docs/storage.md"
 THREATS = ROOT / "docs/threats.md"
@@ -80,6 +82,14 @@ def test_every_problem_is_documented_with_its_status() -> None:
     assert {slug: int(cells[0]) for slug, cells in rows.items()} == {
         problem.slug: problem.status for problem in Problem
     }
+
+
+@pytest.mark.parametrize("table", ["reading", "publishing", "subscribing"])
+def test_every_difference_from_altinn_says_what_to_do(table: str) -> None:
+    """Each row has Altinn's answer, ours, and what a client does about it."""
+    rows = documents.table(FROM_ALTINN, table)
+    assert len(rows) >= 10
+    assert [what for what, cells in rows.items() if len(cells) != 3 or not all(cells)] == []
 
 
 def _routes() -> list[str]:
@@ -155,7 +165,7 @@ def test_code_names_documents_and_headings_that_exist() -> None:
     """A docstring that sends the reader to a document, or to a heading in it, is right."""
     wrong = []
     for path in SOURCES:
-        for name, heading in re.findall(r'(\w[\w/]*\.md)\b(?:, "([^"{}]+)")?', path.read_text()):
+        for name, heading in re.findall(r'(\w[\w/-]*\.md)\b(?:, "([^"{}]+)")?', path.read_text()):
             file = next((folder / name for folder in (ROOT, ROOT / "docs") if (folder / name).is_file()), None)
             if file is None or (heading and " ".join(heading.split()) not in documents.headings(file)):
                 wrong.append(f"{path.relative_to(ROOT)}: {name} {heading}")
