@@ -11,9 +11,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
 
+from events_core.common import errors, trace
+from events_core.common.errors import EventsError
+from events_core.http.response import problem
 from local.routing import Router, decode_path, encode_path
 
-MAX_BODY_BYTES = 100 * 1024 * 1024
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Twice what the largest route takes. The Functions host answers larger bodies by itself too."""
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -79,9 +83,10 @@ class HttpHost:
         headers = _request_headers(scope["headers"])
         if not _HOST.fullmatch(headers.get("host", "")):
             return _empty(400)
-        if int(headers.get("content-length", 0)) > MAX_BODY_BYTES:
-            return _empty(413)
-        body = await _read_body(headers, receive)
+        try:
+            body = await _read_body(headers, receive)
+        except EventsError as error:
+            return _response(problem(error, trace.begin(headers.get("traceparent")).trace_id))
         if body is None:
             return _empty(400)
         try:
@@ -113,17 +118,23 @@ def _text(value: bytes) -> str:
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
-    """Read the body. Returns None if the client disconnects first. The host drops a body without Content-Length."""
-    if headers.get("content-length", "0") == "0":
+    """Read the body, chunked or not. Returns None if the client disconnects first.
+
+    Raises:
+        EventsError: CONTENT_TOO_LARGE as soon as the length, given or counted, exceeds `MAX_BODY_BYTES`.
+    """
+    if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return b""
-    chunks = []
-    while True:
+    length, body, more = int(headers.get("content-length", 0)), bytearray(), True
+    while more and max(length, len(body)) <= MAX_BODY_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if max(length, len(body)) > MAX_BODY_BYTES:
+        raise errors.too_large(f"A body has at most {MAX_BODY_BYTES // 1024**2} MiB.")
+    return bytes(body)
 
 
 def _request(

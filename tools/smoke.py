@@ -5,8 +5,9 @@
     SMOKE_TOKEN=... SMOKE_PLATFORM_TOKEN=... python tools/smoke.py http://127.0.0.1:7071 --publish
 
 Without a token, the feed must answer 401. With a token of the owner (scope `altinn:events/ttd`) in SMOKE_TOKEN, it must
-return a page. `--publish` publishes an event with the app's PlatformAccessToken, and the feed must contain the event.
-Never use `--publish` where events are real. The script needs only the standard library.
+return a page. `--publish` publishes an event with the app's PlatformAccessToken, and the feed must contain it. A
+second event goes in chunks, and the script says what the deployment does with it. Never use `--publish` where events
+are real. The script needs only the standard library.
 """
 
 from __future__ import annotations
@@ -61,9 +62,12 @@ class Service:
     platform_token: str = ""
     timeout: float = 60.0
 
-    def ask(self, path: str, headers: Mapping[str, str] | None = None, event: object = None) -> Response:
-        """Send a request: POST with an event, otherwise GET."""
-        body = None if event is None else json.dumps(event).encode()
+    def ask(
+        self, path: str, headers: Mapping[str, str] | None = None, event: object = None, *, chunked: bool = False
+    ) -> Response:
+        """Send a request: POST with an event, in one chunk without Content-Length if wanted, otherwise GET."""
+        text = json.dumps(event).encode()
+        body = None if event is None else iter([text]) if chunked else text
         sent = {**(headers or {}), **({} if event is None else {"Content-Type": "application/json"})}
         request = Request(self.url + path, body, sent)  # noqa: S310 - the scheme is checked in `main`
         try:
@@ -111,9 +115,8 @@ def page(service: Service) -> None:
     _check(isinstance(response.json(), list), "the page is not a list")
 
 
-def publish(service: Service) -> None:
-    """A published event is in its app's feed at once."""
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+def _publish(service: Service, *, chunked: bool = False) -> tuple[str, Response]:
+    """Publish an event of the app. Returns its id and the response."""
     event_id = str(uuid.uuid4())
     event = {
         "specversion": "1.0",
@@ -122,20 +125,36 @@ def publish(service: Service) -> None:
         "subject": "/party/50002108",
         "source": f"https://ttd.apps.altinn.no/{APP}/instances/50002108/{uuid.uuid4()}",
     }
-    published = service.ask("/events/api/v1/app", {"PlatformAccessToken": service.platform_token}, event)
+    headers = {"PlatformAccessToken": service.platform_token}
+    return event_id, service.ask("/events/api/v1/app", headers, event, chunked=chunked)
+
+
+def publish(service: Service) -> None:
+    """A published event is in its app's feed at once."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+    event_id, published = _publish(service)
     _check(published.status == 201, f"publishing: {published.summary()}")
     read = service.ask(f"{FEED}?from={since}&size=1000", {"Authorization": f"Bearer {service.token}"})
     _check(read.status == 200, f"reading: {read.summary()}")
     _check(event_id in {item.get("id") for item in read.json()}, "the feed does not contain the published event")
 
 
-def checks_for(service: Service, *, publishing: bool) -> list[Callable[[Service], None]]:
-    """The checks to run."""
-    checks: list[Callable[[Service], None]] = [health, openapi, refusal]
+def chunked(service: Service) -> str:
+    """A chunked event is published, or refused in a way that a publisher can act on. Returns what happened."""
+    _, published = _publish(service, chunked=True)
+    if published.status == 201:
+        return "arrives: publishers may send chunks"
+    _check(published.status in (400, 411), f"publishing in chunks: {published.summary()}")
+    return f"lost ({published.status}): see docs/deploying.md, Chunked bodies"
+
+
+def checks_for(service: Service, *, publishing: bool) -> list[Callable[[Service], str | None]]:
+    """The checks to run. A check may return what it found."""
+    checks: list[Callable[[Service], str | None]] = [health, openapi, refusal]
     if service.token:
         checks.append(page)
     if publishing:
-        checks.append(publish)
+        checks += [publish, chunked]
     return checks
 
 
@@ -170,12 +189,12 @@ def main(arguments: list[str]) -> int:
     failed = 0
     for check in checks_for(service, publishing=wanted.publish):
         try:
-            check(service)
+            found = check(service)
         except SmokeError as error:
             failed += 1
             print(f"FAILED  {check.__name__}: {error}")
         else:
-            print(f"ok      {check.__name__}")
+            print(f"ok      {check.__name__}" + (f": {found}" if found else ""))
     return 1 if failed else 0
 
 

@@ -17,35 +17,32 @@ _HEADER_VALUE = re.compile(r'(?:[\t !#-~]|"(?:[\t !#-\[\]-~]|\\[\t -~])*+")*+')
 _QUOTED_STRING = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_UTF8_CHARSETS = (None, "utf-8", "utf8", "us-ascii")
 
 
 def read_binary(headers: Mapping[str, str], body: bytes) -> RawEvent:
     """The event of a binary-mode request, whose header names are in lower case.
 
     A JSON body becomes `data` and keeps its text. Text and XML in UTF-8 become a string, any other body becomes
-    `data_base64`. Without a body and a Content-Type the event has no data.
+    `data_base64`. Without a body the event has no data; a Content-Type is kept all the same.
 
     Raises:
-        EventsError: 413 for an event beyond 256 KiB, 415 for a body without Content-Type, 400 for a Content-Type
-            without a body and for invalid headers.
+        EventsError: 413 for an event beyond 256 KiB, 415 for a body without Content-Type and for JSON in another
+            charset than UTF-8, 400 for invalid headers.
     """
     check_event_size(len(body))
     attributes = _attributes(headers)
-    content_type = headers.get("content-type", "").strip(" \t")
+    content_type = headers.get("content-type", "").strip(" \t").rstrip("; \t")
     if body and not content_type:
         raise unsupported_media_type("An event in binary mode needs a Content-Type for its body.")
-    if not content_type:
-        return _event(attributes, {})
-    if not body:
-        raise bad_request("The body is empty, though a Content-Type is given.")
-    return _event({**attributes, "datacontenttype": content_type}, _data(content_type, body))
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    return _event(attributes, _data(content_type, body) if body else {})
 
 
 def _event(attributes: Mapping[str, str], data: Mapping[str, str]) -> RawEvent:
     """The event with these attributes and at most one data member, which is given as JSON text."""
-    text = json_text.add_members(json_text.as_json(attributes), data).encode()
-    check_event_size(len(text))
+    text = json_text.add_members(json_text.as_json(attributes), data)
+    check_event_size(len(text.encode()))
     members: dict[str, object] = {**attributes}
     for name, value in data.items():
         members[name] = json_text.parse_at(value, 0)[0]
@@ -91,11 +88,12 @@ def _data(content_type: str, body: bytes) -> dict[str, str]:
     """The data member that a body becomes, as JSON text."""
     essence = syntax.media_type_essence(content_type)
     if essence.endswith(("/json", "+json")):
+        json_text.check_charset(content_type)
         text = json_text.decode_utf8(body)
         _, start, end = json_text.parse_whole(text)
         return {"data": text[start:end]}
     is_text = essence.startswith("text/") or essence.endswith(("/xml", "+xml"))
-    if is_text and syntax.media_type_charset(content_type) in _UTF8_CHARSETS:
+    if is_text and syntax.is_utf8(content_type):
         try:
             return {"data": json_text.as_json(body.decode())}
         except UnicodeDecodeError:

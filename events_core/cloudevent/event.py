@@ -32,22 +32,24 @@ class CloudEvent:
 class RawEvent:
     """A JSON object that may be an event.
 
-    `members` are its parsed members, `data` and nulls included. `text` is its JSON text in UTF-8. `size` is the length
-    of the published text in bytes, which differs from the length of `text` after `set`.
+    `members` are its parsed members, `data` included. `text` is its JSON text in UTF-8. Neither holds a null.
     """
 
     members: Mapping[str, object]
     text: bytes
-    size: int
 
     @classmethod
-    def of(cls, members: dict[str, object], text: bytes) -> RawEvent:
-        """The event with this published text."""
-        return cls(MappingProxyType(members), text, len(text))
+    def of(cls, members: Mapping[str, object], text: str) -> RawEvent:
+        """The event of a JSON object. A member that is null counts as absent, and leaves its text too."""
+        nulls = {name for name, value in members.items() if value is None}
+        if nulls:
+            members = {name: value for name, value in members.items() if name not in nulls}
+            text = json_text.remove_members(text, nulls)
+        return cls(MappingProxyType(members), text.encode())
 
     @property
     def attributes(self) -> Mapping[str, str | int | bool]:
-        """The context attributes by name, without nulls and values of other types than string, integer and boolean."""
+        """The context attributes by name, without values of other types than string, integer and boolean."""
         return {
             name: value
             for name, value in self.members.items()
@@ -57,7 +59,7 @@ class RawEvent:
     def set(self, **attributes: str) -> RawEvent:
         """The event with these attributes. The rest of its text stays as it is.
 
-        An attribute that is a member already, null included, is replaced in place. Others are added at the end.
+        An attribute that is a member already is replaced in place. Others are added at the end.
         """
         text = self.text.decode()
         present = {name: json_text.as_json(value) for name, value in attributes.items() if name in self.members}
@@ -65,4 +67,4 @@ class RawEvent:
             text = json_text.replace_members(text, present)
         absent = {name: json_text.as_json(value) for name, value in attributes.items() if name not in self.members}
         text = json_text.add_members(text, absent)
-        return RawEvent(MappingProxyType({**self.members, **attributes}), text.encode(), self.size)
+        return RawEvent(MappingProxyType({**self.members, **attributes}), text.encode())

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
-from events_core.common.errors import EventsError, FieldError, bad_request, shown
+from events_core.cloudevent import syntax
+from events_core.common.errors import EventsError, FieldError, bad_request, shown, unsupported_media_type
 
 MAX_DEPTH = 62
 """Levels of nesting in one event, itself included. A page around it keeps below 64, where some readers stop."""
 
+_BYTE_ORDER_MARK = "\ufeff"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -34,13 +37,14 @@ def _constant(text: str) -> object:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _duplicate_name(pairs)
+        counts = Counter(name for name, _ in pairs)
+        raise duplicate_name(next(name for name, count in counts.items() if count > 1))
     return members
 
 
-def _duplicate_name(pairs: list[tuple[str, object]]) -> EventsError:
-    counts = Counter(name for name, _ in pairs)
-    twice = shown(next(name for name, count in counts.items() if count > 1))
+def duplicate_name(name: str) -> EventsError:
+    """400 for a member name that an object repeats."""
+    twice = shown(name)
     return bad_request(
         f"The member name '{twice}' occurs twice in one JSON object.", FieldError(twice, "must occur once")
     )
@@ -49,17 +53,20 @@ def _duplicate_name(pairs: list[tuple[str, object]]) -> EventsError:
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
 
 
+def check_charset(content_type: str) -> None:
+    """Raise 415 if a Content-Type names another charset than UTF-8 or its part US-ASCII."""
+    if not syntax.is_utf8(content_type):
+        raise unsupported_media_type("JSON is taken in UTF-8; the Content-Type names another charset.")
+
+
 def decode_utf8(body: bytes) -> str:
-    """The body as text. Raises 400 if it is empty, is not UTF-8 or begins with a byte order mark."""
+    """The body as text, without its byte order mark. Raises 400 if the body is empty or is not UTF-8."""
     if not body:
         raise bad_request("The body is empty.")
     try:
-        text = body.decode()
+        return body.decode().removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise bad_request(f"The body is not valid UTF-8 (byte {error.start}).") from None
-    if text.startswith("\ufeff"):
-        raise bad_request("The body must not begin with a byte order mark.")
-    return text
 
 
 def skip_blanks(text: str, at: int) -> int:
@@ -138,11 +145,23 @@ def as_json(value: object) -> str:
 def replace_members(text: str, members: Mapping[str, str]) -> str:
     """The text of a valid object with the values of these members, given as JSON texts, in place of its own."""
     pieces, copied = [], 0
-    for name, start, end in _member_spans(text):
-        if name in members:
-            pieces += [text[copied:start], members[name]]
-            copied = end
+    for member in _members(text):
+        if member.name in members:
+            pieces += [text[copied : member.value], members[member.name]]
+            copied = member.end
     return "".join([*pieces, text[copied:]])
+
+
+def remove_members(text: str, names: Collection[str]) -> str:
+    """The text of a valid object without its members of these names. The rest stays as it is."""
+    first = end = skip_blanks(text, 1)
+    pieces = [text[:first]]
+    for member in _members(text):
+        if member.name not in names:
+            start = end if len(pieces) > 1 else member.start
+            pieces.append(text[start : member.end])
+        end = member.end
+    return "".join([*pieces, text[end:]])
 
 
 def add_members(text: str, members: Mapping[str, str]) -> str:
@@ -152,13 +171,22 @@ def add_members(text: str, members: Mapping[str, str]) -> str:
     return f"{text[:-1]}{comma}{added}}}"
 
 
-def _member_spans(text: str) -> Iterator[tuple[str, int, int]]:
-    """The name of each member of a valid object, and where its value begins and ends."""
+class _Member(NamedTuple):
+    """A member of an object: where it begins, where its value begins, and where both end."""
+
+    name: str
+    start: int
+    value: int
+    end: int
+
+
+def _members(text: str) -> Iterator[_Member]:
+    """The members of a valid object."""
     at = skip_blanks(text, 1)
     while text[at] != "}":
-        name, at = _decoder.raw_decode(text, at)
-        start = skip_blanks(text, skip_blanks(text, at) + 1)
-        _, end = _decoder.raw_decode(text, start)
-        yield name, start, end
+        name, end_of_name = _decoder.raw_decode(text, at)
+        value = skip_blanks(text, skip_blanks(text, end_of_name) + 1)
+        _, end = _decoder.raw_decode(text, value)
+        yield _Member(name, at, value, end)
         at = skip_blanks(text, end)
         at = skip_blanks(text, at + 1) if text[at] == "," else at

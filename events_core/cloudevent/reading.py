@@ -22,7 +22,7 @@ def read_structured(body: bytes) -> RawEvent:
     value, start, end = json_text.parse_whole(text)
     if not isinstance(value, dict):
         raise bad_request("The body must be one event: a JSON object.")
-    return RawEvent.of(value, text[start:end].encode())
+    return RawEvent.of(value, text[start:end])
 
 
 def read_batch(body: bytes) -> list[RawEvent]:
@@ -30,7 +30,7 @@ def read_batch(body: bytes) -> list[RawEvent]:
 
     Raises:
         EventsError: 413 beyond 1 MiB, beyond 100 events, or for an event beyond 256 KiB; 400 if the body is not a JSON
-            array of at least one object.
+            array of objects.
     """
     if len(body) > MAX_BATCH_BYTES:
         raise too_large("The batch is larger than 1 MiB.")
@@ -40,7 +40,8 @@ def read_batch(body: bytes) -> list[RawEvent]:
         raise bad_request("The body must be a batch of events: a JSON array.")
     at = json_text.skip_blanks(text, at + 1)
     if text.startswith("]", at):
-        raise bad_request("The batch holds no event.")
+        json_text.refuse_more(text, at + 1)
+        return []
     return _elements(text, at)
 
 
@@ -66,13 +67,12 @@ def _element(text: str, start: int, index: int) -> tuple[RawEvent, int]:
         value, end = json_text.parse_at(text, start)
         if not isinstance(value, dict):
             raise bad_request("Each element of a batch must be an event: a JSON object.")
-        raw = text[start:end].encode()
-        check_event_size(len(raw))
+        check_event_size(len(text[start:end].encode()))
     except EventsError as error:
         faults = [FieldError(f"[{index}].{fault.field}", fault.detail) for fault in error.errors]
         error.errors = faults or [FieldError(f"[{index}]", error.detail)]
         raise
-    return RawEvent.of(value, raw), end
+    return RawEvent.of(value, text[start:end]), end
 
 
 def check_event_size(size: int) -> None:

@@ -44,7 +44,7 @@ _RULES: Mapping[str, _Rule] = {
     "id": _Rule(256),
     "source": _Rule(2048, syntax.is_uri_reference, "must be a URI-reference (RFC 3986)"),
     "type": _Rule(256),
-    "resource": _Rule(2048, syntax.is_urn, "must be a URN (RFC 8141)"),
+    "resource": _Rule(2048, syntax.is_resource, "must be a URN (RFC 8141) that ends in a name"),
     "subject": _Rule(512),
     "alternativesubject": _Rule(512),
     "resourceinstance": _Rule(2048),
@@ -78,13 +78,13 @@ def validate(raw: RawEvent, *, field_prefix: str = "") -> CloudEvent:
 
 def _faults(members: Mapping[str, object], prefix: str) -> Iterator[FieldError]:
     for name in _REQUIRED:
-        if members.get(name) is None:
+        if name not in members:
             yield FieldError(f"{prefix}{name}", "is required")
     for name, value in members.items():
         fault = _fault(name, value)
         if fault is not None:
             yield FieldError(f"{prefix}{shown(name)}", fault)
-    if members.get("data") is not None and members.get("data_base64") is not None:
+    if "data" in members and "data_base64" in members:
         yield FieldError(f"{prefix}data_base64", "must not stand beside 'data'")
 
 
@@ -98,7 +98,7 @@ def _fault(name: str, value: object) -> str | None:
     rule = _RULES.get(name)
     if isinstance(value, str):
         return _string_fault(value, rule)
-    if value is None or (rule is None and isinstance(value, int)):
+    if rule is None and isinstance(value, int):
         return None
     return "must be a string" if rule else "must be a string, a boolean or an integer of 32 bits"
 
@@ -110,6 +110,6 @@ def _string_fault(value: str, rule: _Rule | None) -> str | None:
 
 
 def _base64_fault(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and syntax.is_base64(value)):
+    if isinstance(value, str) and syntax.is_base64(value):
         return None
     return "must be a string of padded base64 (RFC 4648, section 4)"

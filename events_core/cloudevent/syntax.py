@@ -36,6 +36,9 @@ _URN = re.compile(
     rf"(?:\?\+{_SEGMENT_CHARS}(?:{_PATH_CHARS}|\?(?!=))*+)?(?:\?={_SEGMENT_CHARS}{_QUERY_CHARS}*+)?{_FRAGMENT}"
 )
 
+_NO_LAST_PART = re.compile("[^?#]*+(?<=:)(?:[?#]|$)")
+
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f-\U0010ffff]|\\[\t -~])*+"'
 _PARAMETER = rf"[ \t]*+;[ \t]*+({_NAME})=({_NAME}|{_QUOTED})"
@@ -83,12 +86,15 @@ def media_type_essence(text: str) -> str:
     return text.partition(";")[0].strip(" \t").lower()
 
 
-def media_type_charset(text: str) -> str | None:
-    """The `charset` parameter of a media type in lower case and without quotes, None without such a parameter."""
-    for name, value in _PARAMETERS.findall(text):
-        if name.lower() == "charset":
-            return str(value).strip('"').lower()
-    return None
+def is_utf8(media_type: str) -> bool:
+    """Whether text of this media type may be read as UTF-8: it names no other `charset` than UTF-8 or US-ASCII."""
+    charsets = (value for name, value in _PARAMETERS.findall(media_type) if name.lower() == "charset")
+    return next(charsets, "utf-8").strip('"').lower() in _UTF8
+
+
+def is_resource(text: str) -> bool:
+    """Whether `text` is a URN whose last part, after its last colon, is not empty."""
+    return is_urn(text) and not _NO_LAST_PART.match(text)
 
 
 def is_base64(text: str) -> bool:

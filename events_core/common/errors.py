@@ -19,6 +19,7 @@ class Problem(Enum):
     NOT_FOUND = ("not-found", "Not found", 404)
     METHOD_NOT_ALLOWED = ("method-not-allowed", "Method not allowed", 405)
     NOT_ACCEPTABLE = ("not-acceptable", "Not acceptable", 406)
+    LENGTH_REQUIRED = ("length-required", "Length required", 411)
     CONTENT_TOO_LARGE = ("content-too-large", "Content too large", 413)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "Unsupported media type", 415)
     TOO_MANY_REQUESTS = ("too-many-requests", "Too many requests", 429)
@@ -106,6 +107,15 @@ def not_acceptable(detail: str) -> EventsError:
     return EventsError(Problem.NOT_ACCEPTABLE, detail)
 
 
+def length_required() -> EventsError:
+    """411: the request announces a body, and none arrived."""
+    detail = (
+        "The body did not arrive. Send it with a Content-Length and not chunked "
+        "(.NET: await content.LoadIntoBufferAsync() before sending)."
+    )
+    return EventsError(Problem.LENGTH_REQUIRED, detail)
+
+
 def too_large(detail: str) -> EventsError:
     """413: the content exceeds a limit."""
     return EventsError(Problem.CONTENT_TOO_LARGE, detail)
@@ -114,6 +124,12 @@ def too_large(detail: str) -> EventsError:
 def unsupported_media_type(detail: str) -> EventsError:
     """415: the route does not take the request's Content-Type."""
     return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def encoded_body() -> EventsError:
+    """415: the body has a Content-Encoding, and the service decodes none."""
+    detail = "The body is taken without Content-Encoding: send it as it is, not compressed."
+    return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
 
 def too_many_requests(detail: str, retry_after: int) -> EventsError:

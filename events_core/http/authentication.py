@@ -18,7 +18,7 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
 
     Raises:
         EventsError: UNAUTHORIZED without a trusted token, FORBIDDEN if the token identifies nobody, UNAVAILABLE when
-            the issuer's keys cannot be fetched.
+            the issuer's keys cannot be fetched, UNSUPPORTED_MEDIA_TYPE if the body is encoded, whatever the route.
     """
     scheme, _, token = (request.header("authorization") or "").partition(" ")
     token = token.strip()
@@ -30,6 +30,7 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
         caller = _callers[token] = caller_from_claims(claims, token)
     if caller.kind is Kind.NONE:
         raise errors.forbidden("The token does not identify a user, organisation or system.")
+    request.refuse_encoded_body()
     return caller
 
 
@@ -41,6 +42,7 @@ async def platform_app(request: Request, tokens: TokenVerifier) -> Caller:
     caller = caller_from_platform_claims(await tokens.platform_claims(token), token)
     if caller.kind is Kind.NONE:
         raise errors.forbidden("The token does not identify an app.")
+    request.refuse_encoded_body()
     return caller
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlencode
 import azure.functions as func
 
 from events_core.access import scopes
+from events_core.access.identity import Kind
 from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
@@ -26,9 +27,8 @@ STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-bat
 async def publish_app(request: Request, application: Application) -> func.HttpResponse:
     """Publish an app's event about one of its instances."""
     caller = await authentication.platform_app(request, application.tokens)
-    if request.media_type not in ("application/json", STRUCTURED):
-        raise errors.unsupported_media_type(f"An app's event is application/json or {STRUCTURED}.")
-    published = await application.publisher.publish_app_event(caller, read_structured(request.body))
+    body = request.json_body("application/json", STRUCTURED)
+    published = await application.publisher.publish_app_event(caller, read_structured(body))
     status = 200 if published.outcome.duplicate else 201
     return json_response(
         published.event.id, status=status, headers={"Location": _location(request, application, published)}
@@ -49,6 +49,8 @@ def _location(request: Request, application: Application, published: Published) 
 async def publish_events(request: Request, application: Application) -> func.HttpResponse:
     """Publish events of any resource: one structured event, a batch, or one event in binary mode."""
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
+    if caller.kind is not Kind.APP and not caller.has_scope(scopes.PUBLISH, scopes.PUBLISH_ADMIN):
+        raise errors.forbidden(f"The scope {scopes.PUBLISH} is required.")
     published = await application.publisher.publish(caller, _events_in(request))
     outcomes = [
         {"id": result.event.id, "source": result.event.source, "duplicate": result.outcome.duplicate}
@@ -59,16 +61,11 @@ async def publish_events(request: Request, application: Application) -> func.Htt
 
 def _events_in(request: Request) -> Sequence[RawEvent]:
     """The events of the body. The content type decides the mode (CloudEvents HTTP binding 1.0.2, section 3)."""
-    if request.media_type == BATCH:
-        return read_batch(request.body)
-    if request.media_type == STRUCTURED:
-        return [read_structured(request.body)]
-    other_format = (request.media_type or "").startswith("application/cloudevents")
-    if other_format or not any(name.startswith("ce-") for name in request.headers):
-        raise errors.unsupported_media_type(f"Events are {STRUCTURED}, {BATCH}, or in binary mode with ce- headers.")
-    if not request.body and request.header("transfer-encoding"):
-        raise errors.bad_request("The body did not arrive: send it with a Content-Length, not chunked.")
-    return [read_binary(request.headers, request.body)]
+    is_format = (request.media_type or "").startswith("application/cloudevents")
+    if not is_format and any(name.startswith("ce-") for name in request.headers):
+        return [read_binary(request.headers, request.body)]
+    body = request.json_body(STRUCTURED, BATCH)
+    return read_batch(body) if request.media_type == BATCH else [read_structured(body)]
 
 
 async def erase_event(request: Request, application: Application) -> func.HttpResponse:

@@ -11,11 +11,13 @@ import azure.functions as func
 import orjson
 from werkzeug.datastructures import MIMEAccept
 
+from events_core.cloudevent import json_text
 from events_core.common import errors
 
 MAX_QUERY_FIELDS = 200
 MAX_JSON_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 30
+_WITH_BODY = frozenset({"POST", "PATCH"})
 
 
 class Request:
@@ -59,8 +61,27 @@ class Request:
 
     @property
     def body(self) -> bytes:
-        """The body, empty if the request has none."""
-        return self._raw.get_body()
+        """The body, empty if the request has none.
+
+        Raises:
+            EventsError: LENGTH_REQUIRED if a body is announced and is not there, because the Functions host drops
+                chunked bodies; UNSUPPORTED_MEDIA_TYPE if the body is encoded.
+        """
+        self.refuse_encoded_body()
+        body: bytes = self._raw.get_body()
+        if not body and self._raw.method in _WITH_BODY and self._announces_body():
+            raise errors.length_required()
+        return body
+
+    def refuse_encoded_body(self) -> None:
+        """Raise UNSUPPORTED_MEDIA_TYPE if there is a body with a Content-Encoding other than `identity`."""
+        codings = (self.header("content-encoding") or "").split(",")
+        if self._raw.get_body() and any(coding.strip().lower() not in ("", "identity") for coding in codings):
+            raise errors.encoded_body()
+
+    def _announces_body(self) -> bool:
+        is_typed = self.header("content-type") is not None and self.header("content-length") is None
+        return self.header("transfer-encoding") is not None or is_typed
 
     @cached_property
     def query(self) -> Sequence[tuple[str, str]]:
@@ -77,23 +98,39 @@ class Request:
         value = self.header("content-type")
         return value.partition(";")[0].strip().lower() if value else None
 
+    def json_body(self, *media_types: str | None) -> bytes:
+        """The body, JSON of one of these media types. None stands for a request without Content-Type.
+
+        Raises:
+            EventsError: BAD_REQUEST if the body is empty, UNSUPPORTED_MEDIA_TYPE, LENGTH_REQUIRED.
+        """
+        body = self.body
+        if not body:
+            raise errors.bad_request("The body is empty.")
+        if self.media_type not in media_types:
+            raise errors.unsupported_media_type(f"The body is taken as {' or '.join(filter(None, media_types))}.")
+        json_text.check_charset(self.header("content-type") or "")
+        return body
+
     def json_object(self) -> dict[str, Any]:
         """The members of the JSON object in the body. Names are in lower case: clients may write them in any case.
 
         Raises:
-            EventsError: BAD_REQUEST if the body is not a JSON object, UNSUPPORTED_MEDIA_TYPE, CONTENT_TOO_LARGE.
+            EventsError: CONTENT_TOO_LARGE, BAD_REQUEST if the body is not a JSON object or a name occurs twice; and
+                what `json_body` raises.
         """
-        if self.media_type not in (None, "application/json"):
-            raise errors.unsupported_media_type("The body is taken as application/json.")
-        if len(self.body) > MAX_JSON_BYTES:
+        body = self.json_body("application/json", None)
+        if len(body) > MAX_JSON_BYTES:
             raise errors.too_large(f"The body has at most {MAX_JSON_BYTES // 1024} KiB.")
-        try:
-            document = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            document = None
+        document = _parsed(json_text.decode_utf8(body))
         if not isinstance(document, dict):
             raise errors.bad_request("The body must be a JSON object.")
-        return {name.lower(): value for name, value in document.items()}
+        members: dict[str, Any] = {}
+        for name, value in document.items():
+            if name.lower() in members:
+                raise json_text.duplicate_name(name)
+            members[name.lower()] = value
+        return members
 
     def preferred(self, offered: tuple[str, ...]) -> str | None:
         """The offered media type that Accept prefers (RFC 9110, section 12.5.1), None if Accept allows none.
@@ -114,6 +151,15 @@ class Request:
                 is_number = digits.isascii() and digits.isdigit()
                 return min(int(digits[:9]), MAX_WAIT_SECONDS) if is_number else 0
         return 0
+
+
+def _parsed(text: str) -> object:
+    """The JSON value of a text, parsed as strictly as an event. Integers stay exact."""
+    json_text.parse_whole(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise errors.bad_request("The body holds a number that is too large.") from None
 
 
 @lru_cache(maxsize=1_000)

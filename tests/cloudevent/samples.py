@@ -63,6 +63,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(characters, max_size=8), inner, max_size=4),
     max_leaves=12,
 )
+data_values = json_values.filter(lambda value: value is not None)
 blanks = st.text(" \t\r\n", max_size=3)
 instants = st.builds(
     "{}{}".format,
@@ -92,7 +93,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
         "id": draw(short),
         "source": draw(uri_references()),
         "type": draw(short),
-        "resource": "urn:altinn:resource:" + draw(st.text("abc-_.:019", min_size=1, max_size=20)),
+        "resource": "urn:altinn:resource:" + draw(st.text("abc-_.:019", max_size=20)) + "x",
     }
     optional = {
         "subject": short,
@@ -101,7 +102,7 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
         "dataschema": st.just("https://example.com/schema?v=1"),
         "alternativesubject": short,
         "resourceinstance": short,
-        "data": json_values,
+        "data": data_values,
     }
     chosen = draw(st.sets(st.sampled_from(sorted(optional))))
     return members | {name: draw(optional[name]) for name in sorted(chosen)} | draw(extensions)

@@ -94,12 +94,36 @@ def test_other_strings_are_not_media_types(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "charset"),
-    [("text/plain", None), ("a/b; Charset=UTF-8", "utf-8"), ('a/b; x="; charset=no"; charset="Latin1"', "latin1")],
+    ("text", "expected"),
+    [
+        ("text/plain", True),
+        ("a/b; Charset=UTF-8;", True),
+        ('a/b;charset="us-ascii"', True),
+        ('a/b; x="; charset=no"', True),
+        ('a/b; x="; charset=utf-8"; charset="Latin1"', False),
+        ("a/b; charset=utf-16", False),
+    ],
 )
-def test_the_charset_comes_from_its_parameter(text: str, charset: str | None) -> None:
-    """The parameter may have any case, and quotes."""
-    assert syntax.media_type_charset(text) == charset
+def test_the_charset_comes_from_its_parameter(text: str, *, expected: bool) -> None:
+    """The parameter may have any case, and quotes. US-ASCII is a part of UTF-8."""
+    assert syntax.is_utf8(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("urn:altinn:resource:x", True),
+        ("urn:altinn:resource:x:y#", True),
+        ("urn:altinn:resource:", False),
+        ("urn:altinn:resource:#x", False),
+        ("urn:altinn:resource:?=x", False),
+        ("urn:x:", False),
+        ("https://x.example/", False),
+    ],
+)
+def test_a_resource_is_a_urn_whose_last_part_is_not_empty(text: str, *, expected: bool) -> None:
+    """The last part is what a policy calls the resource."""
+    assert syntax.is_resource(text) is expected
 
 
 @pytest.mark.parametrize("text", ["", "QQ==", "QUI=", "QUJD", "+/+/"])

@@ -28,7 +28,8 @@ HTTP = ROOT / "events_core" / "http"
 PAGE = (HTTP / "static" / "docs.html").read_text()
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 BY_STATUS = {str(problem.status): problem for problem in Problem}
-NO_PARAMETERS = {"authorization", "accept", "content-type", "platformaccesstoken", "transfer-encoding"}
+NO_PARAMETERS = {"authorization", "accept", "platformaccesstoken", "transfer-encoding"}
+NO_PARAMETERS |= {"content-encoding", "content-length", "content-type"}
 """Headers that OpenAPI describes by other means, or that are part of HTTP."""
 
 

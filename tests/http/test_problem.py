@@ -66,6 +66,12 @@ async def not_acceptable(service: Service) -> Answer:
     return await service.get(APP_FEED, service.org(), headers=headers, from_=ANCIENT)
 
 
+async def length_required(service: Service) -> Answer:
+    """A chunked body that the host has dropped."""
+    headers = {"Transfer-Encoding": "chunked", **TRACEPARENT}
+    return await service.request("POST", PUBLISH, token=publisher(service), headers=headers)
+
+
 async def content_too_large(service: Service) -> Answer:
     """A batch of 101 events."""
     return await batch(service, [event() for _ in range(101)], headers=TRACEPARENT)
@@ -96,6 +102,7 @@ ROWS = {
     Problem.NOT_FOUND: not_found,
     Problem.METHOD_NOT_ALLOWED: method_not_allowed,
     Problem.NOT_ACCEPTABLE: not_acceptable,
+    Problem.LENGTH_REQUIRED: length_required,
     Problem.CONTENT_TOO_LARGE: content_too_large,
     Problem.UNSUPPORTED_MEDIA_TYPE: unsupported_media_type,
     Problem.TOO_MANY_REQUESTS: too_many_requests,

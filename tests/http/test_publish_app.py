@@ -314,16 +314,6 @@ async def test_a_body_that_is_no_event_is_refused(service: Service, body: bytes)
     assert await owner_feed(service) == []
 
 
-async def test_a_chunked_body_is_refused(service: Service) -> None:
-    """The host drops such a body, so nothing is stored."""
-    headers = {"Transfer-Encoding": "chunked"}
-    answer = await service.request(
-        "POST", PUBLISH_APP, platform_token=service.app(), json_body=app_event(), headers=headers
-    )
-    assert answer.status == 400
-    assert await owner_feed(service) == []
-
-
 async def test_an_app_event_has_at_most_256_kib(service: Service) -> None:
     """One byte more is 413."""
     start = f'{{"specversion":"1.0","type":"t","subject":"/party/1","source":"{instance_source()}","data":"'.encode()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,26 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A running service."""
     with served(tmp_path_factory.mktemp("smoke")) as service:
         yield service
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server that answers one POST with this status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            while self.rfile.readline() != b"0\r\n":
+                pass  # the body ends with an empty chunk
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name in the base class
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request).start()
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture
@@ -40,7 +63,20 @@ def test_a_working_service_passes_without_a_token(running: Served, capsys: pytes
 def test_with_tokens_an_event_is_published_and_read(running: Served, capsys: pytest.CaptureFixture[str]) -> None:
     """With tokens the test also publishes an event and finds it in the feed."""
     assert smoke.main([running.url, "--publish"]) == 0
-    assert capsys.readouterr().out.split()[-4:] == ["ok", "page", "ok", "publish"]
+    *_, page, publish, chunked = capsys.readouterr().out.splitlines()
+    assert (page, publish) == ("ok      page", "ok      publish")
+    assert chunked == "ok      chunked: arrives: publishers may send chunks"
+
+
+@pytest.mark.parametrize(("status", "found"), [(411, "lost (411): see docs/deploying.md"), (500, None)])
+def test_a_deployment_that_loses_chunks_is_told_from_a_broken_one(status: int, found: str | None) -> None:
+    """Losing chunks is no fault of the deployment, and the line names the document with the cure."""
+    with answering(status) as url:
+        if found:
+            assert smoke.chunked(smoke.Service(url)).startswith(found)
+            return
+        with pytest.raises(smoke.SmokeError):
+            smoke.chunked(smoke.Service(url))
 
 
 def test_an_untrusted_token_fails_and_is_not_printed(

@@ -154,17 +154,43 @@ async def test_a_body_with_a_content_length_arrives_whole(host: Hosted, session:
         assert (await response.json())["body"] == body
 
 
-async def test_a_chunked_body_is_dropped(host: Hosted) -> None:
-    """The Functions host passes on an empty body, and the connection stays usable."""
-    request = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-    assert (await echoed(host, request))["body"] == ""
+async def test_a_chunked_body_arrives_whole(host: Hosted) -> None:
+    """The Functions host drops it; this host hands it on."""
+    request = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+    assert (await echoed(host, request))["body"] == "hello!"
 
 
-async def test_a_body_above_100_mb_is_refused_unread(host: Hosted) -> None:
-    """100 MB is the limit of the Functions host."""
+async def test_a_body_above_2_mib_is_refused_unread(host: Hosted) -> None:
+    """The answer to a length that is too large comes before the body, as a problem document."""
     length = asgi.MAX_BODY_BYTES + 1
     request = f"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
-    assert (await host.raw(request.encode())).startswith(b"HTTP/1.1 413")
+    answer = await host.raw(request.encode())
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"content-type: application/problem+json" in answer
+
+
+async def test_the_bytes_of_a_chunked_body_are_counted_as_they_come(host: Hosted) -> None:
+    """Beyond 2 MiB the answer is 413 although the body never ends. Exactly 2 MiB arrive."""
+    head = b"POST /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
+    answer = await host.raw(head + chunk * 32 + b"0\r\n\r\n")
+    assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["body"]) == 2 * 1024 * 1024
+    assert (await host.raw(head + chunk * 32 + b"1\r\na\r\n")).startswith(b"HTTP/1.1 413")
+
+
+async def test_the_connection_stays_usable_after_a_body_that_is_too_large(
+    host: Hosted, session: aiohttp.ClientSession
+) -> None:
+    """A client that sends all of it before it reads gets the answer, and the next request its own."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"a" * 0x10000
+
+    async with session.post(f"{host.url}/echo", data=chunks()) as response:
+        assert (response.status, (await response.json(content_type=None))["status"]) == (413, 413)
+    async with session.post(f"{host.url}/echo", data=b"small") as response:
+        assert (await response.json())["body"] == "small"
 
 
 async def test_a_response_header_has_one_value_and_the_last_one_wins(

@@ -15,6 +15,8 @@ Application = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -32,14 +34,20 @@ class Answer:
 async def call(
     application: Application, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> Answer:
-    """Send one request; `target` is a path with query, escaped, or a whole URL."""
+    """Send one request; `target` is a path with query, escaped, or a whole URL.
+
+    POST, PUT and PATCH have a Content-Length, as those of real clients, unless `Transfer-Encoding` is among the headers
+    or an empty `Content-Length` leaves it out.
+    """
     parts = urlsplit(target)
     sent = {
         "host": parts.netloc or "127.0.0.1:7071",
         **{name.lower(): value for name, value in (headers or {}).items()},
     }
-    if body and "transfer-encoding" not in sent:
+    if (body or method in _WITH_BODY) and "transfer-encoding" not in sent:
         sent.setdefault("content-length", str(len(body)))
+    if sent.get("content-length") == "":
+        del sent["content-length"]
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
