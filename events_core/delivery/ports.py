@@ -173,13 +173,19 @@ class Outgoing:
 class Response:
     """The outcome of a request: the attempt, `Retry-After` in seconds, and the headers that have a meaning here.
 
-    Names of headers are in lower case. `media_type` is the one that was offered last.
+    Names of headers are in lower case. With `retyped`, this is the answer to
+    the second media type of the request.
     """
 
     attempt: Attempt
     retry_after: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    media_type: str | None = None
+    retyped: bool = False
+
+    @property
+    def took_json(self) -> bool:
+        """Whether the endpoint took `application/json` after it had refused the media type of CloudEvents."""
+        return self.retyped and self.attempt.succeeded
 
 
 class WebhookSender(Protocol):

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from typing_extensions import override
@@ -64,11 +64,12 @@ class HttpWebhookSender(WebhookSender):
     @override
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
         began, started = self._clock(), time.perf_counter()
-        response, media_type, error = IncomingResponse(), None, None
+        media_types: Sequence[str | None] = outgoing.media_types or (None,)
+        response, media_type, error = IncomingResponse(), media_types[0], None
         try:
             endpoint = self._policy.check(outgoing.endpoint)
             async with asyncio.timeout(min(timeout_seconds or self._timeout, self._timeout)):
-                for media_type in outgoing.media_types or (None,):
+                for media_type in media_types:
                     response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
                     await self._connections.send(endpoint, _request(endpoint, outgoing, media_type), response)
                     if response.status != UNSUPPORTED_MEDIA_TYPE:
@@ -81,7 +82,7 @@ class HttpWebhookSender(WebhookSender):
         attempt = Attempt(began, status, error, round((time.perf_counter() - started) * 1_000))
         now = datetime.fromtimestamp(self._clock() / SECOND, UTC)
         kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-        return Response(attempt, seconds_of(headers.get("retry-after"), now), kept, media_type)
+        return Response(attempt, seconds_of(headers.get("retry-after"), now), kept, media_type != media_types[0])
 
     async def close(self) -> None:
         """Close the connections."""

@@ -133,6 +133,29 @@ async def test_a_response_before_the_whole_request_was_read_counts(sender: HttpW
         assert (await post(sender, server.url, b"x" * 8_000_000)).attempt.status == 413
 
 
+async def test_an_endpoint_that_answers_415_is_asked_in_the_next_media_type(sender: HttpWebhookSender) -> None:
+    """Both requests are one attempt, and the rest is the same. The answer to the last one counts."""
+    heads: list[bytes] = []
+
+    async def only_json(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heads.append((await request_from(reader))[0])
+            status = b"200 OK" if b"\r\nContent-Type: b\r\n" in heads[-1] else b"415 No"
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    async def sent(*media_types: str) -> tuple[int | None, bool, bool]:
+        response = await sender.send(Outgoing(server.url, {"X-Test": "1"}, b"{}", media_types))
+        return response.attempt.status, response.retyped, response.took_json
+
+    async with RawServer(only_json) as server:
+        assert await sent("a", "b") == (200, True, True)
+        assert heads[0].replace(b"Type: a", b"Type: b") == heads[1]
+        assert await sent("b", "a") == (200, False, False)
+        assert await sent("a", "c") == (415, True, False)
+        assert await sent("a") == (415, False, False)
+        assert len(heads) == 6
+
+
 # -- Kept connections -------------------------------------------------------------------------------------------------
 
 
