@@ -66,9 +66,6 @@ T = TypeVar("T")
 _DEVELOPMENT_KEY = bytes(32)
 """Names streams and seals cursors on a developer's Cosmos DB; a deployment must set its own."""
 
-LOCAL_URL = "http://localhost:7071"
-"""The source of the service's own events where no public URL is configured."""
-
 
 def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Application:
     """Build the application that the settings describe; connections are made when they are first needed.
@@ -239,7 +236,7 @@ class _Parts:
     @cached_property
     def lane_worker(self) -> LaneWorker:
         stores, settings = self.stores, self.settings
-        signing = Signing(self.secrets, settings.base_url or LOCAL_URL)
+        signing = Signing(self.secrets, settings.base_url)
         schedule = RetrySchedule(settings.webhook_retry_seconds)
         attempts = Attempts(
             cache=self.cache,

@@ -32,6 +32,7 @@ ONLY_IN = {
     "azure.storage": ("adapters",),
     "msal": ("adapters",),
     "aiohttp": ("adapters",),
+    "httptools": ("adapters",),
     "sqlite3": ("adapters/sqlite",),
     "jwt": ("adapters/tokens",),
     "opentelemetry": ("adapters",),

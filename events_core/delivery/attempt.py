@@ -19,7 +19,7 @@ from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, jitter
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore, WebhookSender
-from events_core.delivery.subscription import Subscription
+from events_core.delivery.subscription import JSON, Subscription
 from events_core.delivery.turn import Turn
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing
@@ -216,7 +216,7 @@ class Attempts:
         if event is None:
             await self.deliveries.remove(ready.delivery)
             return True
-        message = self.signing.message(subscription, ready.delivery.id, event, self.clock())
+        message = self.signing.message(current, ready.delivery.id, event, self.clock())
         response = await self.sender.send(message)
         attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())
         turn.breaker = turn.breaker.after(
@@ -230,7 +230,18 @@ class Attempts:
                 self.subscriptions, subscription.id, lambda current: replace(current, disabled=True)
             )
             await self.cache.fresh()
+        if response.took_json:
+            await self._remember_json(current)
         return await self._pace(turn, subscription)
+
+    async def _remember_json(self, sent: Subscription) -> None:
+        """Send events as `application/json` from now on, unless the subscription has another endpoint meanwhile."""
+
+        def remember(current: Subscription) -> Subscription:
+            return replace(current, content_type=JSON) if current.endpoint == sent.endpoint else current
+
+        await update_subscription(self.subscriptions, sent.id, remember)
+        await self.cache.fresh()
 
     async def _current_event(self, ready: _Ready) -> bytes | None:
         """The event's JSON text, read again if it is old. None if the event is erased."""

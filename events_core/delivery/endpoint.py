@@ -1,4 +1,4 @@
-"""The policy of endpoints: deliveries may reach public web servers, and nothing else. Pure."""
+"""Endpoints: how one is called, which two are the same, and which may be reached: public web servers alone. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+import idna
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LONGEST = 2_048
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _PORTS_BELOW_1024 = {80, 443}
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -50,6 +55,61 @@ class ForbiddenEndpointError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint as it is called.
+
+    `host` is in ASCII and lower case, without a trailing dot; an address is in its usual notation. `target` is the path
+    and query as they were registered, escape for escape, but characters outside ASCII are percent-encoded.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def of(cls, text: str) -> Endpoint:
+        """Read a URL.
+
+        Raises:
+            ForbiddenEndpointError: The text is no URL of a web server, or holds a user, a password or a fragment.
+        """
+        if len(text) > LONGEST or any(c.isspace() or not c.isprintable() for c in text) or "\\" in text:
+            raise ForbiddenEndpointError(f"must be an absolute URL of at most {LONGEST:,} characters")
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise ForbiddenEndpointError("must be an absolute URL") from None
+        if "@" in parts.netloc or parts.fragment:
+            raise ForbiddenEndpointError("must hold no user, password or fragment")
+        scheme = parts.scheme.lower()
+        if scheme not in _DEFAULT_PORTS or not parts.hostname:
+            raise ForbiddenEndpointError("must be an absolute URL that begins with https://")
+        target = text.partition("//")[2].removeprefix(parts.netloc).partition("#")[0]
+        target = target if target.startswith("/") else f"/{target}"
+        port = _DEFAULT_PORTS[scheme] if port is None else port
+        return cls(scheme, _host_of(parts.netloc), port, quote(target, safe=_ASCII))
+
+    @property
+    def authority(self) -> str:
+        """The host, and the port unless it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """The scheme, host and port."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def canonical(self) -> str:
+        """The endpoint as it is compared: without dot segments, and with escapes in upper case."""
+        path, _, query = _ESCAPE.sub(lambda escape: escape[0].upper(), self.target).partition("?")
+        return f"{self.origin}{_without_dots(path)}{query and f'?{query}'}"
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointPolicy:
     """Allows public endpoints with TLS. `http` allows endpoints without TLS; `networks` may be private or loopback."""
 
@@ -61,31 +121,22 @@ class EndpointPolicy:
         """The policy of the settings, with networks in CIDR notation."""
         return cls(http, tuple(ipaddress.ip_network(network) for network in networks))
 
-    def check(self, endpoint: str) -> None:
-        """Check an endpoint without asking DNS.
+    def check(self, endpoint: str) -> Endpoint:
+        """Check an endpoint without asking DNS, and return its parts.
 
         Raises:
             ForbiddenEndpointError: The endpoint must not be reached.
         """
-        if len(endpoint) > LONGEST or any(c.isspace() or not c.isprintable() for c in endpoint) or "\\" in endpoint:
-            raise ForbiddenEndpointError("must be an absolute URL of at most 2,048 characters")
-        try:
-            parts = urlsplit(endpoint)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise ForbiddenEndpointError("must be an absolute URL") from None
-        if parts.scheme.lower() not in (("https", "http") if self.http else ("https",)) or not host:
-            raise ForbiddenEndpointError(
-                f"must be an absolute URL that begins with https://{' or http://' * self.http}"
-            )
-        if parts.username is not None or parts.password is not None or parts.fragment:
-            raise ForbiddenEndpointError("must hold no user, password or fragment")
-        literal = literal_of(host)
+        parts = Endpoint.of(endpoint)
+        if parts.scheme == "http" and not self.http:
+            raise ForbiddenEndpointError("must be an absolute URL that begins with https://")
+        literal = literal_of(parts.host)
         if literal is None:
-            self._check_name(host)
+            self._check_name(parts.host)
         else:
             self.check_address(literal)
-        self._check_port(port, literal)
+        self._check_port(parts.port, literal)
+        return parts
 
     def check_address(self, address: Address) -> None:
         """Check an address that is about to be dialled, and every IPv4 address that it may lead to.
@@ -100,21 +151,63 @@ class EndpointPolicy:
                 raise ForbiddenEndpointError("must not be an address of a private, local or reserved network")
 
     def _check_name(self, host: str) -> None:
-        labels = host.rstrip(".").split(".")
+        labels = host.split(".")
         if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
             raise ForbiddenEndpointError("must name a host")
-        is_local = len(labels) == 1 or labels[-1].lower() in _LOCAL_NAMES
+        is_local = len(labels) == 1 or labels[-1] in _LOCAL_NAMES
         if is_local and not self._allows_loopback(labels):
             raise ForbiddenEndpointError("must not name a host of a private or local network")
 
     def _allows_loopback(self, labels: Sequence[str]) -> bool:
-        return labels[-1].lower() == "localhost" and any(network.is_loopback for network in self.networks)
+        return labels[-1] == "localhost" and any(network.is_loopback for network in self.networks)
 
-    def _check_port(self, port: int | None, literal: Address | None) -> None:
+    def _check_port(self, port: int, literal: Address | None) -> None:
         is_allowed = literal is not None and any(literal in network for network in self.networks)
-        if port is None or is_allowed or port in _PORTS_BELOW_1024 or port >= 1_024:
+        if is_allowed or port in _PORTS_BELOW_1024 or port >= 1_024:
             return
         raise ForbiddenEndpointError("must have the port 443, or one from 1024 on")
+
+
+def canonical_endpoint(endpoint: str) -> str:
+    """An endpoint as it is compared. A text that is no URL of a web server is compared as it is."""
+    try:
+        return Endpoint.of(endpoint).canonical
+    except ForbiddenEndpointError:
+        return endpoint
+
+
+def canonical_origin(endpoint: str) -> str:
+    """The scheme, host and port of an endpoint, as they are compared."""
+    try:
+        return Endpoint.of(endpoint).origin
+    except ForbiddenEndpointError:
+        return endpoint
+
+
+def _host_of(netloc: str) -> str:
+    """The host of a URL in ASCII: UTS 46, non-transitional, as browsers convert it."""
+    host = netloc[1:].partition("]")[0] if netloc.startswith("[") else netloc.partition(":")[0]
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except idna.IDNAError:
+            raise ForbiddenEndpointError("must name a host") from None
+    literal = literal_of(host)
+    return host.lower().removesuffix(".") if literal is None else str(literal)
+
+
+def _without_dots(path: str) -> str:
+    """A path without its dot segments (RFC 3986, section 5.2.4)."""
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 def literal_of(host: str) -> Address | None:

@@ -158,23 +158,34 @@ class DeliveryStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request to an endpoint: POST if it has a body, else OPTIONS."""
+    """A request to an endpoint: POST if it has a body, else OPTIONS.
+
+    `media_types` are those of the body, in which it is offered one after the other while the endpoint answers 415.
+    """
 
     endpoint: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    media_types: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """The outcome of a request: the attempt, `Retry-After` in seconds, and the headers that have a meaning here.
 
-    Names of headers are in lower case.
+    Names of headers are in lower case. With `retyped`, this is the answer to
+    the second media type of the request.
     """
 
     attempt: Attempt
     retry_after: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    retyped: bool = False
+
+    @property
+    def took_json(self) -> bool:
+        """Whether the endpoint took `application/json` after it had refused the media type of CloudEvents."""
+        return self.retyped and self.attempt.succeeded
 
 
 class WebhookSender(Protocol):

@@ -25,7 +25,10 @@ _SLASHES = re.compile(r"/{2,}")
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRequest:
-    """A request for a subscription: the filters as the subscriber wrote them, None for a missing filter."""
+    """A request for a subscription: the filters as the subscriber wrote them, None for a missing filter.
+
+    `base_url` is the URL of this service that the request was sent to.
+    """
 
     endpoint: str | None = None
     source: str | None = None
@@ -34,6 +37,7 @@ class SubscriptionRequest:
     resource: str | None = None
     type: str | None = None
     include_subunits: bool = False
+    base_url: str | None = None
 
 
 def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | None) -> EventFilter:

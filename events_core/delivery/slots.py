@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from events_core.delivery.subscription import canonical_origin
+from events_core.delivery.endpoint import canonical_origin
 
 
 @dataclass(frozen=True, slots=True)

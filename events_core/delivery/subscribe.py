@@ -71,7 +71,7 @@ class Subscriber:
         consumer = caller_of_consumer(caller.consumer, caller.level)
         if not await self.authorization.may_subscribe(consumer, filters.resource, filters.subject):
             raise errors.forbidden(f"Not authorized to create a subscription for resource {filters.resource}.")
-        return await self._create(caller, endpoint, filters)
+        return await self._create(caller, endpoint, filters, request.base_url)
 
     async def get(self, caller: Caller, subscription_id: int) -> Subscription:
         """Return a subscription of the caller."""
@@ -153,7 +153,7 @@ class Subscriber:
             raise bad_field("alternativeSubjectFilter", NO_SUBJECT)
         return replace(filters, subject=f"/party/{party}", subject_is_derived=True)
 
-    async def _create(self, caller: Caller, endpoint: str, filters: EventFilter) -> Subscribed:
+    async def _create(self, caller: Caller, endpoint: str, filters: EventFilter, base_url: str | None) -> Subscribed:
         secret, start = new_secret(), await self.store.head(filters.stream)
         now = self.clock()
         draft = Subscription(
@@ -167,6 +167,7 @@ class Subscriber:
             level=caller.level,
             secrets=SealedSecrets(self.secrets.seal(secret, caller.consumer)),
             validation=Validation(next_try=now),
+            base_url=base_url,
         )
         stored, is_new = await self.subscriptions.create(draft)
         if is_new or not (stored.validation.tries or stored.validation.validated):

@@ -7,11 +7,13 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 from events_core.access.xacml_request import EventLike
+from events_core.delivery.endpoint import canonical_endpoint
 from events_core.feeds.stream import Stream, matches
 
+CLOUD_EVENT, JSON = "application/cloudevents+json", "application/json"
+"""The media types in which an endpoint may get events."""
 _WILDCARD = "%"
 
 
@@ -109,7 +111,8 @@ class Subscription:
     Events match at positions after `start` of the stream. Times are microseconds since the epoch. `level` is the
     authentication level of the token that created the subscription, None if it could not be read. A `disabled`
     subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
-    deliveries a minute the endpoint asked for. `version` changes with every change.
+    deliveries a minute the endpoint asked for. Events are sent as `content_type`. `base_url` is the URL of this service
+    in the request that created the subscription. `version` changes with every change.
     """
 
     id: int
@@ -126,6 +129,8 @@ class Subscription:
     disabled: bool = False
     deleted: bool = False
     allowed_rate: int | None = None
+    content_type: str = CLOUD_EVENT
+    base_url: str | None = None
     version: str = ""
 
     @property
@@ -231,18 +236,6 @@ def is_below(pattern: str, source: str) -> bool:
     """Whether a source is the URL of the pattern or below it, segment by segment. `%` is a wildcard."""
     wanted = _comparable_source(pattern)
     return matches(wanted, _comparable(source)) or matches(f"{wanted}/%", source)
-
-
-def canonical_endpoint(endpoint: str) -> str:
-    """An endpoint as it is compared: scheme and host in lower case, `/` for an empty path."""
-    parts = urlsplit(endpoint)
-    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path or "/", parts.query, ""))
-
-
-def canonical_origin(endpoint: str) -> str:
-    """The scheme, host and port of an endpoint, in lower case."""
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
 
 
 def _comparable(text: str) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
+from uuid import uuid4
 
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Attempt, RetrySchedule, jitter
-from events_core.delivery.ports import Outgoing, SubscriptionStore, WebhookSender
-from events_core.delivery.subscription import Subscription, Validation
+from events_core.delivery.delivery import RetrySchedule, jitter
+from events_core.delivery.ports import Outgoing, Response, SubscriptionStore, WebhookSender
+from events_core.delivery.subscription import JSON, Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing, allowed_rate, handshake_headers, is_refused, validation_event
 
@@ -36,27 +36,24 @@ class EndpointValidation:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer, or a secret cannot be decrypted.
         """
-        origin = urlsplit(self.signing.base_url).hostname or ""
+        origin = self.signing.origin_for(subscription)
         handshake = await self.sender.send(
             Outgoing(subscription.endpoint, handshake_headers(origin)), HANDSHAKE_SECONDS
         )
         status, headers = handshake.attempt.status, handshake.headers
         if is_refused(status, headers, origin):
             refused = replace(handshake.attempt, status=None, error="handshake refused")
-            return await self._store(subscription, refused, retry_after=None, rate=None)
+            return await self._store(subscription, Response(refused), rate=None)
         now = self.clock()
-        message_id = f"validation-{subscription.id}-{subscription.created}-{subscription.validation.tries}"
-        source = f"{self.signing.base_url}{PATH}/{subscription.id}"
+        message_id = str(uuid4())
+        source = f"{self.signing.base_url_for(subscription)}{PATH}/{subscription.id}"
         event = validation_event(message_id, source, now)
         response = await self.sender.send(self.signing.message(subscription, message_id, event, now))
-        rate = allowed_rate(status, headers)
-        return await self._store(subscription, response.attempt, response.retry_after, rate)
+        return await self._store(subscription, response, allowed_rate(status, headers))
 
-    async def _store(
-        self, sent: Subscription, attempt: Attempt, retry_after: float | None, rate: int | None
-    ) -> Subscription | None:
-        tries = sent.validation.tries + 1
-        wait = None if attempt.succeeded else self.schedule.wait(tries, retry_after, jitter())
+    async def _store(self, sent: Subscription, response: Response, rate: int | None) -> Subscription | None:
+        attempt, tries = response.attempt, sent.validation.tries + 1
+        wait = None if attempt.succeeded else self.schedule.wait(tries, response.retry_after, jitter())
         outcome = Validation(
             validated=attempt.succeeded,
             tries=tries,
@@ -74,6 +71,7 @@ class EndpointValidation:
                 current,
                 validation=replace(outcome, validated=validated),
                 disabled=current.disabled and not attempt.succeeded,
+                content_type=JSON if response.took_json else current.content_type,
                 allowed_rate=rate if attempt.succeeded else current.allowed_rate,
             )
 

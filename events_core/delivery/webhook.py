@@ -17,13 +17,14 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from events_core.common.clock import SECOND, to_rfc3339
+from events_core.delivery.endpoint import Endpoint
 from events_core.delivery.ports import Outgoing, SecretBox
-from events_core.delivery.subscription import Subscription
+from events_core.delivery.subscription import CLOUD_EVENT, JSON, Subscription
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 SECRET_BYTES = 32
-CLOUD_EVENT = "application/cloudevents+json; charset=utf-8"
-JSON = "application/json; charset=utf-8"
+LOCAL_URL = "http://localhost:7071"
+"""The URL of this service where neither a setting nor a request told another one."""
 USER_AGENT = "altinn-events/0.1 (+https://www.standardwebhooks.com)"
 VALIDATION_TYPE = "platform.events.validatesubscription"
 
@@ -35,13 +36,21 @@ _RATE_DIGITS = 9
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """Signs messages with the secrets of their subscription. `base_url` is the URL of this service.
+    """Signs messages with the secrets of their subscription. `base_url` is the configured URL of this service.
 
     Each method raises EventsError UNAVAILABLE when a secret cannot be decrypted.
     """
 
     secrets: SecretBox
-    base_url: str
+    base_url: str | None
+
+    def base_url_for(self, subscription: Subscription) -> str:
+        """The URL of this service, as the subscriber knows it."""
+        return self.base_url or subscription.base_url or LOCAL_URL
+
+    def origin_for(self, subscription: Subscription) -> str:
+        """The host of this service, by which it asks an endpoint for permission to deliver."""
+        return urlsplit(self.base_url_for(subscription)).hostname or ""
 
     def secrets_of(self, subscription: Subscription, now: int) -> Sequence[str]:
         """The secrets that sign at `now`: the current secret, and for a while the previous one."""
@@ -53,10 +62,10 @@ class Signing:
 
     def message(self, subscription: Subscription, message_id: str, event: bytes, now: int) -> Outgoing:
         """The signed request that brings an event to the subscription's endpoint."""
-        body, content_type = body_for(subscription.endpoint, event)
-        secrets = self.secrets_of(subscription, now)
-        headers = headers_for(message_id, now // SECOND, body, content_type, secrets)
-        return Outgoing(subscription.endpoint, headers, body)
+        body, media_types = body_for(subscription, event)
+        headers = handshake_headers(self.origin_for(subscription))
+        headers |= headers_for(message_id, now // SECOND, body, self.secrets_of(subscription, now))
+        return Outgoing(subscription.endpoint, headers, body, media_types)
 
 
 def new_secret() -> str:
@@ -71,20 +80,24 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
 
 
-def body_for(endpoint: str, event: bytes) -> tuple[bytes, str]:
-    """The body that delivers an event's JSON text, and its media type. Only Slack's own host gets Slack's envelope."""
-    if urlsplit(endpoint).hostname == _SLACK:
-        return json.dumps({"text": event.decode()}).encode(), JSON
-    return event, CLOUD_EVENT
+def body_for(subscription: Subscription, event: bytes) -> tuple[bytes, Sequence[str]]:
+    """The body that delivers an event's JSON text, and the media types in which it is offered.
+
+    Only Slack's own host gets Slack's envelope.
+    """
+    if Endpoint.of(subscription.endpoint).host == _SLACK:
+        return json.dumps({"text": event.decode()}).encode(), (_in_utf8(JSON),)
+    offered = (JSON,) if subscription.content_type == JSON else (CLOUD_EVENT, JSON)
+    return event, tuple(map(_in_utf8, offered))
 
 
-def headers_for(
-    message_id: str, timestamp: int, body: bytes, content_type: str, signing: Sequence[str]
-) -> dict[str, str]:
+def _in_utf8(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8"
+
+
+def headers_for(message_id: str, timestamp: int, body: bytes, signing: Sequence[str]) -> dict[str, str]:
     """The headers of a delivery, with a signature by each of the secrets."""
     return {
-        "Content-Type": content_type,
-        "User-Agent": USER_AGENT,
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(signature(secret, message_id, timestamp, body) for secret in signing),
@@ -111,7 +124,8 @@ def handshake_headers(origin: str) -> dict[str, str]:
 def is_refused(status: int | None, headers: Mapping[str, str], origin: str) -> bool:
     """Whether an endpoint that answers the handshake allows another origin and not ours."""
     allowed = headers.get(_ORIGIN)
-    return status is not None and status < 300 and allowed is not None and allowed not in ("*", origin)
+    is_answered = status is not None and status < 300 and allowed is not None
+    return is_answered and (allowed or "").strip().lower() not in ("*", origin.lower())
 
 
 def allowed_rate(status: int | None, headers: Mapping[str, str]) -> int | None:

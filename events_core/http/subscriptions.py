@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,7 +36,9 @@ _FIELDS = {
 async def create(request: Request, application: Application) -> func.HttpResponse:
     """Create a subscription: 201 with its secret, or 200 if the same subscription exists."""
     caller = await authentication.bearer(request, application.tokens)
-    subscribed = await application.subscriber.subscribe(caller, _subscription_request(request.json_object()))
+    subscribed = await application.subscriber.subscribe(
+        caller, replace(_subscription_request(request.json_object()), base_url=request.base_url)
+    )
     subscription = subscribed.subscription
     document = _document(subscription)
     if subscribed.secret is None:
@@ -134,6 +137,7 @@ def _document(subscription: Subscription) -> dict[str, Any]:
         },
         "paused": subscription.paused,
         "disabled": subscription.disabled,
+        "contentType": subscription.content_type,
     }
 
 

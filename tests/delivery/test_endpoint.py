@@ -6,7 +6,15 @@ import ipaddress
 
 import pytest
 
-from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError, literal_of, meanings_of
+from events_core.delivery.endpoint import (
+    Endpoint,
+    EndpointPolicy,
+    ForbiddenEndpointError,
+    canonical_endpoint,
+    canonical_origin,
+    literal_of,
+    meanings_of,
+)
 
 PUBLIC = EndpointPolicy()
 LAPTOP = EndpointPolicy.of(http=True, networks=["127.0.0.0/8"])
@@ -57,6 +65,10 @@ FORBIDDEN_HOSTS = [
     "intranet",
     "host.corp",
     "1.0.0.127.in-addr.arpa",
+    "\uff11\uff12\uff17.\uff10.\uff10.\uff11",
+    "127\u30020\u30020\u30021",
+    "\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3",
+    "printer.\uff4cocal",
 ]
 
 
@@ -89,6 +101,10 @@ def test_only_public_hosts_are_allowed(host: str) -> None:
         "https://-a.example/",
         "https://" + "a" * 2_048 + ".example",
         "javascript:alert(1)",
+        "https://example.com../",
+        "https://bl\u00e5_.example/",
+        "https://\U0001f600.example/",
+        "https://exam\u2100ple.example/",
         "",
     ],
 )
@@ -135,3 +151,74 @@ def test_an_ordinary_address_means_only_itself() -> None:
     """No gateway translates it to another."""
     for text in ("93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"):
         assert list(meanings_of(ipaddress.ip_address(text))) == [ipaddress.ip_address(text)]
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("stra\u00dfe.example", "xn--strae-oqa.example"),
+        ("STRA\u1e9eE.example", "xn--strae-oqa.example"),
+        ("BL\u00c5.example.", "xn--bl-zia.example"),
+        ("\u039f\u0394\u039f\u03a3.example", "xn--pxavbq.example"),
+        ("example\u3002com", "example.com"),
+        ("Example.COM.", "example.com"),
+        ("0x5db8d822", "93.184.216.34"),
+        ("[2606:2800:220:1:248:1893:25C8:1946]", "2606:2800:220:1:248:1893:25c8:1946"),
+    ],
+)
+def test_a_host_is_converted_as_browsers_do(written: str, host: str) -> None:
+    """By UTS 46, non-transitional, before anything is judged."""
+    assert PUBLIC.check(f"https://{written}/hook").host == host
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "HTTPS://EXAMPLE.com:443/a%2Fb/hook?to=%3A",
+        "https://example.com./a%2fb/hook?to=%3a",
+        "https://example.com/a%2Fb/./x/../hook?to=%3A",
+        "https://example.com/../a%2Fb/hook?to=%3A#",
+        "https://ex\uff41mple.com/a%2Fb/hook?to=%3A",
+    ],
+)
+def test_spellings_of_one_endpoint_are_the_same(same: str) -> None:
+    """The default port, the case of host and escapes, dot segments and a trailing dot make no other endpoint."""
+    assert canonical_endpoint(same) == "https://example.com/a%2Fb/hook?to=%3A"
+    assert canonical_origin(same) == "https://example.com"
+
+
+def test_other_differences_make_another_endpoint() -> None:
+    """Also an escape instead of its character, and dots in the query."""
+    others = [
+        "https://example.com/hook",
+        "https://example.com/hook/",
+        "https://example.com/hook/..",
+        "https://example.com/Hook",
+        "https://example.com/hoo%6B",
+        "https://example.com//hook",
+        "https://example.com/hook?a=/../b",
+        "https://example.com/hook?a=/b",
+        "https://example.com:8443/hook",
+        "https://xn--strae-oqa.example/hook",
+        "https://strasse.example/hook",
+        "http://example.com/hook",
+        "no URL",
+    ]
+    assert len({canonical_endpoint(other) for other in others}) == len(others)
+    assert canonical_endpoint("https://example.com/bl\u00e5") == canonical_endpoint("https://example.com/bl%c3%a5")
+
+
+@pytest.mark.parametrize(
+    ("written", "target"),
+    [
+        ("https://example.com", "/"),
+        ("https://example.com?a=1", "/?a=1"),
+        ("https://example.com/a/../%7e?", "/a/../%7e?"),
+        ("https://example.com/invoke%3Av1/?sp=%2Frun&sig=aB%2Bc%2Fd%3D", "/invoke%3Av1/?sp=%2Frun&sig=aB%2Bc%2Fd%3D"),
+        ("https://example.com/bl\u00e5?\u00f8=1", "/bl%C3%A5?%C3%B8=1"),
+        ("https://https/", "/"),
+    ],
+)
+def test_an_endpoint_is_called_as_it_was_written(written: str, target: str) -> None:
+    """Escape for escape; only characters outside ASCII are percent-encoded, as UTF-8."""
+    assert Endpoint.of(written).target == target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -194,16 +195,71 @@ async def test_an_endpoint_may_limit_the_rate_in_the_handshake(deployment: Deplo
 
 
 async def test_the_validation_event_is_signed_and_names_the_subscription(deployment: Deployment) -> None:
-    """Its type is `platform.events.validatesubscription`."""
-    subscribed = await deployment.application.subscriber.subscribe(
-        OWNER, SubscriptionRequest(endpoint=deployment.receiver.url, resource=APP)
-    )
+    """By a UUID and the URL of the subscription. Without a configured URL, that is the one of the request."""
+    wanted = SubscriptionRequest(endpoint=deployment.receiver.url, resource=APP, base_url="http://127.0.0.1:7071")
+    subscribed = await deployment.application.subscriber.subscribe(OWNER, wanted)
     await deployment.idle()
     (request,) = [received for received in deployment.receiver.received if received.method == "POST"]
     assert subscribed.secret is not None
     assert request.verified_by(subscribed.secret)
     assert request.event["type"] == "platform.events.validatesubscription"
-    assert str(request.event["source"]).endswith(f"/events/api/v1/subscriptions/{subscribed.subscription.id}")
+    path = f"/events/api/v1/subscriptions/{subscribed.subscription.id}"
+    assert request.event["source"] == f"http://127.0.0.1:7071{path}"
+    assert str(uuid.UUID(str(request.event["id"]))) == request.event["id"] == request.headers["webhook-id"]
+
+
+async def test_an_endpoint_that_takes_only_json_gets_json_from_its_validation_on(deployment: Deployment) -> None:
+    """It answers 415 once, and the subscription says what it takes."""
+    deployment.receiver.answer = _only_json
+    subscription = await deployment.subscribe()
+    assert (subscription.validation.validated, subscription.validation.tries) == (True, 1)
+    assert subscription.content_type == "application/json"
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert _posted_as(deployment) == ["application/cloudevents+json", "application/json", "application/json"]
+
+
+async def test_an_endpoint_that_takes_only_json_later_gets_json_from_then_on(deployment: Deployment) -> None:
+    """Both requests are one attempt."""
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = _only_json
+    deployment.receiver.received.clear()
+    await deployment.publish(event("a"), event("b"))
+    await deployment.deliver()
+    assert _posted_as(deployment) == ["application/cloudevents+json", "application/json", "application/json"]
+    assert (await deployment.stored(subscription.id)).content_type == "application/json"
+    first, second = await deployment.deliveries(subscription)
+    assert [(delivery.state.value, len(delivery.attempts)) for delivery in (first, second)] == [("delivered", 1)] * 2
+
+
+async def test_an_endpoint_that_takes_no_json_either_stays_as_it_is(deployment: Deployment) -> None:
+    """The attempt is refused."""
+    deployment.receiver.answer = lambda _: web.Response(status=415)
+    subscription = await deployment.subscribe()
+    assert (subscription.validation.status, subscription.validation.tries) == (415, 1)
+    assert subscription.content_type == "application/cloudevents+json"
+
+
+async def test_each_request_names_the_origin_of_the_handshake(deployment: Deployment) -> None:
+    """The handshake itself, the validation event and every delivery."""
+    await deployment.subscribe()
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    received = deployment.receiver.received
+    assert [request.method for request in received] == ["OPTIONS", "POST", "POST"]
+    assert {request.headers["webhook-request-origin"] for request in received} == {"localhost"}
+
+
+def _only_json(received: Received) -> web.Response:
+    """Refuse every media type but `application/json`."""
+    is_json = received.headers.get("content-type", "").startswith("application/json")
+    return web.Response(status=200 if is_json or received.method == "OPTIONS" else 415)
+
+
+def _posted_as(deployment: Deployment) -> list[str]:
+    """The media types of the received bodies."""
+    posted = [received for received in deployment.receiver.received if received.method == "POST"]
+    return [received.headers["content-type"].partition(";")[0] for received in posted]
 
 
 # -- Changing ---------------------------------------------------------------------------------------------------------
@@ -242,7 +298,7 @@ async def test_a_deleted_subscription_gets_nothing(deployment: Deployment) -> No
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployment) -> None:
-    """Afterwards only the new secret does."""
+    """The new secret's signature stands first. Afterwards only the new secret signs."""
     subscribed = await deployment.application.subscriber.subscribe(
         OWNER, SubscriptionRequest(endpoint=deployment.receiver.url + "/hook", resource=APP)
     )
@@ -252,8 +308,10 @@ async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployme
     new = await deployment.application.subscriber.rotate_secret(OWNER, subscribed.subscription.id)
     await deployment.publish(event("a"))
     await deployment.deliver()
-    assert deployment.receiver.received[-1].verified_by(old)
-    assert deployment.receiver.received[-1].verified_by(new)
+    received = deployment.receiver.received[-1]
+    assert received.verified_by(old)
+    first = received.headers["webhook-signature"].split(" ")[0]
+    assert replace(received, headers={**received.headers, "webhook-signature": first}).verified_by(new)
     deployment.clock.add(24 * 3_600 + 1)
     await deployment.publish(event("b"))
     await deployment.deliver()

@@ -14,7 +14,9 @@ from standardwebhooks.webhooks import Webhook
 
 from events_core.common.clock import SECOND
 from events_core.delivery import webhook
+from tests.support.deliveries import subscription
 
+JSON = "application/json; charset=utf-8"
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
@@ -22,7 +24,7 @@ NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 def test_signatures_follow_standard_webhooks(body: bytes, message_id: str) -> None:
     """The standard's own library signs alike."""
     secret, timestamp = webhook.new_secret(), int(time.time())
-    headers = webhook.headers_for(message_id, timestamp, body, webhook.CLOUD_EVENT, [secret])
+    headers = webhook.headers_for(message_id, timestamp, body, [secret])
     signed = Webhook(secret).sign(message_id, datetime.fromtimestamp(timestamp, UTC), body.decode())
     assert headers["webhook-signature"] == signed
 
@@ -35,11 +37,13 @@ def test_a_secret_is_32_random_bytes() -> None:
 
 
 def test_two_secrets_make_two_signatures() -> None:
-    """During a rotation, a receiver may verify with either secret."""
+    """During a rotation, a receiver may verify with either secret. The signature by the newer one stands first."""
     old, new = webhook.new_secret(), webhook.new_secret()
-    headers = webhook.headers_for("m", int(time.time()), b"{}", webhook.CLOUD_EVENT, [new, old])
+    headers = webhook.headers_for("m", int(time.time()), b"{}", [new, old])
     for secret in (old, new):
         Webhook(secret).verify("{}", headers)
+    first = headers["webhook-signature"].split(" ")[0]
+    Webhook(new).verify("{}", {**headers, "webhook-signature": first})
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,7 @@ def test_two_secrets_make_two_signatures() -> None:
     [
         ("https://hooks.slack.com/services/1", True),
         ("https://HOOKS.slack.com/", True),
+        ("https://hooks.slack.com./services/1", True),
         ("https://hooks.slack.com.evil.example/", False),
         ("https://evil.example/hooks.slack.com", False),
         ("https://a.hooks.slack.com/", False),
@@ -55,11 +60,17 @@ def test_two_secrets_make_two_signatures() -> None:
 def test_only_slack_gets_slacks_envelope(endpoint: str, *, is_slack: bool) -> None:
     """The envelope holds the event's text as a string. Every other host gets the event's own bytes."""
     event = '{"id": "æ\\"1"}'.encode()
-    body, content_type = webhook.body_for(endpoint, event)
+    body, media_types = webhook.body_for(subscription(endpoint=endpoint), event)
     if is_slack:
-        assert (json.loads(body), content_type) == ({"text": event.decode()}, webhook.JSON)
+        assert (json.loads(body), media_types) == ({"text": event.decode()}, (JSON,))
     else:
-        assert (body, content_type) == (event, webhook.CLOUD_EVENT)
+        assert (body, media_types) == (event, ("application/cloudevents+json; charset=utf-8", JSON))
+
+
+def test_an_endpoint_that_takes_json_is_offered_nothing_else() -> None:
+    """Without Slack's envelope."""
+    body, media_types = webhook.body_for(subscription(content_type="application/json"), b"{}")
+    assert (body, media_types) == (b"{}", (JSON,))
 
 
 def test_the_validation_event_is_a_cloud_event() -> None:
@@ -81,6 +92,7 @@ def test_the_validation_event_is_a_cloud_event() -> None:
     [
         (200, {"webhook-allowed-origin": "*", "webhook-allowed-rate": "120"}, False, 120),
         (200, {"webhook-allowed-origin": "events.example", "webhook-allowed-rate": "*"}, False, None),
+        (200, {"webhook-allowed-origin": "EVENTS.Example "}, False, None),
         (200, {"webhook-allowed-origin": "other.example"}, True, None),
         (200, {"webhook-allowed-rate": "10"}, False, None),
         (405, {"webhook-allowed-origin": "other.example"}, False, None),

@@ -11,8 +11,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 
 from events_core.delivery.delivery import State
-from events_core.delivery.webhook import body_for, headers_for, new_secret
+from events_core.delivery.webhook import body_for, handshake_headers, headers_for, new_secret
 from tests.support.asgi import Answer
+from tests.support.deliveries import subscription
 from tests.support.openapi import assert_documented, assert_webhook, document
 from tests.support.service import ANCIENT, APP_RESOURCE, PUBLISH, RESOURCE, Service, instance_source, running
 from tests.support.subscribing import LOOPBACK, SUBSCRIPTIONS, asked, deliveries_of, published, settled, subscribed
@@ -238,9 +239,11 @@ async def test_requests_to_an_endpoint_are_documented(service: Service, receiver
 
 def test_requests_to_slack_are_documented() -> None:
     """Slack gets an event and a validation in its own envelope."""
-    body, content_type = body_for("https://hooks.slack.com/services/T0/B0/x", b'{"specversion": "1.0"}')
-    for name, message_id in (("event", "7-1201r2"), ("validation", "validation-7-1-0")):
-        sent = headers_for(message_id, 1_795_710_148, body, content_type, [new_secret()])
+    slack = subscription(endpoint="https://hooks.slack.com/services/T0/B0/x")
+    body, (media_type,) = body_for(slack, b'{"specversion": "1.0"}')
+    for name, message_id in (("event", "7-1201r2"), ("validation", "0b2bd4d8-6ab6-4cc1-9f0c-7a0bd1d2c9d1")):
+        headers = headers_for(message_id, 1_795_710_148, body, [new_secret()])
+        sent = {"Content-Type": media_type, **handshake_headers("example.com"), **headers}
         assert_webhook(name, "POST", {header.lower(): value for header, value in sent.items()}, body)
 
 
@@ -258,8 +261,10 @@ def test_requests_to_slack_are_documented() -> None:
 )
 def test_an_undocumented_webhook_fails(broken: dict[str, str | None]) -> None:
     """The check refuses headers that are missing, wrong or undocumented, and another content type."""
-    body, content_type = body_for("https://hooks.slack.com/", b"{}")
-    good = {name.lower(): value for name, value in headers_for("7-1", 1, body, content_type, [new_secret()]).items()}
+    body, (media_type,) = body_for(subscription(endpoint="https://hooks.slack.com/"), b"{}")
+    headers = headers_for("7-1", 1, body, [new_secret()])
+    sent = {"Content-Type": media_type, **handshake_headers("example.com"), **headers}
+    good = {name.lower(): value for name, value in sent.items()}
     assert_webhook("event", "POST", good, body)
     headers = {name: value for name, value in {**good, **broken}.items() if value is not None}
     with pytest.raises(AssertionError, match="POST event"):

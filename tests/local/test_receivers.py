@@ -38,9 +38,7 @@ async def subscribe(host: Host, receiver: Process, **fields: str) -> None:
     "content_type",
     [
         pytest.param((), id="any type"),
-        pytest.param(
-            (JSON,), id="JSON only", marks=pytest.mark.xfail(reason="415 is no reason yet to send application/json")
-        ),
+        pytest.param((JSON,), id="JSON only"),
     ],
 )
 async def test_a_receiver_gets_every_event_of_a_run_with_restarts(

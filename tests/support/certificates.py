@@ -27,11 +27,15 @@ KEY = SigningKey.rsa("platform").private
 OTHER_KEY = SigningKey.ec("authority").private
 
 
-def certificate_of(key: PrivateKey, *, days: float = 365, name: str = "events") -> x509.Certificate:
-    """A self-signed certificate that ends in some days."""
+def certificate_of(
+    key: PrivateKey, *, days: float = 365, name: str = "events", host: str | None = None
+) -> x509.Certificate:
+    """A self-signed certificate that ends in some days, for a web server if it has a `host`."""
     named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     ends = datetime.now(UTC) + timedelta(days=days)
     builder = x509.CertificateBuilder(named, named, key.public_key(), x509.random_serial_number())
+    if host is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
     return builder.not_valid_before(ends - timedelta(days=730)).not_valid_after(ends).sign(key, SHA256())
 
 

@@ -20,28 +20,23 @@ MAX_CONNECTIONS = 100
 
 _log = logging.getLogger(__name__)
 
+
 SessionFactory = Callable[[], aiohttp.ClientSession]
 
 
-def _shared_session() -> aiohttp.ClientSession:
-    """Create a session that keeps no cookies and reads no proxy settings."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar()
-    )
-
-
 class HttpClient:
-    """Holds one HTTP session, created on first use within the running event loop."""
+    """Holds one HTTP session without cookies and proxies, created on first use within the running event loop."""
 
-    def __init__(self, create: SessionFactory = _shared_session) -> None:
-        self._create = create
+    def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """The session; a new one after `close`."""
         if self._session is None:
-            self._session = self._create()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar()
+            )
         return self._session
 
     async def close(self) -> None:

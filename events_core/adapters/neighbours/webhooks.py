@@ -8,25 +8,24 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-import aiohttp
 from typing_extensions import override
 
-from events_core.adapters.neighbours.http_client import BodyTooLargeError, HttpClient, read_body
+from events_core.adapters.neighbours.http_connections import AddressInfo, HttpConnections, NoConnectionError
+from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
 from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Attempt
-from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
+from events_core.delivery.endpoint import Endpoint, EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.ports import Outgoing, Response, WebhookSender
 from events_core.delivery.webhook import seconds_of
 
-MAX_RESPONSE_BYTES = 16 * 1024
-CONNECTIONS, CONNECTIONS_PER_HOST = 256, 16
+UNSUPPORTED_MEDIA_TYPE = 415
 _KEPT_HEADERS = ("webhook-allowed-origin", "webhook-allowed-rate")
+_RECEIVE_BUFFER_BYTES = 32 * 1024
+"""Of each socket, so that an endless response fills little memory before it is cut off."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,70 +34,61 @@ class _ForbiddenAddressError(OSError):
     """The endpoint's host resolves to a forbidden address."""
 
 
-class HttpWebhookSender(WebhookSender):
-    """Sends with aiohttp, and checks the resolved address of each connection when its socket is made.
+def _public_tls() -> ssl.SSLContext:
+    """Check certificates against the authorities that the machine trusts."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
-    No attempt takes longer than `timeout_seconds`. Cookies and proxies are not used. `clock` returns microseconds
-    since the epoch.
+
+class HttpWebhookSender(WebhookSender):
+    """Sends over connections of its own, and checks the resolved address of each one when its socket is made.
+
+    No attempt takes longer than `timeout_seconds`. `clock` returns microseconds since the epoch. `tls` makes the
+    context of connections with TLS.
     """
 
     def __init__(
-        self, policy: EndpointPolicy, *, timeout_seconds: float = 30.0, clock: Callable[[], int] = clock.now
+        self,
+        policy: EndpointPolicy,
+        *,
+        timeout_seconds: float = 30.0,
+        clock: Callable[[], int] = clock.now,
+        tls: Callable[[], ssl.SSLContext] = _public_tls,
     ) -> None:
         self._policy = policy
         self._timeout = timeout_seconds
         self._clock = clock
-        self._client = HttpClient(self._new_session)
+        self._connections = HttpConnections(self._socket, tls)
 
     @override
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
         began, started = self._clock(), time.perf_counter()
-        status: int | None = None
-        error: str | None = None
-        headers: dict[str, str] = {}
+        media_types: Sequence[str | None] = outgoing.media_types or (None,)
+        response, media_type, error = IncomingResponse(), media_types[0], None
         try:
-            self._policy.check(outgoing.endpoint)
+            endpoint = self._policy.check(outgoing.endpoint)
             async with asyncio.timeout(min(timeout_seconds or self._timeout, self._timeout)):
-                status, headers = await self._exchange(outgoing)
-        except ForbiddenEndpointError:
-            error = "forbidden address"
-        except (aiohttp.ClientError, OSError, ValueError) as failure:
+                for media_type in media_types:
+                    response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
+                    await self._connections.send(endpoint, _request(endpoint, outgoing, media_type), response)
+                    if response.status != UNSUPPORTED_MEDIA_TYPE:
+                        break
+        except (ForbiddenEndpointError, OSError, MalformedResponseError) as failure:
             error = _reason_of(failure)
-        if status is not None and not 200 <= status < 300:
-            error = "redirect" if 300 <= status < 400 else "refused"
+        status, headers = response.status, response.headers
+        if status is not None:  # a status counts, whatever went wrong after it
+            error = None if 200 <= status < 300 else "redirect" if 300 <= status < 400 else "refused"
         attempt = Attempt(began, status, error, round((time.perf_counter() - started) * 1_000))
         now = datetime.fromtimestamp(self._clock() / SECOND, UTC)
         kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-        return Response(attempt, seconds_of(headers.get("retry-after"), now), kept)
+        return Response(attempt, seconds_of(headers.get("retry-after"), now), kept, media_type != media_types[0])
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._connections.close()
 
-    async def _exchange(self, outgoing: Outgoing) -> tuple[int, dict[str, str]]:
-        """Send the request, and read the response so that the connection can be used again."""
-        method = "OPTIONS" if outgoing.body is None else "POST"
-        async with self._client.session.request(
-            method, outgoing.endpoint, data=outgoing.body, headers=dict(outgoing.headers), allow_redirects=False
-        ) as response:
-            with suppress(BodyTooLargeError):  # the status of an endless response counts all the same
-                await read_body(response, MAX_RESPONSE_BYTES)
-            return response.status, {name.lower(): value for name, value in response.headers.items()}
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=CONNECTIONS, limit_per_host=CONNECTIONS_PER_HOST, socket_factory=self._socket, use_dns_cache=False
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            max_line_size=8_190,
-            max_field_size=8_190,
-        )
-
-    def _socket(self, address_info: Any) -> socket.socket:
+    def _socket(self, address_info: AddressInfo) -> socket.socket:
         """Create the socket for a resolved or literal address: the last chance to refuse the address."""
         family, kind, protocol, _, address = address_info
         try:
@@ -107,22 +97,32 @@ class HttpWebhookSender(WebhookSender):
             _log.warning('webhook not sent reason="the host resolves to a forbidden address"')
             raise _ForbiddenAddressError(str(error)) from None
         created = socket.socket(family, kind, protocol)
-        created.setblocking(False)  # noqa: FBT003 - the call has no names
+        created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         return created
+
+
+def _request(endpoint: Endpoint, outgoing: Outgoing, media_type: str | None) -> bytes:
+    """A request as it goes over the wire."""
+    headers = {"Host": endpoint.authority, "Accept": "*/*", **outgoing.headers}
+    if media_type is not None:
+        headers["Content-Type"] = media_type
+    if outgoing.body is not None:
+        headers["Content-Length"] = str(len(outgoing.body))
+    method = "OPTIONS" if outgoing.body is None else "POST"
+    lines = [f"{method} {endpoint.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    assert not any(char in line for line in lines for char in "\r\n")  # or a value could begin another request
+    return "\r\n".join([*lines, "", ""]).encode() + (outgoing.body or b"")
 
 
 def _reason_of(failure: Exception) -> str:
     """Name the kind of failure, without any text of the endpoint."""
-    cause: BaseException | None = failure
-    while cause is not None:
-        if isinstance(cause, _ForbiddenAddressError):
-            return "forbidden address"
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "os_error", None)
     kinds: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+        ((ForbiddenEndpointError, _ForbiddenAddressError), "forbidden address"),
+        (NoConnectionError, "no connection"),
         (TimeoutError, "timeout"),
-        ((aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError), "TLS failed"),
-        (aiohttp.ClientConnectorDNSError, "unknown host"),
-        (aiohttp.ClientConnectorError, "no connection"),
-        ((aiohttp.ServerDisconnectedError, ConnectionError), "connection closed"),
+        (ssl.SSLError, "TLS failed"),
+        (socket.gaierror, "unknown host"),
+        (ConnectionError, "connection closed"),
     )
-    return next((reason for kind, reason in kinds if isinstance(failure, kind)), "no HTTP answer")
+    causes = (failure.__cause__, failure)
+    return next((reason for kind, reason in kinds for cause in causes if isinstance(cause, kind)), "no HTTP answer")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from aiohttp import web
 from events_core.adapters.neighbours.webhooks import HttpWebhookSender
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.ports import Outgoing, Response
+from tests.support.certificates import KEY, certificate_of, pem
+from tests.support.raw_server import RawServer, answering, request_from
 from tests.support.webhook_server import Received, WebhookServer
 
 LOOPBACK = EndpointPolicy.of(http=True, networks=["127.0.0.0/8"])
@@ -184,6 +188,57 @@ async def test_dns_rebinding_does_not_reach_an_inner_network(
     await sender.close()
     assert resolved == ["rebinding.example"]
     assert (attempt.error, receiver.connections) == ("forbidden address", 0)
+
+
+@pytest.mark.parametrize(("host", "error"), [("hooks.example", None), ("other.example", "TLS failed")])
+async def test_a_certificate_must_name_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, error: str | None
+) -> None:
+    """The host of the endpoint is asked for by name, and its certificate is checked for it."""
+    asked: list[str | None] = []
+    certificate = certificate_of(KEY, host="hooks.example")
+    (tmp_path / "server.pem").write_text(pem(KEY, certificate))
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_tls.load_cert_chain(tmp_path / "server.pem")
+    server_tls.sni_callback = lambda _, name, __: asked.append(name)
+    real = asyncio.get_running_loop().getaddrinfo
+    monkeypatch.setattr(
+        asyncio.get_running_loop(), "getaddrinfo", lambda _, port, **options: real("127.0.0.1", port, **options)
+    )
+    sender = HttpWebhookSender(LOOPBACK, tls=lambda: ssl.create_default_context(cadata=pem(certificate)))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with RawServer(answering(answer, answer), server_tls) as server:
+        for _ in range(2):
+            attempt = (await post(sender, f"https://{host}:{server.port}/")).attempt
+            assert (attempt.status, attempt.error) == (None if error else 200, error)
+        await sender.close()
+        assert server.accepted == (0 if error else 1)
+    assert asked[0] == host
+
+
+async def test_the_request_is_on_the_wire_as_it_was_registered(sender: HttpWebhookSender) -> None:
+    """Escape for escape; other characters are percent-encoded, and the host is in ASCII without the scheme's port."""
+    heads: list[bytes] = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await request_from(reader))[0])
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with RawServer(keep) as server:
+        for target in (
+            "/a/../invoke%3Av1/?sp=%2Ftriggers%2Fmanual%2Frun&sig=aB%2Bc%2fd%3D+~!$'()*,;:@[]{}|^`\"<>",
+            "/bl\u00e5/\U0001f600?x=\u00e6",
+            "?",
+            "",
+        ):
+            assert (await post(sender, server.url + target)).attempt.status == 204
+    assert [head.split(b"\r\n")[0].decode() for head in heads] == [
+        "POST /a/../invoke%3Av1/?sp=%2Ftriggers%2Fmanual%2Frun&sig=aB%2Bc%2fd%3D+~!$'()*,;:@[]{}|^`\"<> HTTP/1.1",
+        "POST /bl%C3%A5/%F0%9F%98%80?x=%C3%A6 HTTP/1.1",
+        "POST /? HTTP/1.1",
+        "POST / HTTP/1.1",
+    ]
+    assert f"\r\nHost: 127.0.0.1:{server.port}\r\n".encode() in heads[0]
 
 
 async def test_no_test_dials_another_machine() -> None:

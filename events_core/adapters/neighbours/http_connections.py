@@ -1,0 +1,195 @@
+"""Connections to servers that nobody trusts: HTTP/1.1 on asyncio streams, kept alive, dialled by address.
+
+The client resolves a name once, and dials the addresses for which its caller makes a socket, and no others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property
+from typing import Any
+from weakref import WeakValueDictionary
+
+import aiohappyeyeballs
+
+from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
+from events_core.delivery.endpoint import Endpoint
+
+CONNECTIONS, CONNECTIONS_PER_ORIGIN = 256, 16
+KEPT_SECONDS = 15.0
+REST_SECONDS = 2.0
+"""How long the rest of a response is waited for after its status line: it only lets the connection be kept."""
+_NEXT_ADDRESS_SECONDS = 0.25
+_READ_AHEAD_BYTES = 8 * 1024
+
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+
+
+class NoConnectionError(OSError):
+    """None of the addresses of a host could be dialled."""
+
+
+class HttpConnections:
+    """Sends requests over kept and new connections. `open_socket` makes the socket for an address, or refuses it."""
+
+    def __init__(self, open_socket: Callable[[AddressInfo], socket.socket], tls: Callable[[], ssl.SSLContext]) -> None:
+        self._open_socket = open_socket
+        self._new_tls = tls
+        self._idle: list[_Connection] = []
+        self._busy = 0
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse) -> None:
+        """Send a request and read its response into `response`, until its status is known and its rest has come.
+
+        A kept connection that the server has closed is replaced by a new one.
+
+        Raises:
+            OSError: No connection, or none that lasted until a status arrived.
+            MalformedResponseError: What arrived has no status.
+        """
+        async with self._slot(endpoint.origin):
+            kept = await self._take(endpoint.origin)
+            connection = kept or await self._open(endpoint)
+            try:
+                await self._exchange(connection, request, response)
+            except OSError:
+                if kept is None or response.read:
+                    raise
+                await self._exchange(await self._open(endpoint), request, response)
+
+    async def close(self) -> None:
+        """Close the kept connections."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.end()
+        await asyncio.sleep(0)  # closes the sockets of all connections that ended in this step
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return self._new_tls()
+
+    @asynccontextmanager
+    async def _slot(self, origin: str) -> AsyncIterator[None]:
+        """Wait for the right to use a connection to an origin."""
+        of_origin = self._slots_of.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN))
+        async with of_origin, self._slots:
+            self._busy += 1
+            try:
+                yield
+            finally:
+                self._busy -= 1
+
+    async def _take(self, origin: str) -> _Connection | None:
+        """Take the kept connection that was used last, of those that the server left open."""
+        while connection := next((kept for kept in reversed(self._idle) if kept.origin == origin), None):
+            self._idle.remove(connection)
+            if await connection.wake():
+                return connection
+        return None
+
+    async def _open(self, endpoint: Endpoint) -> _Connection:
+        """Connect to one of the addresses of a host. The oldest idle connection makes room."""
+        if self._idle and self._busy + len(self._idle) > CONNECTIONS:
+            await self._idle.pop(0).end()
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        try:
+            dialled = await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, socket_factory=self._open_socket
+            )
+        except OSError as error:
+            raise NoConnectionError from error
+        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": endpoint.host} if endpoint.scheme == "https" else {}
+        try:
+            reader, writer = await asyncio.open_connection(sock=dialled, limit=_READ_AHEAD_BYTES, **tls)
+        except BaseException:
+            dialled.close()
+            raise
+        return _Connection(endpoint.origin, reader, writer)
+
+    async def _exchange(self, connection: _Connection, request: bytes, response: IncomingResponse) -> None:
+        """Use a connection, and keep it if it can be used again. What goes wrong after the status does not matter."""
+        kept = False
+        try:
+            kept = await connection.exchange(request, response)
+        except (OSError, MalformedResponseError):
+            if response.status is None:
+                raise
+        finally:
+            if kept:
+                self._idle.append(connection)
+                connection.watch(self._forget)
+            else:
+                connection.close()
+
+    def _forget(self, connection: _Connection) -> None:
+        with suppress(ValueError):
+            self._idle.remove(connection)
+
+
+class _Connection:
+    """One connection. While it is idle, a task watches it."""
+
+    def __init__(self, origin: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.origin = origin
+        self._reader, self._writer = reader, writer
+        self._watcher: asyncio.Task[None]
+
+    async def exchange(self, request: bytes, response: IncomingResponse) -> bool:
+        """Send a request and read its response. Return whether the connection can be used again.
+
+        Raises:
+            OSError: The connection ended, or the rest of the response did not come in time.
+            MalformedResponseError: The bytes are no response, or no final status is among those that may be read.
+        """
+        self._writer.write(request)
+        async with asyncio.timeout(None) as rest:
+            while room := response.room:
+                data = await self._reader.read(room)
+                if not data:
+                    raise ConnectionResetError
+                response.feed(data)
+                if response.status is not None and rest.when() is None:
+                    rest.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
+        if response.status is None:
+            raise MalformedResponseError
+        return response.reusable and not self._writer.transport.get_write_buffer_size()
+
+    def watch(self, ended: Callable[[_Connection], None]) -> None:
+        """Watch the idle connection: it ends when the server closes it or sends anything, or after a while."""
+
+        async def watch() -> None:
+            with suppress(OSError):  # a TimeoutError is an OSError
+                async with asyncio.timeout(KEPT_SECONDS):
+                    await self._reader.read(1)
+            self.close()
+            ended(self)
+
+        self._watcher = asyncio.create_task(watch())
+
+    async def wake(self) -> bool:
+        """Stop watching. Return False if the connection has ended."""
+        self._watcher.cancel()
+        try:
+            await asyncio.wait([self._watcher])
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        return self._watcher.cancelled()
+
+    async def end(self) -> None:
+        """Close the idle connection."""
+        await self.wake()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection at once. Bytes that were not sent are dropped."""
+        self._writer.transport.abort()

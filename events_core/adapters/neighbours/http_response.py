@@ -1,0 +1,88 @@
+"""A response of a server that nobody trusts, parsed as it arrives: how much is read is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import httptools
+
+MAX_BYTES = 64 * 1024
+"""Of a response with its headers and all interim responses before it."""
+MAX_BODY_BYTES = 16 * 1024
+_CHUNK = 4 * 1024
+
+
+class MalformedResponseError(Exception):
+    """The bytes are no response of HTTP/1."""
+
+
+class IncomingResponse:
+    """What has arrived of a response. `headers` are those with the `wanted` names, in lower case.
+
+    `status` is set when the whole status line of a final response has arrived, and stays whatever follows it. With
+    `reusable`, the connection can carry another request.
+    """
+
+    def __init__(self, wanted: Collection[str] = ()) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.read = 0
+        self.complete = False
+        self.reusable = False
+        self._wanted = wanted
+        self._body = 0
+        self._in_headers = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
+
+    @property
+    def room(self) -> int:
+        """How many bytes to read next; 0 when the response is complete, or larger than we read."""
+        return 0 if self.complete else min(_CHUNK, MAX_BYTES - self.read, MAX_BODY_BYTES - self._body)
+
+    def feed(self, data: bytes) -> None:
+        """Parse what was read, by lines until the status line is there.
+
+        Raises:
+            MalformedResponseError: The bytes are no response of HTTP/1. A status that arrived before stays.
+        """
+        self.read += len(data)
+        try:
+            while self.status is None and data:
+                line, newline, data = data.partition(b"\n")
+                self._parser.feed_data(line + newline)
+                if newline and self._parser.get_status_code() >= 200:
+                    self.status = self._parser.get_status_code()
+            if data:
+                self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
+            raise MalformedResponseError from error
+
+    # -- Called by the parser -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Forget the headers of an interim response. Bytes behind the final response spoil the connection."""
+        self.reusable = False
+        if not self.complete:
+            self.headers.clear()
+            self._in_headers = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header that is wanted, unless it stands behind the body."""
+        lowered = name.decode("latin-1").lower()
+        if self._in_headers and lowered in self._wanted:
+            self.headers[lowered] = value.decode("latin-1").strip()
+
+    def on_headers_complete(self) -> None:
+        """Begin the body."""
+        self._in_headers = False
+
+    def on_body(self, data: bytes) -> None:
+        """Drop a part of the body, and count it."""
+        self._body += len(data)
+
+    def on_message_complete(self) -> None:
+        """End a response. The one with the final status is the last."""
+        if not self.complete and self.status is not None:
+            self.complete, self.reusable = True, self._parser.should_keep_alive()
