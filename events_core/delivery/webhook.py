@@ -86,13 +86,8 @@ def body_for(subscription: Subscription, event: bytes) -> tuple[bytes, Sequence[
     Only Slack's own host gets Slack's envelope.
     """
     if Endpoint.of(subscription.endpoint).host == _SLACK:
-        return json.dumps({"text": event.decode()}).encode(), (_in_utf8(JSON),)
-    offered = (JSON,) if subscription.content_type == JSON else (CLOUD_EVENT, JSON)
-    return event, tuple(map(_in_utf8, offered))
-
-
-def _in_utf8(media_type: str) -> str:
-    return f"{media_type}; charset=utf-8"
+        return json.dumps({"text": event.decode()}).encode(), (JSON,)
+    return event, (JSON,) if subscription.content_type == JSON else (f"{CLOUD_EVENT}; charset=utf-8", JSON)
 
 
 def headers_for(message_id: str, timestamp: int, body: bytes, signing: Sequence[str]) -> dict[str, str]:

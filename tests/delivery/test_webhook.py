@@ -16,7 +16,7 @@ from events_core.common.clock import SECOND
 from events_core.delivery import webhook
 from tests.support.deliveries import subscription
 
-JSON = "application/json; charset=utf-8"
+JSON = "application/json"
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 
