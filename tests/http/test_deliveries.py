@@ -138,6 +138,26 @@ async def test_an_undecidable_delivery_is_pending_and_not_shown(service: Service
     assert entries[2]["at"] < delivery["nextAttempt"]
 
 
+@pytest.mark.on_cosmos
+async def test_a_paused_endpoint_is_shown(service: Service, receiver: WebhookServer) -> None:
+    """In each subscription of the consumer to it, in lists too, and in no other."""
+    answered = await subscribed(service, receiver)
+    same = await subscribed(service, receiver, typeFilter="other.type")
+    other = await subscribed(service, receiver, path="/other", typeFilter="other.type")
+    receiver.answer = lambda _: web.Response(status=429, headers={"Retry-After": "600"})
+    await published(service, 3)
+    await settled()
+    assert len(receiver.events()) == 1
+    listed = (await service.get(SUBSCRIPTIONS, service.org())).json()["subscriptions"]
+    shown = {subscription["id"]: subscription["endpointPausedUntil"] for subscription in listed}
+    assert shown[other["id"]] is None
+    assert shown[answered["id"]] == shown[same["id"]] is not None
+    single = await service.get(f"{SUBSCRIPTIONS}/{same['id']}", service.org())
+    assert single.json()["endpointPausedUntil"] == shown[same["id"]]
+    (failing, *_) = await deliveries_of(service, answered["id"])
+    assert failing["attempts"][0]["at"] < shown[same["id"]]
+
+
 # -- Lists ------------------------------------------------------------------------------------------------------------
 
 
