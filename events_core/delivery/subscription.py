@@ -53,13 +53,19 @@ class EventFilter:
 
     def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
         """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
-        return (
-            event.resource == self.resource
-            and (self.type is None or matches(self.type, event.type))
-            and (self.source is None or is_below(self.source, event.source))
-            and self._matches_subject(event.subject, main_units)
-            and self._matches_alternative(event.alternative_subject)
-        )
+        return self.difference(event, main_units) is None
+
+    def difference(self, event: Matchable, main_units: Collection[str] = ()) -> str | None:
+        """The member of the subscription's document whose filter stops an event, None if the event matches."""
+        if event.resource != self.resource:
+            return "resourceFilter"
+        if self.type is not None and not matches(self.type, event.type):
+            return "typeFilter"
+        if self.source is not None and not is_below(self.source, event.source):
+            return "sourceFilter"
+        if not self._matches_subject(event.subject, main_units):
+            return "alternativeSubjectFilter" if self.subject_is_derived else "subjectFilter"
+        return None if self._matches_alternative(event.alternative_subject) else "alternativeSubjectFilter"
 
     def _matches_subject(self, subject: str | None, main_units: Collection[str]) -> bool:
         if self.subject is None:
