@@ -41,6 +41,7 @@ from events_core.delivery.attempt import Attempts
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
+from events_core.delivery.explain import Explanation
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.replay import Replays
@@ -95,7 +96,12 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         replays=Replays(parts.subscriber, parts.stores.deliveries, parts.stores.events, parts.lane_worker, clock),
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
-        tracer=Tracer(parts.stores.events, parts.stores.deliveries, parts.stores.subscriptions, parts.authorization),
+        tracer=Tracer(
+            parts.stores.events,
+            parts.stores.deliveries,
+            parts.authorization,
+            Explanation(parts.stores.subscriptions, parts.authorization, parts.register),
+        ),
         measure=parts.measure,
         report=partial(report, quietly=settings.development),
         wakeup_queue=parts.wakeup_queue,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from events_core.delivery.delivery import Attempt, Delivery, Lane, State
-from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
+from events_core.delivery.subscription import EndpointPause, EventFilter, SealedSecrets, Subscription, Validation
 from events_core.feeds.stream import Stream
 
 Document = dict[str, Any]
@@ -26,6 +26,7 @@ def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
     values["filter"] = EventFilter(**values["filter"])
     values["secrets"] = SealedSecrets(**values["secrets"])
     values["validation"] = Validation(**values["validation"])
+    values["endpoint_pause"] = EndpointPause(**values.get("endpoint_pause", {}))
     return Subscription(**values, version=version)
 
 

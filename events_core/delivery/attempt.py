@@ -7,19 +7,21 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import ceil
 
 from cachetools import LRUCache
 
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.decisions import DECISION_SECONDS
-from events_core.common.clock import SECOND
+from events_core.common.clock import SECOND, to_rfc3339
 from events_core.common.errors import EventsError
 from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, jitter
+from events_core.delivery.endpoint import canonical_origin
 from events_core.delivery.fan_out import FanOut, asked_for
-from events_core.delivery.ports import DeliveryStore, SubscriptionStore, WebhookSender
-from events_core.delivery.subscription import JSON, Subscription
+from events_core.delivery.ports import DeliveryStore, Response, SubscriptionStore, WebhookSender
+from events_core.delivery.subscription import JSON, EndpointPause, Subscription
 from events_core.delivery.turn import Turn
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing
@@ -33,6 +35,10 @@ AT_ONCE = 8
 """How many attempts of one lane are in flight."""
 PAUSE = 5 * SECOND
 """How long a lane rests when the decision point, Register or the store does not answer."""
+PAUSING = (429, 503)
+"""With one of these statuses, `Retry-After` pauses the endpoint."""
+LONGEST_PAUSE = 3_600.0
+"""The longest pause of an endpoint, in seconds."""
 SEARCH_EVERY = 30 * SECOND
 """How often a process looks for a question that is decided, while none of a lane is."""
 LANES_REMEMBERED = 10_000
@@ -216,8 +222,12 @@ class Attempts:
         if event is None:
             await self.deliveries.remove(ready.delivery)
             return True
+        if self.cache.paused_until(current) > self.clock():
+            return False
         message = self.signing.message(current, ready.delivery.id, event, self.clock())
         response = await self.sender.send(message)
+        pause = self._pause_asked_by(current, response)
+        self.cache.pause(pause)
         attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())
         turn.breaker = turn.breaker.after(
             success=response.attempt.succeeded, now=self.clock(), first_wait=self.schedule.first_wait
@@ -225,6 +235,8 @@ class Attempts:
         turn.postpone(attempted.next_attempt)
         if await self.deliveries.save(attempted) is None:
             _log.warning("attempt not recorded delivery=%s: another worker has the lane", attempted.id)
+        if pause.until:
+            await self._store_pause(current, pause, response)
         if response.attempt.status == GONE:
             await update_subscription(
                 self.subscriptions, subscription.id, lambda current: replace(current, disabled=True)
@@ -242,6 +254,27 @@ class Attempts:
 
         await update_subscription(self.subscriptions, sent.id, remember)
         await self.cache.fresh()
+
+    def _pause_asked_by(self, subscription: Subscription, response: Response) -> EndpointPause:
+        """The pause that an answer asks for. It ends at a whole second, so that simultaneous answers give the same."""
+        seconds = response.retry_after if response.attempt.status in PAUSING else None
+        if not seconds:
+            return EndpointPause()
+        ends = self.clock() / SECOND + min(seconds, LONGEST_PAUSE)
+        return EndpointPause(subscription.target, ceil(ends) * SECOND)
+
+    async def _store_pause(self, subscription: Subscription, pause: EndpointPause, response: Response) -> None:
+        """Pause the endpoint in every process."""
+        await update_subscription(self.subscriptions, subscription.id, lambda current: current.with_pause(pause))
+        await self.cache.fresh()
+        _log.warning(
+            "endpoint paused subscriptionId=%d consumer=%s endPoint=%s status=%d until=%s",
+            subscription.id,
+            subscription.consumer,
+            canonical_origin(subscription.endpoint),
+            response.attempt.status,
+            to_rfc3339(pause.until),
+        )
 
     async def _current_event(self, ready: _Ready) -> bytes | None:
         """The event's JSON text, read again if it is old. None if the event is erased."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from events_core.common.coalesce import CoalescedRuns
 from events_core.delivery.ports import SubscriptionStore
-from events_core.delivery.subscription import Subscription, SubscriptionIndex
+from events_core.delivery.subscription import EndpointPause, Subscription, SubscriptionIndex
 
 KEPT_SECONDS = 2.0
 """How old the cache may be. A change of a subscription must take effect within 5 s in every process."""
@@ -46,6 +46,14 @@ class SubscriptionCache:
         """
         known = (await self.recent()).get(subscription_id)
         return known if known is not None else await self._store.get(subscription_id)
+
+    def pause(self, pause: EndpointPause) -> None:
+        """Pause an endpoint in this process, before the store says so to every process."""
+        self._index.pause(pause)
+
+    def paused_until(self, subscription: Subscription) -> int:
+        """When the pause of a subscription's endpoint ends or ended, as of the last refresh; 0 if there was none."""
+        return self._index.paused_until(subscription)
 
     async def _refresh(self) -> None:
         began = self._clock()

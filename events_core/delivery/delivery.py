@@ -171,7 +171,7 @@ class RetrySchedule:
 
     waits: Sequence[int]
     jitter: float = 0.1
-    longest_retry_after: float = 43_200.0
+    longest_retry_after: float = 86_400.0
 
     @property
     def first_wait(self) -> float:
@@ -181,7 +181,7 @@ class RetrySchedule:
     def wait(self, tries: int, retry_after: float | None = None, random: float = 0.0) -> float | None:
         """Seconds from the end of try number `tries` to the next try; None if that was the last.
 
-        `Retry-After` makes a wait longer, up to twelve hours, and never shorter.
+        `Retry-After` makes a wait longer, up to a day, and never shorter.
         """
         if tries > len(self.waits):
             return None

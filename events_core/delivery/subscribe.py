@@ -86,6 +86,11 @@ class Subscriber:
         """Return at most `size` subscriptions of the caller, by id, with ids greater than `after`."""
         return await self.subscriptions.owned_by(caller.consumer, after, size) if caller.consumer else []
 
+    async def paused_until(self, subscription: Subscription) -> int | None:
+        """When the pause of a subscription's endpoint ends, None if it is not paused."""
+        until = (await self.cache.recent()).paused_until(subscription)
+        return until if until > self.clock() else None
+
     async def delete(self, caller: Caller, subscription_id: int) -> None:
         """Delete a subscription. After a few seconds no process sends anything for it."""
         await self._change(caller, subscription_id, Subscription.deletion_marker)

@@ -55,13 +55,19 @@ class EventFilter:
 
     def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
         """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
-        return (
-            event.resource == self.resource
-            and (self.type is None or matches(self.type, event.type))
-            and (self.source is None or is_below(self.source, event.source))
-            and self._matches_subject(event.subject, main_units)
-            and self._matches_alternative(event.alternative_subject)
-        )
+        return self.difference(event, main_units) is None
+
+    def difference(self, event: Matchable, main_units: Collection[str] = ()) -> str | None:
+        """The member of the subscription's document whose filter stops an event, None if the event matches."""
+        if event.resource != self.resource:
+            return "resourceFilter"
+        if self.type is not None and not matches(self.type, event.type):
+            return "typeFilter"
+        if self.source is not None and not is_below(self.source, event.source):
+            return "sourceFilter"
+        if not self._matches_subject(event.subject, main_units):
+            return "alternativeSubjectFilter" if self.subject_is_derived else "subjectFilter"
+        return None if self._matches_alternative(event.alternative_subject) else "alternativeSubjectFilter"
 
     def _matches_subject(self, subject: str | None, main_units: Collection[str]) -> bool:
         if self.subject is None:
@@ -105,6 +111,14 @@ class SealedSecrets:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointPause:
+    """A pause of the deliveries to a `target`, until a time in microseconds since the epoch."""
+
+    target: str = ""
+    until: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """A subscription. Before it is stored, `id` is 0 and `version` is "".
 
@@ -112,7 +126,8 @@ class Subscription:
     authentication level of the token that created the subscription, None if it could not be read. A `disabled`
     subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
     deliveries a minute the endpoint asked for. Events are sent as `content_type`. `base_url` is the URL of this service
-    in the request that created the subscription. `version` changes with every change.
+    in the request that created the subscription. `endpoint_pause` is the last pause that the endpoint asked for: it
+    holds for every subscription with the same `target`. `version` changes with every change.
     """
 
     id: int
@@ -131,6 +146,7 @@ class Subscription:
     allowed_rate: int | None = None
     content_type: str = CLOUD_EVENT
     base_url: str | None = None
+    endpoint_pause: EndpointPause = EndpointPause()
     version: str = ""
 
     @property
@@ -147,6 +163,17 @@ class Subscription:
             wanted.include_subunits,
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def target(self) -> str:
+        """The consumer and its endpoint, as they are compared. SHA-256 in hex."""
+        return hashlib.sha256(json.dumps([self.consumer, canonical_endpoint(self.endpoint)]).encode()).hexdigest()
+
+    def with_pause(self, pause: EndpointPause) -> Subscription:
+        """The subscription with a pause of an endpoint, unless it has the same one for as long."""
+        current = self.endpoint_pause
+        is_shorter = current.target == pause.target and current.until >= pause.until
+        return self if is_shorter else replace(self, endpoint_pause=pause)
 
     def deletion_marker(self) -> Subscription:
         """The record of the deleted subscription, without its endpoint, filters and secrets."""
@@ -168,6 +195,7 @@ class SubscriptionIndex:
         self._by_subject: dict[tuple[str, str | None], dict[int, Subscription]] = {}
         self._of_resource: dict[str, int] = {}
         self._with_subunits: dict[str, set[int]] = {}
+        self._paused_until: dict[str, int] = {}
         for subscription in subscriptions:
             self.put(subscription)
 
@@ -181,6 +209,7 @@ class SubscriptionIndex:
     def put(self, subscription: Subscription) -> None:
         """Add or replace a subscription. Remove it if it is deleted."""
         self._remove(subscription.id)
+        self.pause(subscription.endpoint_pause)
         if subscription.deleted:
             return
         wanted = subscription.filter
@@ -189,6 +218,16 @@ class SubscriptionIndex:
         self._of_resource[wanted.resource] = self._of_resource.get(wanted.resource, 0) + 1
         if wanted.include_subunits:
             self._with_subunits.setdefault(wanted.resource, set()).add(subscription.id)
+
+    def pause(self, pause: EndpointPause) -> None:
+        """Add a pause of an endpoint. It outlives the subscription that it came with."""
+        if pause.until:
+            self._paused_until[pause.target] = max(pause.until, self._paused_until.get(pause.target, 0))
+
+    def paused_until(self, subscription: Subscription) -> int:
+        """When the pause of a subscription's endpoint ends or ended, 0 if there was none."""
+        target, own = subscription.target, subscription.endpoint_pause
+        return max(self._paused_until.get(target, 0), own.until if own.target == target else 0)
 
     def any_of(self, resource: str) -> bool:
         """Whether any subscription asks for events of the resource."""

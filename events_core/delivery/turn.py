@@ -20,7 +20,7 @@ class Turn:
 
     No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. `next_due` is when
     the earliest work that this turn postponed is due. The lane rests until `rests_until`. `asleep_by` is the version of
-    the subscription that forbids to send.
+    the subscription because of which nothing may be sent.
     """
 
     deliveries: DeliveryStore
@@ -78,7 +78,7 @@ class Turn:
         self.ends, self.rests_until = 0, max(self.rests_until, until)
 
     def sleep(self, until: int, version: str) -> None:
-        """Rest because this version of the subscription forbids to send."""
+        """Rest because nothing may be sent while the subscription has this version."""
         self.rest(until)
         self.asleep_by = version
 

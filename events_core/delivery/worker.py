@@ -118,12 +118,13 @@ class LaneWorker:
         except BaseException:
             turn.rest(self.clock() + PAUSE)
             with suppress(EventsError):
-                await turn.release()
+                await self._end_lease(turn)
             raise
         return await self._release(turn)
 
     async def _work(self, turn: Turn) -> None:
         """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription."""
+        await self.cache.fresh()
         subscription = await self.cache.find(turn.lane.subscription)
         while subscription is not None:
             if await self._do_next(turn, subscription):
@@ -151,7 +152,7 @@ class LaneWorker:
             if turn.lane.replay == 0 and next_try is not None and next_try <= now:
                 await self._validate(subscription)
                 return True
-            if not subscription.sends or not turn.breaker.allows(now):
+            if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
                 return False
             firsts, retries = (1, 1) if turn.breaker.probing else (FIRSTS, RETRIES)
             due = await self.deliveries.ready(turn.lease, now, firsts, retries)
@@ -192,15 +193,28 @@ class LaneWorker:
             turn.postpone(next_try)
         if not subscription.sends:
             turn.sleep(now + HOUR if next_try is None else next_try, subscription.version)
+        elif (paused_until := self.cache.paused_until(subscription)) > now:
+            until = paused_until if next_try is None else min(next_try, paused_until)
+            turn.sleep(until, subscription.version)
+            turn.postpone(until)
         elif not turn.breaker.allows(now):
             turn.rest(turn.breaker.open_until)
             turn.postpone(turn.breaker.open_until)
+        elif next_try is not None:
+            turn.rest(min(next_try, now + PAUSE))  # the wake-up for the validation may make the lane due at once
+
+    async def _end_lease(self, turn: Turn) -> bool:
+        """Release the lane. An unfinished replay stays due, even if it has no deliveries yet. Return whether it is."""
+        replay = await self.deliveries.replay(turn.lane) if turn.lane.replay else None
+        if replay is not None and not replay.done:
+            await self.deliveries.wake(turn.lane, turn.rests_until or self.clock())
+        return await turn.release()
 
     async def _release(self, turn: Turn) -> int | None:
         """Release the lane, and enqueue a wake-up if it is due. Return when postponed work is due, unless it is."""
         if not turn.held:
             return None
-        is_due = await turn.release()
+        is_due = await self._end_lease(turn)
         if turn.asleep_by is not None:  # a change meanwhile may have woken the lane too early
             stored = await self.subscriptions.get(turn.lane.subscription)
             if is_due := stored is None or stored.version != turn.asleep_by:

@@ -38,6 +38,10 @@ class StoredEvent(EventLike, Protocol):
         """The cursor just after this row."""
 
 
+FOUND = 100
+"""The most rows that are found by an id without a source."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
     """Asks for one chunk of a stream.
@@ -110,8 +114,11 @@ class EventStore(Pingable, Protocol):
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
         """The rows at positions of a resource stream, in order, tombstones among them, without expired ones."""
 
-    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
-        """The rows with this source and id in all resource streams. Expensive."""
+    async def find(self, source: str | None, event_id: str) -> Sequence[StoredEvent]:
+        """The rows with this id, and this source if it is given, in all resource streams. Expensive.
+
+        Without a source at most `FOUND` rows, any of them.
+        """
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
         """Replace an event by a tombstone in every stream. False if there is no such event."""

@@ -52,12 +52,30 @@ async def replay_events(request: Request, application: Application) -> func.Http
 async def trace(request: Request, application: Application) -> func.HttpResponse:
     """Return what happened to an event, limited to what the caller may know."""
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
-    source = Parameters(request.query).one("source")
+    parameters = Parameters(request.query)
+    event_id, source = _named_event(request, parameters)
+    entries = await application.tracer.trace(caller, source, event_id, explain=_flag(parameters, "explain"))
+    return json_response({"entries": [_entry(entry) for entry in entries]})
+
+
+def _named_event(request: Request, parameters: Parameters) -> tuple[str, str | None]:
+    """The id and the source of the event that a request names. The source may be missing if the id is a parameter."""
+    source = parameters.one("source")
+    if "id" not in request.route_params:
+        event_id = parameters.one("id")
+        if event_id is None:
+            raise bad_field("id", "The 'id' parameter must be defined.")
+        return event_id, source
     if source is None:
         raise bad_field("source", "The 'source' parameter must be defined.")
-    event_id = unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2])
-    entries = await application.tracer.trace(caller, source, event_id)
-    return json_response({"entries": [_entry(entry) for entry in entries]})
+    return unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2]), source
+
+
+def _flag(parameters: Parameters, name: str) -> bool:
+    text = (parameters.one(name) or "false").lower()
+    if text not in ("true", "false"):
+        raise bad_field(name, f"The '{name}' parameter must be true or false.")
+    return text == "true"
 
 
 def _state(parameters: Parameters) -> State | None:
@@ -147,6 +165,11 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "at": rfc3339(entry.at),
         "activity": entry.activity,
         "subscriptionId": entry.subscription_id,
+        "deliveryId": entry.delivery_id,
         "consumer": entry.consumer,
         "status": entry.status,
+        "attempt": entry.attempt,
+        "durationMs": entry.duration_ms,
+        "nextAttempt": rfc3339(entry.next_attempt),
+        "reason": entry.reason,
     }

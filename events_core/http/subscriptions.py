@@ -40,7 +40,7 @@ async def create(request: Request, application: Application) -> func.HttpRespons
         caller, replace(_subscription_request(request.json_object()), base_url=request.base_url)
     )
     subscription = subscribed.subscription
-    document = _document(subscription)
+    document = await _document(subscription, application)
     if subscribed.secret is None:
         return json_response(document)
     location = f"{request.base_url}{PATH}/{subscription.id}"
@@ -55,7 +55,10 @@ async def list_own(request: Request, application: Application) -> func.HttpRespo
     size = DEFAULT_SIZE if parameters.one("size") is None else query.size(parameters, DEFAULT_SIZE)
     after = query.number(parameters, "after") or 0
     found = await application.subscriber.list(caller, after, size)
-    document = {"count": len(found), "subscriptions": [_document(subscription) for subscription in found]}
+    document = {
+        "count": len(found),
+        "subscriptions": [await _document(subscription, application) for subscription in found],
+    }
     if len(found) < size:
         return json_response(document)
     following = urlencode({"after": found[-1].id, "size": size})
@@ -65,7 +68,7 @@ async def list_own(request: Request, application: Application) -> func.HttpRespo
 async def get(request: Request, application: Application) -> func.HttpResponse:
     """Return one of the caller's subscriptions."""
     caller = await authentication.bearer(request, application.tokens)
-    return json_response(_document(await application.subscriber.get(caller, id_of(request))))
+    return json_response(await _document(await application.subscriber.get(caller, id_of(request)), application))
 
 
 async def change(request: Request, application: Application) -> func.HttpResponse:
@@ -75,7 +78,8 @@ async def change(request: Request, application: Application) -> func.HttpRespons
     paused = request.json_object().get("paused")
     if not isinstance(paused, bool):
         raise bad_field("paused", "The field 'paused' must be true or false.")
-    return json_response(_document(await application.subscriber.pause(caller, number, paused=paused)))
+    changed = await application.subscriber.pause(caller, number, paused=paused)
+    return json_response(await _document(changed, application))
 
 
 async def delete(request: Request, application: Application) -> func.HttpResponse:
@@ -90,7 +94,7 @@ async def validate(request: Request, application: Application) -> func.HttpRespo
     caller = await authentication.platform_app(request, application.tokens)
     if not caller.consumer.startswith(f"/app/{PLATFORM}/"):
         raise errors.forbidden("Only the platform may validate a subscription.")
-    return json_response(_document(await application.subscriber.confirm(id_of(request))))
+    return json_response(await _document(await application.subscriber.confirm(id_of(request)), application))
 
 
 async def rotate_secret(request: Request, application: Application) -> func.HttpResponse:
@@ -112,7 +116,7 @@ def id_of(request: Request) -> int:
     return int(text)
 
 
-def _document(subscription: Subscription) -> dict[str, Any]:
+async def _document(subscription: Subscription, application: Application) -> dict[str, Any]:
     """A subscription as JSON for its consumer."""
     filters, validation = subscription.filter, subscription.validation
     return {
@@ -138,6 +142,7 @@ def _document(subscription: Subscription) -> dict[str, Any]:
         "paused": subscription.paused,
         "disabled": subscription.disabled,
         "contentType": subscription.content_type,
+        "endpointPausedUntil": rfc3339(await application.subscriber.paused_until(subscription)),
     }
 
 

@@ -10,7 +10,7 @@ from events_core.common.clock import SECOND
 from events_core.common.errors import StreamHoleError
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.ports import DeliveryStore, Overdue
-from events_core.delivery.subscription import Subscription
+from events_core.delivery.subscription import SubscriptionIndex
 from events_core.feeds.ports import Checkpoint, CheckpointStore
 from events_core.feeds.stream import Stream
 from events_core.operations.gauges import Gauges
@@ -89,9 +89,13 @@ class Measure:
         """When attempts became due that only the service itself holds up."""
         overdue = await self.deliveries.overdue(self.clock())
         subscriptions = await self.cache.recent()
-        return [each.since for each in overdue if _is_ours(each, subscriptions.get(each.lane.subscription))]
+        now = self.clock()
+        return [each.since for each in overdue if _is_ours(each, subscriptions, now)]
 
 
-def _is_ours(overdue: Overdue, subscription: Subscription | None) -> bool:
-    """Whether the delivery waits neither for the subscriber nor for a failing endpoint."""
-    return subscription is not None and subscription.sends and not overdue.breaker.probing
+def _is_ours(overdue: Overdue, subscriptions: SubscriptionIndex, now: int) -> bool:
+    """Whether the delivery waits neither for the subscriber nor for a failing or paused endpoint."""
+    subscription = subscriptions.get(overdue.lane.subscription)
+    if subscription is None or not subscription.sends or overdue.breaker.probing:
+        return False
+    return subscriptions.paused_until(subscription) <= now

@@ -83,7 +83,7 @@ class FollowedStore(EventStore):
         return await self.cosmos.at(stream, positions)
 
     @override
-    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+    async def find(self, source: str | None, event_id: str) -> Sequence[StoredEvent]:
         await self._harness.ready()
         return await self.cosmos.find(source, event_id)
 

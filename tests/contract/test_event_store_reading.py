@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.feeds.ports import EventStore, ReadRequest
+from events_core.feeds.ports import FOUND, EventStore, ReadRequest
 from events_core.feeds.stream import START, Cursor, Filters, Stream
 from tests.contract.event_store import (
     ANY,
@@ -360,3 +360,15 @@ async def test_rows_are_found_by_source_and_id_in_every_resource(store: EventSto
     assert [row.source for row in await store.find("urn:Other", "a")] == ["urn:Other"]
     assert await store.find("urn:other", "a") == []
     assert await store.find(some[0].source, "\ud800") == []
+
+
+async def test_rows_are_found_by_id_alone(store: EventStore) -> None:
+    """In every resource, once for each event, and not more than a hundred."""
+    some = [event("a", subject="/party/1"), event("a", resource=ANY), event("a", source="urn:Other"), event("b")]
+    await store.append([*some, *(event("many", source=f"urn:{number}") for number in range(FOUND + 1))])
+    found = await store.find(None, "a")
+    assert sorted((row.resource, row.source) for row in found) == sorted(
+        (str(known.resource), known.source) for known in some[:3]
+    )
+    assert len(await store.find(None, "many")) == FOUND
+    assert await store.find(None, "c") == []

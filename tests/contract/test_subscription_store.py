@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from events_core.delivery.ports import SubscriptionStore
-from events_core.delivery.subscription import SealedSecrets, Subscription, SubscriptionIndex, Validation
+from events_core.delivery.subscription import EndpointPause, SealedSecrets, Subscription, SubscriptionIndex, Validation
 from tests.support.deliveries import Stores, subscription
 
 
@@ -24,6 +24,7 @@ async def test_a_created_subscription_is_stored_whole(store: SubscriptionStore) 
         type="a.%", subject="/party/1", alternative_subject="/person/x", source="https://a", subject_is_derived=True
     )
     draft = replace(draft, secrets=SealedSecrets("a", "b", 7), allowed_rate=5, level=None, paused=True)
+    draft = draft.with_pause(EndpointPause(draft.target, 9))
     created, is_new = await store.create(draft)
     assert (is_new, created.id > 0, created.version != "") == (True, True, True)
     assert await store.get(created.id) == created
@@ -121,6 +122,18 @@ async def test_changes_are_complete_since_the_token(stores: Stores) -> None:
     assert await catch_up() == {two.id}
     everything: list[Subscription] = list((await stores.subscriptions.changes()).subscriptions)
     assert [listed.id for listed in everything] == [two.id]
+
+
+async def test_a_pause_of_an_endpoint_reaches_every_process(stores: Stores) -> None:
+    """Also with the marker of a subscription that is deleted meanwhile."""
+    paused, _ = await stores.subscriptions.create(subscription())
+    other, _ = await stores.subscriptions.create(subscription(type="b"))
+    token = (await stores.other_subscriptions.changes()).token
+    changed = await stores.subscriptions.change(paused.with_pause(EndpointPause(paused.target, 9)))
+    assert changed is not None
+    assert SubscriptionIndex((await stores.other_subscriptions.changes()).subscriptions).paused_until(other) == 9
+    await stores.subscriptions.change(changed.deletion_marker())
+    assert SubscriptionIndex((await stores.other_subscriptions.changes(token)).subscriptions).paused_until(other) == 9
 
 
 async def test_an_unknown_id_has_no_subscription(store: SubscriptionStore) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from events_core.delivery.subscription import EventFilter, SubscriptionIndex
+from events_core.delivery.subscription import EndpointPause, EventFilter, SubscriptionIndex
 from tests.contract.event_store import APP, OTHER_APP, PARTY, event
 from tests.support.deliveries import subscription
 
@@ -110,6 +110,26 @@ def test_an_index_knows_the_subscriptions_to_sub_units() -> None:
     assert [found.id for found in index.matching(event(subject="/party/10"), 1, ["/PARTY/9"])] == [1]
     index.put(replace(asks, deleted=True))
     assert not index.asks_for_subunits(APP)
+
+
+def test_a_pause_is_of_a_consumer_and_an_endpoint() -> None:
+    """The longest one counts, and it stays when its subscription moves or is deleted."""
+    paused = subscription(id=1)
+    paused = paused.with_pause(EndpointPause(paused.target, 9))
+    assert paused.with_pause(EndpointPause(paused.target, 8)) is paused
+    index = SubscriptionIndex([paused])
+    same = subscription(id=2, endpoint="HTTPS://Example.com/hook", type="b")
+    others = [subscription(consumer="/org/skd"), subscription(endpoint="https://example.com/other")]
+    assert index.paused_until(same) == 9
+    assert [index.paused_until(other) for other in others] == [0, 0]
+    index.put(replace(paused, endpoint="https://example.com/moved"))
+    assert index.paused_until(replace(paused, endpoint="https://example.com/moved")) == 0
+    assert index.paused_until(same) == 9
+    assert SubscriptionIndex([replace(paused, endpoint="https://example.com/moved")]).paused_until(same) == 9
+    index.put(paused.deletion_marker())
+    assert index.paused_until(same) == 9
+    index.pause(EndpointPause(same.target, 5))
+    assert index.paused_until(same) == 9
 
 
 def test_subscriptions_to_other_resources_and_subjects_are_not_compared() -> None:

@@ -10,14 +10,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from aiohttp import web
 
-from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
     APP_RESOURCE,
     APP_TOKEN_SCOPES,
-    PARTY,
     PUBLISH,
     RESOURCE,
     Service,
@@ -133,9 +131,30 @@ async def test_an_undecidable_delivery_is_pending_and_not_shown(service: Service
     (delivery,) = await deliveries_of(service, subscription["id"], state="pending")
     assert delivery["nextAttempt"] is not None
     assert [delivery[field] for field in ("eventId", "source", "attempts")] == [None, None, []]
-    entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
+    admin = service.org("altinn:events.publish.admin")
+    entries = (await service.get(f"{PUBLISH}/{name}/trace", admin, source=source)).json()["entries"]
     assert [entry["activity"] for entry in entries] == ["registered", "matched", "undecided"]
     assert entries[2]["at"] < delivery["nextAttempt"]
+
+
+@pytest.mark.on_cosmos
+async def test_a_paused_endpoint_is_shown(service: Service, receiver: WebhookServer) -> None:
+    """In each subscription of the consumer to it, in lists too, and in no other."""
+    answered = await subscribed(service, receiver)
+    same = await subscribed(service, receiver, typeFilter="other.type")
+    other = await subscribed(service, receiver, path="/other", typeFilter="other.type")
+    receiver.answer = lambda _: web.Response(status=429, headers={"Retry-After": "600"})
+    await published(service, 3)
+    await settled()
+    assert len(receiver.events()) == 1
+    listed = (await service.get(SUBSCRIPTIONS, service.org())).json()["subscriptions"]
+    shown = {subscription["id"]: subscription["endpointPausedUntil"] for subscription in listed}
+    assert shown[other["id"]] is None
+    assert shown[answered["id"]] == shown[same["id"]] is not None
+    single = await service.get(f"{SUBSCRIPTIONS}/{same['id']}", service.org())
+    assert single.json()["endpointPausedUntil"] == shown[same["id"]]
+    (failing, *_) = await deliveries_of(service, answered["id"])
+    assert failing["attempts"][0]["at"] < shown[same["id"]]
 
 
 # -- Lists ------------------------------------------------------------------------------------------------------------
@@ -278,117 +297,3 @@ async def test_deliveries_of_an_erased_event_are_dropped(service: Service, recei
     await settled()
     assert receiver.events() == []
     assert await deliveries_of(service, subscription["id"]) == []
-
-
-# -- The trace --------------------------------------------------------------------------------------------------------
-
-
-async def trace_of(service: Service, event_id: str, source: str, token: str) -> Answer:
-    """Ask for the trace of an event."""
-    return await service.get(f"{PUBLISH}/{event_id}/trace", token, source=source)
-
-
-@pytest.mark.on_cosmos
-async def test_a_publisher_sees_the_whole_trace(service: Service, receiver: WebhookServer) -> None:
-    """A PlatformAccessToken of the app or the right to publish opens the trace; it names no endpoint."""
-    subscription = await subscribed(service, receiver)
-    source = instance_source()
-    (name,) = await published(service, source=source)
-    await settled()
-    answer = await service.request(
-        "GET", f"{PUBLISH}/{name}/trace?{urlencode({'source': source})}", platform_token=service.app()
-    )
-    assert answer.status == 200
-    entries = answer.json()["entries"]
-    assert [entry["activity"] for entry in entries] == ["registered", "matched", "attempted", "delivered"]
-    assert [entry["subscriptionId"] for entry in entries] == [None, *[subscription["id"]] * 3]
-    assert (entries[2]["status"], entries[2]["consumer"]) == (200, "/org/ttd")
-    assert receiver.url not in answer.body.decode()
-    permitted = await trace_of(service, name, source, service.org(org="skd"))
-    assert permitted.json() == answer.json()
-
-
-@pytest.mark.on_cosmos
-async def test_a_subscriber_sees_its_own_entries(service: Service, receiver: WebhookServer) -> None:
-    """A caller without a part in the event gets 404, as for an unknown event."""
-    mine = await subscribed(service, receiver)
-    user = service.user()
-    await subscribed(service, receiver, user, path="/user", subjectFilter=f"/party/{PARTY}")
-    source = instance_source()
-    (name,) = await published(service, source=source)
-    await settled()
-    service.pdp.decide = lambda asked: DENY if asked.action == "publish" else PERMIT
-    own = await trace_of(service, name, source, service.org())
-    assert {entry["subscriptionId"] for entry in own.json()["entries"]} == {mine["id"]}
-    assert {entry["consumer"] for entry in (await trace_of(service, name, source, user)).json()["entries"]} == {
-        "/user/20012345"
-    }
-    assert (await trace_of(service, name, source, service.org(org="skd"))).status == 404
-    assert (await trace_of(service, "unknown", source, service.org())).status == 404
-    assert (await service.get(f"{PUBLISH}/{name}/trace", service.org())).status == 400
-
-
-@pytest.mark.on_cosmos
-async def test_a_trace_shows_withheld_deliveries(service: Service, receiver: WebhookServer) -> None:
-    """A publisher sees that a consumer was denied the event."""
-    await subscribed(service, receiver)
-    service.pdp.decide = lambda asked: DENY if asked.action == "read" else PERMIT
-    source = instance_source()
-    (name,) = await published(service, source=source)
-    await settled()
-    entries = (await trace_of(service, name, source, service.org("altinn:events.publish.admin"))).json()["entries"]
-    assert [entry["activity"] for entry in entries] == ["registered", "matched", "withheld"]
-
-
-@pytest.mark.on_cosmos
-async def test_a_delivery_is_undecided_while_the_decision_point_is_down(
-    service: Service, receiver: WebhookServer
-) -> None:
-    """The trace says so, and the list does not show the event. Once it is decided, both show it."""
-    subscription = await subscribed(service, receiver)
-    path, source = f"{SUBSCRIPTIONS}/{subscription['id']}", instance_source()
-    await service.request("PATCH", path, token=service.org(), json_body={"paused": True})
-    service.pdp.status = 503
-    (name,) = await published(service, source=source)
-    admin = service.org("altinn:events.publish.admin")
-    entries = (await trace_of(service, name, source, admin)).json()["entries"]
-    assert [entry["activity"] for entry in entries] == ["registered", "matched", "undecided"]
-    (waiting,) = await deliveries_of(service, subscription["id"])
-    assert (waiting["state"], waiting["eventId"], waiting["source"]) == ("pending", None, None)
-    service.pdp.status = 200
-    await service.request("PATCH", path, token=service.org(), json_body={"paused": False})
-    await settled()
-    entries = (await trace_of(service, name, source, admin)).json()["entries"]
-    assert [entry["activity"] for entry in entries] == ["registered", "matched", "attempted", "delivered"]
-    (delivered,) = await deliveries_of(service, subscription["id"])
-    assert (delivered["eventId"], delivered["source"]) == (name, source)
-
-
-@pytest.mark.on_cosmos
-async def test_an_undecidable_right_to_publish_shows_no_trace(service: Service, receiver: WebhookServer) -> None:
-    """It counts as denied if the decision point answers the caller's other questions; else the answer is 503."""
-    await subscribed(service, receiver)
-    source = instance_source()
-    (name,) = await published(service, source=source)
-    stranger = service.org(org="skd")
-    service.pdp.fails = lambda asked: asked.action == "publish"
-    answer = await trace_of(service, name, source, stranger)
-    assert (answer.status, "could not decide" in answer.json()["detail"]) == (503, True)
-    assert ids((await service.get(APP_FEED, stranger, from_=ANCIENT)).json()) == [name]
-    assert (await trace_of(service, name, source, stranger)).status == 404
-
-
-@pytest.mark.on_cosmos
-async def test_a_subscriber_sees_its_entries_while_the_right_to_publish_is_undecided(
-    service: Service, receiver: WebhookServer
-) -> None:
-    """The event of an app without a policy has a trace, and so has every event while the decision point is down."""
-    await subscribed(service, receiver)
-    source = instance_source()
-    service.pdp.fails = lambda asked: "urn:altinn:instance-id" in asked.resource
-    (name,) = await published(service, source=source)
-    await settled()
-    for status in (200, 503):
-        service.pdp.status = status
-        answer = await trace_of(service, name, source, service.org("altinn:events.subscribe"))
-        assert [entry["activity"] for entry in answer.json().get("entries", [])] == ["matched", "undecided"]

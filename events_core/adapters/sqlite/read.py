@@ -26,7 +26,7 @@ from events_core.adapters.sqlite.rows import (
 )
 from events_core.adapters.sqlite.schema import LARGEST, SAMPLED, Session
 from events_core.common.texts import fitting, storable
-from events_core.feeds.ports import Chunk, ReadRequest
+from events_core.feeds.ports import FOUND, Chunk, ReadRequest
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _FIRST_REGISTERED = f"""
@@ -79,13 +79,15 @@ def read_after(session: Session, names: Names, stream: Stream, position: int, li
     return _decoded(session, names, session.connection.execute(sql, (*rows.values, position, limit)).fetchall())
 
 
-def find(session: Session, names: Names, source: str, event_id: str) -> list[Row]:
-    """The rows with this source and id, in order."""
-    source, event_id = storable(source), storable(event_id)
+def find(session: Session, names: Names, source: str | None, event_id: str) -> list[Row]:
+    """The rows with this id, in order; those with this source, or at most `FOUND` of any source."""
+    event_id = storable(event_id)
+    condition, values = (f"AND {text_sql('source_text')} = ?", [storable(source)]) if source is not None else ("", [])
     sql = f"""SELECT {COLUMNS} FROM events INDEXED BY by_identity WHERE identity BETWEEN ? AND ?
-        AND {text_sql("id_text")} = ? AND {text_sql("source_text")} = ? ORDER BY position"""
-    values = (*session.hashes.identities_of_id(event_id), event_id, source)
-    return _decoded(session, names, session.connection.execute(sql, values).fetchall())
+        AND {text_sql("id_text")} = ? {condition} ORDER BY position LIMIT ?"""
+    limit = FOUND if source is None else LARGEST
+    bound = (*session.hashes.identities_of_id(event_id), event_id, *values, limit)
+    return _decoded(session, names, session.connection.execute(sql, bound).fetchall())
 
 
 def first_registered(connection: sqlite3.Connection, registered: int) -> int:

@@ -109,7 +109,7 @@ class SqliteEventStore(EventStore):
         return await self._in_reader(read.at, self._names, stream, positions)
 
     @override
-    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+    async def find(self, source: str | None, event_id: str) -> Sequence[StoredEvent]:
         return await self._in_reader(read.find, self._names, source, event_id)
 
     @override

@@ -14,6 +14,7 @@ from events_core.adapters.cosmos.streams.documents import text_size
 from events_core.adapters.cosmos.streams.filters import ALWAYS, Condition
 from events_core.adapters.cosmos.streams.names import partition
 from events_core.common.texts import storable
+from events_core.feeds.ports import FOUND
 
 STREAMS = "streams"
 
@@ -41,6 +42,8 @@ _WITH_ID_ANYWHERE = f"SELECT {_HEAD} FROM c WHERE c.stream = @stream AND c.event
 _COPIES = f"SELECT {_ROW}, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
 _AT = f"SELECT {_ROW}, c.json FROM c WHERE c.partition = @partition AND ARRAY_CONTAINS(@positions, c.seq)"
 _FIND = f"SELECT {_ROW}, c.json FROM c WHERE c.eventId = @id AND c.source = @source"
+_FIND_ANY = f"""SELECT TOP @top {_ROW}, c.json FROM c
+WHERE c.eventId = @id AND STARTSWITH(c.stream, 'resource:')"""
 _BEGUN_BEFORE = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.registered < @registered"
 _BEGUN = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.partition"
 _RANGE = f"""SELECT TOP @top {_ROW} FROM c
@@ -128,8 +131,13 @@ class StreamQueries:
         """The rows of a segment at these positions, in no order."""
         return await self._in_segment("at", _AT, name, segment, positions=positions)
 
-    async def find(self, source: str, event_id: str) -> list[Document]:
-        """The rows with this id and, apart from case, this source; asks every physical partition."""
+    async def find(self, source: str | None, event_id: str) -> list[Document]:
+        """The rows with this id and, apart from case, this source; asks every physical partition.
+
+        Without a source, some rows of resource streams.
+        """
+        if source is None:
+            return (await self._everywhere("find", _FIND_ANY, id=storable(event_id), top=FOUND))[:FOUND]
         return await self._everywhere("find", _FIND, id=storable(event_id), source=storable(source.lower()))
 
     async def copies(self, ukey: str) -> list[Document]:

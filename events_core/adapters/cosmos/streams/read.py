@@ -100,10 +100,10 @@ class Reader:
         documents = [document for page in pages for document in page if not document.get("placeholder")]
         return sorted((Row(document, self.proof) for document in documents), key=lambda row: row.position)
 
-    async def rows_of(self, source: str, event_id: str) -> list[Row]:
-        """The rows of resource streams with this source and id."""
+    async def rows_of(self, source: str | None, event_id: str) -> list[Row]:
+        """The rows of resource streams with this id, and this source if it is given."""
         rows = [Row(document, self.proof) for document in await self.queries.find(source, event_id)]
-        return [row for row in rows if row.source == source and row.document["stream"].startswith("resource:")]
+        return [row for row in rows if source in (None, row.source) and row.document["stream"].startswith("resource:")]
 
     def _holds_head(self, name: str, position: int) -> bool:
         """Whether the segment of a position is known to hold the stream's head."""

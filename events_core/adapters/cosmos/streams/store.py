@@ -124,7 +124,7 @@ class CosmosEventStore(EventStore):
         return await self._reader.rows_at(self._names.of(stream), positions)
 
     @override
-    async def find(self, source: str, event_id: str) -> Sequence[StoredEvent]:
+    async def find(self, source: str | None, event_id: str) -> Sequence[StoredEvent]:
         await self._ready()
         return await self._reader.rows_of(source, event_id)
 
