@@ -118,7 +118,7 @@ async def get_subscription(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("change_subscription")
 @app.route("events/api/v1/subscriptions/{id}", methods=["PATCH"])
 async def change_subscription(req: func.HttpRequest) -> func.HttpResponse:
-    """Pause or resume a subscription."""
+    """Pause, resume or move a subscription."""
     return await serve(subscriptions.change, req)
 
 
@@ -155,6 +155,13 @@ async def list_deliveries(req: func.HttpRequest) -> func.HttpResponse:
 async def replay_deliveries(req: func.HttpRequest) -> func.HttpResponse:
     """Send the events of a subscription again."""
     return await serve(deliveries.replay_events, req)
+
+
+@app.function_name("send_test_event")
+@app.route("events/api/v1/subscriptions/{id}/test", methods=["POST"])
+async def send_test_event(req: func.HttpRequest) -> func.HttpResponse:
+    """Send a test event to the endpoint of a subscription."""
+    return await serve(deliveries.send_test, req)
 
 
 @app.function_name("trace_event")

@@ -43,10 +43,11 @@ from events_core.delivery.delivery import RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.explain import Explanation
 from events_core.delivery.fan_out import FanOut
-from events_core.delivery.ports import DeliveryStore, SubscriptionStore
+from events_core.delivery.ports import DeliveryStore, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.replay import Replays
-from events_core.delivery.subscribe import Subscriber
+from events_core.delivery.subscribe import MOST_NEVER_VALIDATED, Subscriber
 from events_core.delivery.trace_event import Tracer
+from events_core.delivery.trial import EndpointTrials
 from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.webhook import Signing
@@ -93,9 +94,10 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         checkpoints=parts.stores.checkpoints,
         follow_up=parts.follow_up,
         subscriber=parts.subscriber,
-        replays=Replays(parts.subscriber, parts.stores.deliveries, parts.stores.events, parts.lane_worker, clock),
+        replays=parts.replays,
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
+        trials=EndpointTrials(parts.subscriber, parts.webhooks, parts.signing, clock),
         tracer=Tracer(
             parts.stores.events,
             parts.stores.deliveries,
@@ -240,9 +242,12 @@ class _Parts:
         return HttpWebhookSender(self.endpoints, timeout_seconds=seconds, clock=self.clock)
 
     @cached_property
+    def signing(self) -> Signing:
+        return Signing(self.secrets, self.settings.base_url)
+
+    @cached_property
     def lane_worker(self) -> LaneWorker:
         stores, settings = self.stores, self.settings
-        signing = Signing(self.secrets, settings.base_url)
         schedule = RetrySchedule(settings.webhook_retry_seconds)
         attempts = Attempts(
             cache=self.cache,
@@ -252,7 +257,7 @@ class _Parts:
             fan_out=self.fan_out,
             authorization=self.authorization,
             sender=self.webhooks,
-            signing=signing,
+            signing=self.signing,
             schedule=schedule,
             timeout=settings.webhook_timeout_seconds * SECOND,
             clock=self.clock,
@@ -263,7 +268,7 @@ class _Parts:
             deliveries=stores.deliveries,
             checkpoints=stores.checkpoints,
             fan_out=self.fan_out,
-            validation=EndpointValidation(stores.subscriptions, self.webhooks, signing, schedule, self.clock),
+            validation=EndpointValidation(stores.subscriptions, self.webhooks, self.signing, schedule, self.clock),
             attempts=attempts,
             wakeup_queue=self.wakeup_queue,
             clock=self.clock,
@@ -289,6 +294,18 @@ class _Parts:
             fan_out=self.fan_out,
             lane_worker=self.lane_worker,
             apps_domain=self.settings.apps_domain,
+            quota=SubscriptionQuota(self.settings.max_subscriptions, MOST_NEVER_VALIDATED),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def replays(self) -> Replays:
+        return Replays(
+            self.subscriber,
+            self.stores.deliveries,
+            self.stores.events,
+            self.lane_worker,
+            most=self.settings.max_replays,
             clock=self.clock,
         )
 

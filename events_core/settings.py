@@ -146,6 +146,8 @@ class Settings(BaseModel):
     apps_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")
     max_page_size: int = Field(default=1000, ge=1, le=10_000)
     anonymous_apps: Annotated[tuple[Annotated[str, AfterValidator(_app)], ...], BeforeValidator(_from_commas)] = ()
+    max_subscriptions: int = Field(default=500, ge=1, le=100_000)
+    max_replays: int = Field(default=5, ge=1, le=1_000)
     webhook_allow_http: bool = False
     webhook_allow_networks: Annotated[
         tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_from_commas)

@@ -156,6 +156,8 @@ def test_a_deployment_takes_no_url_of_any_issuer_without_the_placeholder(url: st
         ("EVENTS_SECRET_KEY", "CANARY"),
         ("EVENTS_SUBJECT_KEY", base64.b64encode(b"CANARY").decode()),
         ("EVENTS_MAX_WAITERS", "-1"),
+        ("EVENTS_MAX_SUBSCRIPTIONS", "0"),
+        ("EVENTS_MAX_REPLAYS", "CANARY"),
     ],
 )
 def test_the_error_of_a_setting_names_it_and_not_its_value(name: str, value: str) -> None:

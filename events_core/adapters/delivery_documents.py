@@ -27,6 +27,7 @@ def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
     values["secrets"] = SealedSecrets(**values["secrets"])
     values["validation"] = Validation(**values["validation"])
     values["endpoint_pause"] = EndpointPause(**values.get("endpoint_pause", {}))
+    values |= {name: tuple(values.get(name, ())) for name in ("moves", "tests")}
     return Subscription(**values, version=version)
 
 

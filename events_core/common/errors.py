@@ -19,6 +19,7 @@ class Problem(Enum):
     NOT_FOUND = ("not-found", "Not found", 404)
     METHOD_NOT_ALLOWED = ("method-not-allowed", "Method not allowed", 405)
     NOT_ACCEPTABLE = ("not-acceptable", "Not acceptable", 406)
+    CONFLICT = ("conflict", "Conflict", 409)
     LENGTH_REQUIRED = ("length-required", "Length required", 411)
     CONTENT_TOO_LARGE = ("content-too-large", "Content too large", 413)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", "Unsupported media type", 415)
@@ -107,6 +108,11 @@ def not_acceptable(detail: str) -> EventsError:
     return EventsError(Problem.NOT_ACCEPTABLE, detail)
 
 
+def conflict(detail: str) -> EventsError:
+    """409: the state of the thing does not allow this. Nothing was changed."""
+    return EventsError(Problem.CONFLICT, detail)
+
+
 def length_required() -> EventsError:
     """411: the request announces a body, and none arrived."""
     detail = (
@@ -132,9 +138,10 @@ def encoded_body() -> EventsError:
     return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
 
-def too_many_requests(detail: str, retry_after: int) -> EventsError:
-    """429: the caller should ask again in `retry_after` seconds."""
-    return EventsError(Problem.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(retry_after)})
+def too_many_requests(detail: str, retry_after: int | None) -> EventsError:
+    """429: the caller should ask again in `retry_after` seconds; None if no time alone makes room."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return EventsError(Problem.TOO_MANY_REQUESTS, detail, headers=headers)
 
 
 class StreamHoleError(EventsError):

@@ -215,13 +215,15 @@ class Attempts:
 
     async def _attempt(self, turn: Turn, subscription: Subscription, ready: _Ready) -> bool:
         """Attempt one delivery. Return False if no further attempt may follow in this turn."""
-        current = await self.cache.find(subscription.id)
-        if current is None or not current.sends or not await turn.may_begin():
+        if not await turn.may_begin():
             return False
         event = await self._current_event(ready)
         if event is None:
             await self.deliveries.remove(ready.delivery)
             return True
+        current = await self.cache.find(subscription.id)  # last: nothing begins after an acknowledged move
+        if current is None or not current.sends:
+            return False
         if self.cache.paused_until(current) > self.clock():
             return False
         message = self.signing.message(current, ready.delivery.id, event, self.clock())
@@ -238,10 +240,7 @@ class Attempts:
         if pause.until:
             await self._store_pause(current, pause, response)
         if response.attempt.status == GONE:
-            await update_subscription(
-                self.subscriptions, subscription.id, lambda current: replace(current, disabled=True)
-            )
-            await self.cache.fresh()
+            await self._disable(current)
         if response.took_json:
             await self._remember_json(current)
         return await self._pace(turn, subscription)
@@ -275,6 +274,15 @@ class Attempts:
             response.attempt.status,
             to_rfc3339(pause.until),
         )
+
+    async def _disable(self, sent: Subscription) -> None:
+        """Disable a subscription whose endpoint is gone, unless it has moved meanwhile."""
+        await update_subscription(
+            self.subscriptions,
+            sent.id,
+            lambda current: replace(current, disabled=True) if current.endpoint == sent.endpoint else None,
+        )
+        await self.cache.fresh()
 
     async def _current_event(self, ready: _Ready) -> bytes | None:
         """The event's JSON text, read again if it is old. None if the event is erased."""

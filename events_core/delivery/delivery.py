@@ -119,6 +119,11 @@ class Delivery:
         return self.state.open and self.permit is None
 
     @property
+    def is_shown(self) -> bool:
+        """Whether the consumer may know the event: it is neither undecided nor withheld."""
+        return not self.is_undecided and self.state is not State.WITHHELD
+
+    @property
     def id(self) -> str:
         """The `webhook-id`: the same in every attempt, and another one in a replay."""
         suffix = f"r{self.lane.replay}" if self.lane.replay else ""

@@ -6,9 +6,50 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from events_core.common import errors
 from events_core.delivery.delivery import Attempt, Breaker, Delivery, Lane, Replay, State
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.stream import Stream
+
+SAME_SUBSCRIPTION = "Another of your subscriptions has this endPoint and the same filters."
+"""The detail of a conflict of keys."""
+SOON = 30
+"""Seconds after which a consumer may have fewer subscriptions that were never validated."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionQuota:
+    """The most subscriptions of one consumer, and the most of these that no endpoint ever validated."""
+
+    most: int
+    most_never_validated: int
+
+    def check(self, was_validated: Sequence[bool]) -> None:
+        """Check that a consumer may have one more. Each of its subscriptions says whether it was ever validated.
+
+        Raises:
+            EventsError: TOO_MANY_REQUESTS.
+        """
+        if len(was_validated) >= self.most:
+            raise errors.too_many_requests(f"A consumer has at most {self.most} subscriptions.", None)
+        if was_validated.count(False) >= self.most_never_validated:
+            detail = f"A consumer has at most {self.most_never_validated} subscriptions that were never validated."
+            raise errors.too_many_requests(detail, SOON)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayQuota:
+    """The most unfinished replays of these subscriptions, which are those of one consumer.
+
+    A replay is unfinished until every event has its delivery, and none of these awaits its first attempt.
+    """
+
+    subscriptions: Sequence[int]
+    most: int
+
+    def exceeded(self) -> errors.EventsError:
+        """The error of a replay beyond the quota."""
+        return errors.too_many_requests(f"A consumer has at most {self.most} unfinished replays.", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +66,14 @@ class SubscriptionStore(Protocol):
     Each method raises EventsError UNAVAILABLE when the store does not answer.
     """
 
-    async def create(self, draft: Subscription) -> tuple[Subscription, bool]:
+    async def create(self, draft: Subscription, quota: SubscriptionQuota | None = None) -> tuple[Subscription, bool]:
         """Store a subscription under a new id, unless one with the same key is stored. Return it and whether it is new.
 
         Of concurrent calls with the same key, exactly one creates a subscription. Ids rise, may have gaps, and are
-        never used again.
+        never used again. Concurrent calls never exceed the quota.
+
+        Raises:
+            EventsError: TOO_MANY_REQUESTS when a new subscription would exceed the quota.
         """
 
     async def get(self, subscription_id: int) -> Subscription | None:
@@ -42,6 +86,9 @@ class SubscriptionStore(Protocol):
         """Replace a subscription that still has this version. Return None, and write nothing, if it has another.
 
         A subscription that is marked `deleted` cannot be found any more, and its key is free.
+
+        Raises:
+            EventsError: CONFLICT when another subscription has the key.
         """
 
     async def changes(self, token: str | None = None) -> Changes:
@@ -69,6 +116,20 @@ class Overdue:
     lane: Lane
     since: int
     breaker: Breaker
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which deliveries a list shows. `event_id` and `source` fit only deliveries whose event may be shown."""
+
+    state: State | None = None
+    event_id: str | None = None
+    source: str | None = None
+    newest_first: bool = False
+
+
+ALL = DeliveryFilter()
+"""Every delivery, the oldest event first."""
 
 
 class DeliveryStore(Protocol):
@@ -130,9 +191,12 @@ class DeliveryStore(Protocol):
         """Remove a delivery, whatever its version."""
 
     async def page(
-        self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
+        self, subscription: int, after: tuple[int, int] | None, limit: int, wanted: DeliveryFilter = ALL
     ) -> Sequence[Delivery]:
-        """Return deliveries of a subscription after a (position, replay), in that order."""
+        """Return deliveries of a subscription after a (position, replay), in that order or in the opposite one.
+
+        Without `after` the page starts at the first, or the newest, delivery.
+        """
 
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
         """Return the deliveries of one event, by subscription and replay. This is expensive."""
@@ -140,8 +204,14 @@ class DeliveryStore(Protocol):
     async def revive(self, subscription: int, now: int) -> int:
         """Restart the schedule of every dead delivery of a subscription, and wake their lanes. Return how many."""
 
-    async def begin_replay(self, replay: Replay, now: int) -> Replay:
-        """Store a replay under the next number of its subscription, with a lane that is due."""
+    async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
+        """Store a replay under the next number of its subscription, with a lane that is due.
+
+        Concurrent calls never exceed the quota.
+
+        Raises:
+            EventsError: TOO_MANY_REQUESTS when the replay would exceed the quota.
+        """
 
     async def replay(self, lane: Lane) -> Replay | None:
         """Return the replay of a lane, None if the lane is a live one."""

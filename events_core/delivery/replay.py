@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from events_core.access.identity import Caller
 from events_core.common import errors
 from events_core.delivery.delivery import Lane, Replay
-from events_core.delivery.ports import DeliveryStore
+from events_core.delivery.ports import DeliveryFilter, DeliveryStore, ReplayQuota
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.worker import LaneWorker
 from events_core.feeds.ports import EventStore, ReadRequest
 from events_core.feeds.stream import Cursor
 
+READ_AT_ONCE = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
     """What to replay: events registered from `start` on, or after `cursor` or `event_id`, until `end` if it is given.
 
-    Or only the `dead` deliveries, or one `delivery` by its lane and position. Times are microseconds since the epoch,
-    and both bounds are inclusive.
+    Or only the `dead` deliveries, one `delivery` by its lane and position, or one `event` by its source and id. Times
+    are microseconds since the epoch, and both bounds are inclusive.
     """
 
     start: int | None = None
@@ -30,16 +32,18 @@ class ReplayRequest:
     end: int | None = None
     dead: bool = False
     delivery: tuple[Lane, int] | None = None
+    event: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Begins replays. `clock` gives microseconds since the epoch."""
+    """Begins replays, of one consumer at most `most` unfinished ones. `clock` gives microseconds since the epoch."""
 
     subscriber: Subscriber
     deliveries: DeliveryStore
     store: EventStore
     lane_worker: LaneWorker
+    most: int
     clock: Callable[[], int]
 
     async def begin(self, caller: Caller, subscription_id: int, request: ReplayRequest) -> int | None:
@@ -48,7 +52,8 @@ class Replays:
         An unknown cursor or event id replays from the oldest event, as in a feed.
 
         Raises:
-            EventsError: NOT_FOUND, FORBIDDEN for another consumer's subscription, UNAVAILABLE.
+            EventsError: NOT_FOUND, FORBIDDEN for another consumer's subscription, TOO_MANY_REQUESTS beyond the quota,
+                UNAVAILABLE.
         """
         subscription = await self.subscriber.get(caller, subscription_id)
         now = self.clock()
@@ -58,9 +63,16 @@ class Replays:
             return revived
         after, until = await self._bounds(subscription, request)
         if after < until:
-            begun = await self.deliveries.begin_replay(Replay(Lane(subscription_id), after, until), now)
+            replay, quota = Replay(Lane(subscription_id), after, until), await self._quota(caller)
+            begun = await self.deliveries.begin_replay(replay, now, quota)
             self.lane_worker.serve_soon(begun.lane)
         return None
+
+    async def _quota(self, caller: Caller) -> ReplayQuota:
+        ids: list[int] = []
+        while page := await self.subscriber.list(caller, ids[-1] if ids else 0, READ_AT_ONCE):
+            ids += [subscription.id for subscription in page]
+        return ReplayQuota(ids, self.most)
 
     async def _bounds(self, subscription: Subscription, request: ReplayRequest) -> tuple[int, int]:
         """The positions after which, and up to which, events are replayed."""
@@ -74,6 +86,9 @@ class Replays:
             ):
                 raise errors.not_found("There is no such delivery.")
             return position - 1, position
+        if request.event is not None:
+            position = await self._position_of(subscription.id, *request.event)
+            return position - 1, position
         stream = subscription.filter.stream
         head = await self.store.head(stream)
         first = await self.store.read(
@@ -86,3 +101,11 @@ class Replays:
             return after, head
         beyond = await self.store.read(ReadRequest(stream, registered_from=request.end + 1, limit=1, scan=1))
         return after, beyond.rows[0].position - 1 if beyond.rows else head
+
+    async def _position_of(self, subscription_id: int, source: str, event_id: str) -> int:
+        """The position of an event that had a delivery whose event the consumer may know."""
+        wanted = DeliveryFilter(event_id=event_id, source=source, newest_first=True)
+        found = await self.deliveries.page(subscription_id, None, 1, wanted)
+        if not found:
+            raise errors.not_found("There is no delivery of such an event.")
+        return found[0].position

@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 
 from events_core.access import scopes
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import APP_PREFIX, AppId, Resource, ends_in_person_number, is_under
+from events_core.access.names import (
+    APP_PREFIX,
+    RESOURCE_PREFIX,
+    AppId,
+    Resource,
+    ends_in_person_number,
+    is_under,
+    may_name_person,
+)
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
 from events_core.common.errors import bad_field
@@ -20,14 +28,17 @@ from events_core.delivery.subscription import EventFilter
 
 NO_SUBJECT = "A valid subject to the authenticated identity is required"
 NO_APP = "A valid app id is required in source filter {environment}/{org}/{app}"
+MOST_WILDCARDS = 10
 _SLASHES = re.compile(r"/{2,}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRequest:
     """A request for a subscription: the filters as the subscriber wrote them, None for a missing filter.
 
-    `base_url` is the URL of this service that the request was sent to.
+    `content_type` is None unless the subscriber asks for one. `base_url` is the URL of this service that the request
+    was sent to.
     """
 
     endpoint: str | None = None
@@ -37,36 +48,104 @@ class SubscriptionRequest:
     resource: str | None = None
     type: str | None = None
     include_subunits: bool = False
+    content_type: str | None = None
     base_url: str | None = None
+
+    @property
+    def has_subject(self) -> bool:
+        """Whether the request names a subject. One with a wildcard names none."""
+        return any(text is not None and "%" not in text for text in (self.subject, self.alternative_subject))
 
 
 def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | None) -> EventFilter:
-    """Check a request and return its filters. The caller looks up the subject of an `alternative_subject`.
+    """Check a request, first its form, and return its filters.
+
+    The use case looks up the subject of an `alternative_subject`.
 
     Raises:
         EventsError: BAD_REQUEST naming the field, FORBIDDEN without the scope for resources other than apps.
     """
     if not caller.consumer:
         raise errors.bad_request("Missing event consumer")
-    resource = Resource.parse(request.resource).urn if request.resource else None
+    resource = _resource(request)
+    _check_source(request.source)
+    _check_wildcards(request)
     is_app = _is_app(resource, request.source, apps_domain)
-    filters = _app_filter(request, resource, apps_domain) if is_app else _other_filter(caller, request, resource)
-    if request.include_subunits and request.subject is None and request.alternative_subject is None:
+    if not is_app and not caller.has_scope(scopes.SUBSCRIBE):
+        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
+    filters = _app_filter(request, resource, apps_domain) if is_app else _other_filter(request, resource)
+    if request.include_subunits and not request.has_subject:
         raise bad_field("includeSubunits", "IncludeSubunits requires a subject filter.")
-    has_subject = filters.subject is not None or request.alternative_subject is not None
-    if is_app and not has_subject and caller.kind is not Kind.SERVICE_OWNER:
+    if is_app and not request.has_subject and caller.kind is not Kind.SERVICE_OWNER:
         raise bad_field("subjectFilter", NO_SUBJECT)
     return filters
 
 
-def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -> bool:
-    if resource is not None and resource.startswith(APP_PREFIX):
-        return True
+# -- Form -------------------------------------------------------------------------------------------------------------
+
+
+def _resource(request: SubscriptionRequest) -> str | None:
+    """The URN of the resource, None if the request names no resource."""
+    if request.resource is None:
+        if request.source is None:
+            raise bad_field("resourceFilter", "Resource filter is required.")
+        return None
+    resource = Resource.parse(request.resource).urn
+    if not resource.lower().startswith("urn:"):
+        meant = _meant(request.resource)
+        hint = f" Did you mean {meant}?" if meant else ""
+        raise bad_field("resourceFilter", f"The resource must be one URN, which begins with urn:.{hint}")
+    if not is_urn(resource) or resource.endswith(":"):
+        raise bad_field("resourceFilter", "The resource must be one URN, without wildcards.")
+    if ends_in_person_number(resource):
+        raise bad_field("resourceFilter", "The resource must not be a person.")
+    if resource.startswith(APP_PREFIX) and Resource.parse(resource).app is None:
+        raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
+    return resource
+
+
+def _meant(text: str) -> str | None:
+    """The resource that a name without `urn:` probably stands for."""
+    name = text.rpartition(":")[2]
+    if may_name_person(name):
+        return None
+    app = AppId.parse(name)
+    if app is not None:
+        return app.resource
+    return Resource.parse(f"{RESOURCE_PREFIX}{name}").urn if _NAME.fullmatch(name) else None
+
+
+def _check_source(source: str | None) -> None:
     if source is None:
-        return False
-    if apps_domain is None:
-        return resource is None
-    return _is_under(f"https:{source.partition(':')[2]}", apps_domain)  # another scheme is an error of an app's source
+        return
+    try:
+        parts = urlsplit(source)
+        is_absolute = parts.scheme.lower() == "https" and bool(parts.hostname)
+    except ValueError:
+        is_absolute = False
+    if not is_absolute:
+        raise bad_field("sourceFilter", "The source filter must be an absolute URL that begins with https://.")
+
+
+def _check_wildcards(request: SubscriptionRequest) -> None:
+    filters = {
+        "sourceFilter": request.source,
+        "subjectFilter": request.subject,
+        "alternativeSubjectFilter": request.alternative_subject,
+        "typeFilter": request.type,
+    }
+    for name, text in filters.items():
+        if text is not None and text.count("%") > MOST_WILDCARDS:
+            raise bad_field(name, f"A filter holds at most {MOST_WILDCARDS} wildcards.")
+
+
+# -- Kinds ------------------------------------------------------------------------------------------------------------
+
+
+def _is_app(resource: str | None, source: str | None, apps_domain: str | None) -> bool:
+    if resource is not None:
+        return resource.startswith(APP_PREFIX) or (apps_domain is not None and _is_under(source or "", apps_domain))
+    return apps_domain is None or _is_under(source or "", apps_domain)
 
 
 def _is_under(source: str, apps_domain: str) -> bool:
@@ -76,8 +155,6 @@ def _is_under(source: str, apps_domain: str) -> bool:
 
 def _app_filter(request: SubscriptionRequest, resource: str | None, apps_domain: str | None) -> EventFilter:
     app = None if request.source is None else _app_of_source(request.source, apps_domain)
-    if resource is not None and Resource.parse(resource).app is None:
-        raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
     if app is not None and resource is not None and app.resource != resource:
         raise bad_field("resourceFilter", "Provided resource filter and source filter are not compatible")
     resource = resource or (app.resource if app else "")
@@ -86,11 +163,8 @@ def _app_filter(request: SubscriptionRequest, resource: str | None, apps_domain:
 
 def _app_of_source(source: str, apps_domain: str | None) -> AppId:
     """The app whose URL a source filter is: a host, which may hold wildcards, and `/{org}/{app}`."""
-    try:
-        parts = urlsplit(source)
-    except ValueError:
-        raise bad_field("sourceFilter", NO_APP) from None
-    if parts.scheme.lower() not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+    parts = urlsplit(source)
+    if parts.query or parts.fragment:
         raise bad_field("sourceFilter", NO_APP)
     if apps_domain is not None and not _is_under(source, apps_domain):
         raise bad_field("sourceFilter", f"The source must be under https://{apps_domain}.")
@@ -101,9 +175,7 @@ def _app_of_source(source: str, apps_domain: str | None) -> AppId:
     return app
 
 
-def _other_filter(caller: Caller, request: SubscriptionRequest, resource: str | None) -> EventFilter:
-    if not caller.has_scope(scopes.SUBSCRIBE):
-        raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
+def _other_filter(request: SubscriptionRequest, resource: str | None) -> EventFilter:
     if resource is None:
         raise bad_field("resourceFilter", "Resource filter is required.")
     if request.source is not None:
@@ -115,8 +187,4 @@ def _other_filter(caller: Caller, request: SubscriptionRequest, resource: str | 
 
 
 def _common(request: SubscriptionRequest, resource: str) -> EventFilter:
-    if not is_urn(resource):
-        raise bad_field("resourceFilter", "The resource must be one URN, without wildcards.")
-    if ends_in_person_number(resource):
-        raise bad_field("resourceFilter", "The resource must not be a person.")
     return EventFilter(resource, subject=request.subject, type=request.type, include_subunits=request.include_subunits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,14 +13,14 @@ from events_core.access.ports import PartyRegister
 from events_core.common import errors
 from events_core.common.clock import SECOND
 from events_core.common.errors import bad_field
-from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Delivery, State
+from events_core.delivery.cache import KEPT_SECONDS, SubscriptionCache
+from events_core.delivery.delivery import Delivery
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
-from events_core.delivery.ports import DeliveryStore, SecretBox, SubscriptionStore
+from events_core.delivery.ports import DeliveryFilter, DeliveryStore, SecretBox, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.rules import NO_SUBJECT, SubscriptionRequest, filter_for
-from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
-from events_core.delivery.update import update_subscription
+from events_core.delivery.subscription import CLOUD_EVENTS, EventFilter, SealedSecrets, Subscription, Validation
+from events_core.delivery.update import RateLimit, update_subscription
 from events_core.delivery.webhook import new_secret
 from events_core.delivery.worker import LaneWorker
 from events_core.feeds.ports import CheckpointStore, EventStore
@@ -27,6 +28,19 @@ from events_core.feeds.ports import CheckpointStore, EventStore
 BOTH_SECRETS_FOR = 24 * 3_600 * SECOND
 """How long the previous secret signs too after a rotation."""
 LOOKED_BACK_AT_ONCE = 200
+MOST_NEVER_VALIDATED = 100
+NEVER_VALIDATED_DAYS = 7
+"""Days to keep a subscription whose endpoint is never validated."""
+MOVES = RateLimit(10, 3_600, "A subscription moves at most 10 times an hour.")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a subscription. None leaves a field as it is. A new `endpoint` moves the subscription."""
+
+    paused: bool | None = None
+    endpoint: str | None = None
+    content_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +71,25 @@ class Subscriber:
     fan_out: FanOut
     lane_worker: LaneWorker
     apps_domain: str | None
+    quota: SubscriptionQuota
     clock: Callable[[], int]
 
     async def subscribe(self, caller: Caller, request: SubscriptionRequest) -> Subscribed:
-        """Create a subscription of the caller. If the same one exists, validate its endpoint again.
+        """Create a subscription of the caller. If the same one stands, validate its endpoint again.
+
+        The form of the request is checked before any right. A `content_type` replaces the one that stands.
 
         Raises:
-            EventsError: BAD_REQUEST naming the field, FORBIDDEN, UNAVAILABLE (the same call again completes it).
+            EventsError: BAD_REQUEST naming the field, FORBIDDEN, TOO_MANY_REQUESTS beyond the quota, UNAVAILABLE (the
+                same call again completes it).
         """
+        endpoint = self._endpoint(request.endpoint)
         filters = filter_for(caller, request, self.apps_domain)
-        endpoint = self._endpoint(request)
         filters = await self._with_subject(caller, filters)
         consumer = caller_of_consumer(caller.consumer, caller.level)
         if not await self.authorization.may_subscribe(consumer, filters.resource, filters.subject):
-            raise errors.forbidden(f"Not authorized to create a subscription for resource {filters.resource}.")
-        return await self._create(caller, endpoint, filters, request.base_url)
+            raise _denied(filters)
+        return await self._create(caller, endpoint, filters, request)
 
     async def get(self, caller: Caller, subscription_id: int) -> Subscription:
         """Return a subscription of the caller."""
@@ -96,11 +114,23 @@ class Subscriber:
         await self._change(caller, subscription_id, Subscription.deletion_marker)
         await self._wake(subscription_id)
 
-    async def pause(self, caller: Caller, subscription_id: int, *, paused: bool) -> Subscription:
-        """Pause or resume deliveries. Deliveries that were recorded during a pause are sent when it ends."""
-        current = await self._change(caller, subscription_id, lambda current: replace(current, paused=paused))
+    async def change(self, caller: Caller, subscription_id: int, wanted: Change) -> Subscription:
+        """Change a subscription, all of it or nothing. Deliveries recorded during a pause are sent when it ends.
+
+        A move returns when no process may begin anything at the old endpoint: caches are that old at most.
+
+        Raises:
+            EventsError: BAD_REQUEST for a forbidden endpoint, CONFLICT when another subscription of the caller is the
+                same after a move, TOO_MANY_REQUESTS beyond ten moves an hour.
+        """
+        if wanted.endpoint is not None:
+            self._endpoint(wanted.endpoint)
+        before = await self.get(caller, subscription_id)
+        changed = await self._change(caller, subscription_id, lambda current: self._changed(current, wanted))
         await self._wake(subscription_id)
-        return current
+        if changed.endpoint != before.endpoint:
+            await asyncio.sleep(KEPT_SECONDS)
+        return changed
 
     async def rotate_secret(self, caller: Caller, subscription_id: int) -> str:
         """Replace the secret and return the new one. The previous secret signs too for 24 h."""
@@ -127,23 +157,34 @@ class Subscriber:
         await self._wake(subscription_id)
         return confirmed
 
+    async def remove_never_validated(self, created_before: int) -> None:
+        """Delete the subscriptions created before a time whose endpoints never took a validation event."""
+
+        def marker(current: Subscription) -> Subscription | None:
+            return None if current.was_ever_validated else current.deletion_marker()
+
+        for subscription in (await self.subscriptions.changes()).subscriptions:
+            if subscription.created < created_before and not subscription.was_ever_validated:
+                await update_subscription(self.subscriptions, subscription.id, marker)
+                await self._wake(subscription.id)
+
     async def deliveries_of(
-        self, caller: Caller, subscription_id: int, after: tuple[int, int], size: int, state: State | None
+        self, caller: Caller, subscription_id: int, after: tuple[int, int] | None, size: int, wanted: DeliveryFilter
     ) -> Sequence[Delivery]:
         """Return at most `size` deliveries of a subscription of the caller, after a (position, replay)."""
         await self.get(caller, subscription_id)
-        return await self.deliveries.page(subscription_id, after, size, state)
+        return await self.deliveries.page(subscription_id, after, size, wanted)
 
     # -- Creating -----------------------------------------------------------------------------------------------------
 
-    def _endpoint(self, request: SubscriptionRequest) -> str:
-        if request.endpoint is None:
+    def _endpoint(self, endpoint: str | None) -> str:
+        if endpoint is None:
             raise bad_field("endPoint", "The endPoint is required.")
         try:
-            self.policy.check(request.endpoint)
+            self.policy.check(endpoint)
         except ForbiddenEndpointError as error:
             raise bad_field("endPoint", f"The endPoint {error}.") from None
-        return request.endpoint
+        return endpoint
 
     async def _with_subject(self, caller: Caller, filters: EventFilter) -> EventFilter:
         """The filters with the party that `alternative_subject` names as the subject, unless a subject is given."""
@@ -154,11 +195,15 @@ class Subscriber:
             party = await self.register.party_of_unit(alternative.alternative_unit, caller)
         elif alternative.alternative_person is not None:
             party = await self.register.party_of_person(alternative.alternative_person, caller)
+        if party is None and alternative.alternative_person is not None:
+            raise _denied(filters)  # nobody may find out which persons Register knows
         if party is None:
             raise bad_field("alternativeSubjectFilter", NO_SUBJECT)
         return replace(filters, subject=f"/party/{party}", subject_is_derived=True)
 
-    async def _create(self, caller: Caller, endpoint: str, filters: EventFilter, base_url: str | None) -> Subscribed:
+    async def _create(
+        self, caller: Caller, endpoint: str, filters: EventFilter, request: SubscriptionRequest
+    ) -> Subscribed:
         secret, start = new_secret(), await self.store.head(filters.stream)
         now = self.clock()
         draft = Subscription(
@@ -172,13 +217,14 @@ class Subscriber:
             level=caller.level,
             secrets=SealedSecrets(self.secrets.seal(secret, caller.consumer)),
             validation=Validation(next_try=now),
-            base_url=base_url,
+            content_type=request.content_type or CLOUD_EVENTS,
+            base_url=request.base_url,
         )
-        stored, is_new = await self.subscriptions.create(draft)
+        stored, is_new = await self.subscriptions.create(draft, self.quota)
         if is_new or not (stored.validation.tries or stored.validation.validated):
             await self._look_back(stored)
         if not is_new:
-            stored = await self._validate_again(stored, caller)
+            stored = await self._validate_again(stored, caller, request.content_type)
         await self._wake(stored.id)
         return Subscribed(stored, secret if is_new else None)
 
@@ -193,16 +239,38 @@ class Subscriber:
             at = rows[-1].position
             await self.fan_out.record(await self.fan_out.deliveries_to(subscription, rows))
 
-    async def _validate_again(self, stored: Subscription, caller: Caller) -> Subscription:
+    async def _validate_again(self, stored: Subscription, caller: Caller, content_type: str | None) -> Subscription:
         """Make a validation due. The authentication level is that of the newest token."""
 
         def ask(current: Subscription) -> Subscription:
             validation = replace(current.validation, tries=0, next_try=self.clock())
-            return replace(current, validation=validation, level=caller.level)
+            changed = replace(current, validation=validation, level=caller.level)
+            return changed if content_type is None else replace(changed, content_type=content_type)
 
         return await update_subscription(self.subscriptions, stored.id, ask) or stored
 
     # -- Changing -----------------------------------------------------------------------------------------------------
+
+    def _changed(self, current: Subscription, wanted: Change) -> Subscription:
+        """The subscription after a change. The endpoint that stands already is validated again."""
+        changed = replace(
+            current,
+            paused=current.paused if wanted.paused is None else wanted.paused,
+            content_type=wanted.content_type or current.content_type,
+        )
+        now = self.clock()
+        if wanted.endpoint == current.endpoint:
+            return replace(changed, validation=replace(current.validation, tries=0, next_try=now))
+        if wanted.endpoint is None:
+            return changed
+        return replace(
+            changed,
+            endpoint=wanted.endpoint,
+            validation=Validation(next_try=now),
+            was_validated=current.was_validated or current.validation.validated,
+            allowed_rate=None,
+            moves=MOVES.counted(current.moves, now),
+        )
 
     async def _change(
         self, caller: Caller, subscription_id: int, change: Callable[[Subscription], Subscription]
@@ -217,3 +285,7 @@ class Subscriber:
         """Serve the lanes with the changed subscription, in this process now, and in another if this process stops."""
         await self.cache.fresh()
         await self.lane_worker.wake(subscription_id)
+
+
+def _denied(filters: EventFilter) -> errors.EventsError:
+    return errors.forbidden(f"Not authorized to create a subscription for resource {filters.resource}.")

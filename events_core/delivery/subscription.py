@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from events_core.access.names import Subject
 from events_core.access.xacml_request import EventLike
 from events_core.delivery.endpoint import canonical_endpoint
 from events_core.feeds.stream import Stream, matches
 
-CLOUD_EVENT, JSON = "application/cloudevents+json", "application/json"
-"""The media types in which an endpoint may get events."""
+CLOUD_EVENTS, JSON = "application/cloudevents+json", "application/json"
+"""The media types that deliveries may have."""
 _WILDCARD = "%"
 
 
@@ -52,6 +53,11 @@ class EventFilter:
     def only_subject(self) -> str | None:
         """The one subject, in lower case, that matches; None if several subjects match."""
         return None if self.subject is None or _WILDCARD in self.subject else _comparable(self.subject)
+
+    @property
+    def subject_is_of_person(self) -> bool:
+        """Whether Register gave the subject for a person. No answer shows such a subject."""
+        return self.subject_is_derived and Subject.parse(self.alternative_subject or "").alternative_person is not None
 
     def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
         """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
@@ -127,7 +133,9 @@ class Subscription:
     subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
     deliveries a minute the endpoint asked for. Events are sent as `content_type`. `base_url` is the URL of this service
     in the request that created the subscription. `endpoint_pause` is the last pause that the endpoint asked for: it
-    holds for every subscription with the same `target`. `version` changes with every change.
+    holds for every subscription with the same `target`. `was_validated` says that
+    an earlier endpoint was validated. `moves` and `tests` are the times of recent moves and test events. `version`
+    changes with every change.
     """
 
     id: int
@@ -144,9 +152,12 @@ class Subscription:
     disabled: bool = False
     deleted: bool = False
     allowed_rate: int | None = None
-    content_type: str = CLOUD_EVENT
+    content_type: str = CLOUD_EVENTS
     base_url: str | None = None
     endpoint_pause: EndpointPause = EndpointPause()
+    was_validated: bool = False
+    moves: tuple[int, ...] = ()
+    tests: tuple[int, ...] = ()
     version: str = ""
 
     @property
@@ -180,6 +191,11 @@ class Subscription:
         return replace(
             self, deleted=True, endpoint="", filter=EventFilter(self.filter.resource), secrets=SealedSecrets("")
         )
+
+    @property
+    def was_ever_validated(self) -> bool:
+        """Whether the endpoint, or an earlier one, was validated."""
+        return self.validation.validated or self.was_validated
 
     @property
     def sends(self) -> bool:

@@ -1,14 +1,36 @@
-"""Updates of a stored subscription."""
+"""Updates of a stored subscription, and how often they may happen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from events_core.common.errors import unavailable
+from events_core.common.clock import SECOND
+from events_core.common.errors import too_many_requests, unavailable
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription
 
 _TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `most` times within `seconds`. `detail` tells a caller so."""
+
+    most: int
+    seconds: int
+    detail: str
+
+    def counted(self, times: Sequence[int], now: int) -> tuple[int, ...]:
+        """Add `now` to the recent times. All are microseconds since the epoch.
+
+        Raises:
+            EventsError: TOO_MANY_REQUESTS beyond the limit.
+        """
+        recent = tuple(time for time in times if now - self.seconds * SECOND < time <= now)
+        if len(recent) >= self.most:
+            raise too_many_requests(self.detail, max(1, -((now - recent[0]) // SECOND) + self.seconds))
+        return (*recent, now)
 
 
 async def update_subscription(

@@ -44,6 +44,9 @@ class EndpointValidation:
         if is_refused(status, headers, origin):
             refused = replace(handshake.attempt, status=None, error="handshake refused")
             return await self._store(subscription, Response(refused), rate=None)
+        current = await self.subscriptions.get(subscription.id)
+        if current is None or current.endpoint != subscription.endpoint:
+            return current  # it has moved meanwhile
         now = self.clock()
         message_id = str(uuid4())
         source = f"{self.signing.base_url_for(subscription)}{PATH}/{subscription.id}"

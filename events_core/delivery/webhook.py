@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from events_core.common.clock import SECOND, to_rfc3339
 from events_core.delivery.endpoint import Endpoint
 from events_core.delivery.ports import Outgoing, SecretBox
-from events_core.delivery.subscription import CLOUD_EVENT, JSON, Subscription
+from events_core.delivery.subscription import CLOUD_EVENTS, JSON, Subscription
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what secrets begin with
 SECRET_BYTES = 32
@@ -87,7 +87,7 @@ def body_for(subscription: Subscription, event: bytes) -> tuple[bytes, Sequence[
     """
     if Endpoint.of(subscription.endpoint).host == _SLACK:
         return json.dumps({"text": event.decode()}).encode(), (JSON,)
-    return event, (JSON,) if subscription.content_type == JSON else (f"{CLOUD_EVENT}; charset=utf-8", JSON)
+    return event, (JSON,) if subscription.content_type == JSON else (f"{CLOUD_EVENTS}; charset=utf-8", JSON)
 
 
 def headers_for(message_id: str, timestamp: int, body: bytes, signing: Sequence[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import azure.functions as func
 from events_core.common.errors import bad_field
 from events_core.delivery import replay
 from events_core.delivery.delivery import Attempt, Delivery, State
+from events_core.delivery.ports import DeliveryFilter
 from events_core.delivery.trace_event import Entry
 from events_core.delivery.validate import PATH
 from events_core.feeds.stream import Stream
@@ -18,23 +19,25 @@ from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response, next_headers, rfc3339
-from events_core.http.subscriptions import id_of
+from events_core.http.subscriptions import id_of, refuse_unknown
 from events_core.operations.application import Application
 
 MAX_SIZE = 1_000
+_REPLAYS = ("from", "after", "dead", "delivery", "eventId")
 
 
 async def list_of_subscription(request: Request, application: Application) -> func.HttpResponse:
-    """List the deliveries of a subscription in the order of their events. `next` continues the list."""
+    """List the deliveries of a subscription in the order of their events, or the newest first. `next` continues."""
     caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
     parameters = Parameters(request.query)
-    size, state = query.size(parameters, MAX_SIZE), _state(parameters)
+    size, wanted = query.size(parameters, MAX_SIZE), _filter(parameters)
     after = _after(parameters, number)
-    found = await application.subscriber.deliveries_of(caller, number, after, size, state)
+    found = await application.subscriber.deliveries_of(caller, number, after, size, wanted)
     document = {"count": len(found), "deliveries": [_document(delivery) for delivery in found]}
     last = found[-1].id if found else parameters.one("after")
-    following = {"after": last, "size": size, "state": state.value if state else None}
+    repeated = {name: parameters.one(name) for name in ("state", "eventId", "source", "order")}
+    following = {"after": last, "size": size, **repeated}
     pairs = urlencode({name: value for name, value in following.items() if value is not None})
     return json_response(document, headers=next_headers(f"{request.base_url}{PATH}/{number}/deliveries?{pairs}"))
 
@@ -47,6 +50,12 @@ async def replay_events(request: Request, application: Application) -> func.Http
     replay_request = _replay_request(request.json_object(), application, subscription.filter.stream)
     revived = await application.replays.begin(caller, number, replay_request)
     return json_response({} if revived is None else {"revived": revived}, status=202)
+
+
+async def send_test(request: Request, application: Application) -> func.HttpResponse:
+    """Send a test event to an endpoint, and return the attempt."""
+    caller = await authentication.bearer(request, application.tokens)
+    return json_response(_attempt(await application.trials.send(caller, id_of(request))))
 
 
 async def trace(request: Request, application: Application) -> func.HttpResponse:
@@ -78,6 +87,15 @@ def _flag(parameters: Parameters, name: str) -> bool:
     return text == "true"
 
 
+def _filter(parameters: Parameters) -> DeliveryFilter:
+    order = (parameters.one("order") or "asc").lower()
+    if order not in ("asc", "desc"):
+        raise bad_field("order", "The order is asc or desc.")
+    return DeliveryFilter(
+        _state(parameters), parameters.one("eventId"), parameters.one("source"), newest_first=order == "desc"
+    )
+
+
 def _state(parameters: Parameters) -> State | None:
     text = parameters.one("state")
     if text is None:
@@ -88,11 +106,11 @@ def _state(parameters: Parameters) -> State | None:
         raise bad_field("state", f"The state is one of {', '.join(state.value for state in State)}.") from None
 
 
-def _after(parameters: Parameters, subscription_id: int) -> tuple[int, int]:
+def _after(parameters: Parameters, subscription_id: int) -> tuple[int, int] | None:
     """The position and the replay number of the delivery to start after."""
     text = parameters.one("after")
     if text is None:
-        return 0, 0
+        return None
     found = Delivery.parse_id(text)
     if found is None or found[0].subscription != subscription_id:
         raise bad_field("after", "The 'after' parameter must be the id of a delivery of this subscription.")
@@ -101,20 +119,25 @@ def _after(parameters: Parameters, subscription_id: int) -> tuple[int, int]:
 
 
 def _replay_request(document: Mapping[str, Any], application: Application, stream: Stream) -> replay.ReplayRequest:
-    """The replay that a body asks for: exactly one of `from`, `after`, `dead` and `delivery`.
+    """The replay that a body asks for: exactly one of `from`, `after`, `dead`, `delivery` and `eventId`.
 
-    `to` bounds a replay from `from` or `after`.
+    `to` bounds a replay from `from` or `after`, and `source` goes with `eventId`.
     """
-    given = [name for name in ("from", "after", "dead", "delivery") if document.get(name) not in (None, False, "")]
+    refuse_unknown(document, (*_REPLAYS, "to", "source"))
+    given = [name for name in _REPLAYS if document.get(name.lower()) not in (None, False, "")]
     if len(given) != 1:
-        raise bad_field("from", "Exactly one of 'from', 'after', 'dead' and 'delivery' must be defined.")
-    if given[0] in ("dead", "delivery") and document.get("to") is not None:
+        raise bad_field("from", "Exactly one of 'from', 'after', 'dead', 'delivery' and 'eventId' must be defined.")
+    if given[0] not in ("from", "after") and document.get("to") is not None:
         raise bad_field("to", "The field 'to' goes with 'from' and 'after' only.")
+    if (given[0] == "eventId") == (document.get("source") in (None, "")):
+        raise bad_field("source", "The fields 'eventId' and 'source' go together.")
     if document.get("dead") not in (None, False):
         if document["dead"] is not True:
             raise bad_field("dead", "The field 'dead' must be true or false.")
         return replay.ReplayRequest(dead=True)
     texts = _texts(document)
+    if given[0] == "eventId":
+        return replay.ReplayRequest(event=(texts["source"], texts["eventId"]))
     if "delivery" in texts:
         delivery = Delivery.parse_id(texts["delivery"])
         if delivery is None:
@@ -129,8 +152,8 @@ def _replay_request(document: Mapping[str, Any], application: Application, strea
 
 def _texts(document: Mapping[str, Any]) -> dict[str, str]:
     texts = {}
-    for name in ("from", "to", "after", "delivery"):
-        value = document.get(name)
+    for name in ("from", "to", "after", "delivery", "eventId", "source"):
+        value = document.get(name.lower())
         if value is None:
             continue
         if not isinstance(value, str):
@@ -140,11 +163,10 @@ def _texts(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _document(delivery: Delivery) -> dict[str, Any]:
-    is_hidden = delivery.is_undecided or delivery.state is State.WITHHELD
     return {
         "id": delivery.id,
-        "eventId": None if is_hidden else delivery.event_id,
-        "source": None if is_hidden else delivery.source,
+        "eventId": delivery.event_id if delivery.is_shown else None,
+        "source": delivery.source if delivery.is_shown else None,
         "state": delivery.state.value,
         "attempts": [_attempt(attempt) for attempt in delivery.attempts],
         "nextAttempt": rfc3339(delivery.next_attempt),

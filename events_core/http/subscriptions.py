@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlencode
 
 import azure.functions as func
 
 from events_core.common import errors
-from events_core.common.errors import bad_field
+from events_core.common.errors import bad_field, shown
 from events_core.delivery.rules import SubscriptionRequest
-from events_core.delivery.subscription import Subscription
+from events_core.delivery.subscribe import Change
+from events_core.delivery.subscription import CLOUD_EVENTS, JSON, Subscription
 from events_core.delivery.validate import PATH
 from events_core.feeds.publish import PLATFORM
 from events_core.http import authentication, query
@@ -31,21 +33,35 @@ _FIELDS = {
     "resource": "resourceFilter",
     "type": "typeFilter",
 }
+_TAKEN = (*_FIELDS.values(), "includeSubunits", "contentType")
+_CHANGEABLE = ("paused", "endPoint", "contentType")
+_READ_ONLY = (
+    "id",
+    "consumer",
+    "createdBy",
+    "created",
+    "validated",
+    "validation",
+    "paused",
+    "disabled",
+    "endpointPausedUntil",
+    "secret",
+)
+"""The members that an answer adds. A request may repeat them, with any value."""
 
 
 async def create(request: Request, application: Application) -> func.HttpResponse:
-    """Create a subscription: 201 with its secret, or 200 if the same subscription exists."""
+    """Create a subscription, or validate the one that stands. Only a new one shows its secret."""
     caller = await authentication.bearer(request, application.tokens)
     subscribed = await application.subscriber.subscribe(
         caller, replace(_subscription_request(request.json_object()), base_url=request.base_url)
     )
     subscription = subscribed.subscription
     document = await _document(subscription, application)
-    if subscribed.secret is None:
-        return json_response(document)
     location = f"{request.base_url}{PATH}/{subscription.id}"
     headers = {"Location": location, "Cache-Control": "no-store"}
-    return json_response(document | {"secret": subscribed.secret}, status=201, headers=headers)
+    secret = {} if subscribed.secret is None else {"secret": subscribed.secret}
+    return json_response(document | secret, status=201, headers=headers)
 
 
 async def list_own(request: Request, application: Application) -> func.HttpResponse:
@@ -72,13 +88,11 @@ async def get(request: Request, application: Application) -> func.HttpResponse:
 
 
 async def change(request: Request, application: Application) -> func.HttpResponse:
-    """Pause or resume a subscription."""
+    """Pause, resume or move a subscription, or change its content type."""
     caller = await authentication.bearer(request, application.tokens)
     number = id_of(request)
-    paused = request.json_object().get("paused")
-    if not isinstance(paused, bool):
-        raise bad_field("paused", "The field 'paused' must be true or false.")
-    changed = await application.subscriber.pause(caller, number, paused=paused)
+    wanted = _change(request.json_object())
+    changed = await application.subscriber.change(caller, number, wanted)
     return json_response(await _document(changed, application))
 
 
@@ -123,7 +137,7 @@ async def _document(subscription: Subscription, application: Application) -> dic
         "id": subscription.id,
         "endPoint": subscription.endpoint,
         "sourceFilter": filters.source,
-        "subjectFilter": filters.subject,
+        "subjectFilter": None if filters.subject_is_of_person else filters.subject,
         "alternativeSubjectFilter": filters.alternative_subject,
         "resourceFilter": filters.resource,
         "typeFilter": filters.type,
@@ -148,11 +162,42 @@ async def _document(subscription: Subscription, application: Application) -> dic
 
 def _subscription_request(document: Mapping[str, Any]) -> SubscriptionRequest:
     """The subscription that a body asks for."""
+    refuse_unknown(document, (*_TAKEN, *_READ_ONLY))
     subunits = document.get("includesubunits")
     if not (subunits is None or isinstance(subunits, bool)):
         raise bad_field("includeSubunits", "The field 'includeSubunits' must be true or false.")
     texts = {name: _text(document, field) for name, field in _FIELDS.items()}
-    return SubscriptionRequest(**texts, include_subunits=bool(subunits))
+    return SubscriptionRequest(**texts, include_subunits=bool(subunits), content_type=_content_type(document))
+
+
+def _change(document: Mapping[str, Any]) -> Change:
+    """The change that a body asks for. A member that is null counts as absent."""
+    refuse_unknown(document, _CHANGEABLE)
+    paused = document.get("paused")
+    if not (paused is None or isinstance(paused, bool)):
+        raise bad_field("paused", "The field 'paused' must be true or false.")
+    wanted = Change(paused, _text(document, "endPoint"), _content_type(document))
+    if wanted == Change():
+        raise bad_field("paused", "At least one of 'paused', 'endPoint' and 'contentType' must be defined.")
+    return wanted
+
+
+def refuse_unknown(document: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse a body with a member that is not known: an ignored filter would let everything through."""
+    names = {name.lower(): name for name in known}
+    for name in document:
+        if name not in names:
+            nearest = [names[close] for close in get_close_matches(name, names, 1)]
+            hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+            raise bad_field(name, f"The field '{shown(name)}' is not known.{hint}")
+
+
+def _content_type(document: Mapping[str, Any]) -> str | None:
+    """The media type of deliveries that a body asks for, None if it asks for none."""
+    text = _text(document, "contentType")
+    if text is not None and text.lower() not in (CLOUD_EVENTS, JSON):
+        raise bad_field("contentType", f"The field 'contentType' must be {CLOUD_EVENTS} or {JSON}.")
+    return text and text.lower()
 
 
 def _text(document: Mapping[str, Any], field: str) -> str | None:

@@ -13,6 +13,7 @@ from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
+from events_core.delivery.trial import EndpointTrials
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.worker import LaneWorker
 from events_core.feeds.follow_up import FollowUp
@@ -56,6 +57,7 @@ class Application:
     replays: Replays
     deliveries: DeliveryStore
     lane_worker: LaneWorker
+    trials: EndpointTrials
     tracer: Tracer
     measure: Measure
     report: Callable[[Gauges], None]

@@ -11,6 +11,7 @@ from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.delivery import SETTLED_DAYS, Lane
+from events_core.delivery.subscribe import NEVER_VALIDATED_DAYS
 from events_core.feeds.follow_up import FEED_ROUND_SECONDS
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
@@ -79,12 +80,13 @@ class Background:
         application.report(await application.measure.gauges())
 
     async def retention(self) -> None:
-        """Remove events older than the retention, and deliveries that finished `SETTLED_DAYS` ago."""
+        """Remove events older than the retention, finished deliveries, and subscriptions that were never validated."""
         application = await self.application()
         now = clock.now()
         oldest = now - application.settings.retention_days * _DAY
         await application.store.expire(oldest)
         await application.deliveries.expire(now - SETTLED_DAYS * _DAY, oldest)
+        await application.subscriber.remove_never_validated(now - NEVER_VALIDATED_DAYS * _DAY)
 
 
 def streams_of(documents: Iterable[Mapping[str, Any]]) -> list[Stream]:

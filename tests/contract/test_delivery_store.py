@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from events_core.common.clock import SECOND
+from events_core.common.errors import EventsError, Problem
 from events_core.delivery.delivery import Attempt, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import DeliveryStore, Lease
+from events_core.delivery.ports import DeliveryFilter, DeliveryStore, Lease, ReplayQuota
 from events_core.feeds.stream import Stream
 from tests.support.deliveries import NOW, STORES, STREAM, Stores, delivery
 
@@ -245,9 +246,9 @@ async def test_an_undecidable_delivery_is_pending_or_failing(store: DeliveryStor
     for item in await ready(store, await leased(store)):
         state = State.FAILING if item.position % 3 == 0 else State.PENDING
         assert await store.save(replace(item, state=state, undecidable=item.position % 2)) is not None
-    assert positions(await store.page(1, (0, 0), 3, State.PENDING)) == [1, 2, 4]
-    assert positions(await store.page(1, (4, 0), 3, State.PENDING)) == [5, 7]
-    assert positions(await store.page(1, (0, 0), 3, State.FAILING)) == [3, 6]
+    assert positions(await store.page(1, (0, 0), 3, DeliveryFilter(State.PENDING))) == [1, 2, 4]
+    assert positions(await store.page(1, (4, 0), 3, DeliveryFilter(State.PENDING))) == [5, 7]
+    assert positions(await store.page(1, (0, 0), 3, DeliveryFilter(State.FAILING))) == [3, 6]
 
 
 async def test_a_decided_delivery_is_undecidable_no_more(store: DeliveryStore) -> None:
@@ -277,6 +278,18 @@ async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> N
     assert await store.save(standing) is None
 
 
+async def test_a_wake_up_for_later_makes_no_lane_due_before(store: DeliveryStore) -> None:
+    """Although the lane was due when its lease began; a worker would look at it again and again."""
+    await store.record([delivery(1)], NOW)
+    lease = await leased(store)
+    (item,) = await ready(store, lease)
+    await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    await store.wake(LANE, NOW + 10 * SECOND)
+    assert not await store.release(lease, Breaker(), now=NOW + SECOND)
+    assert list(await store.due(NOW + 9 * SECOND, 10)) == []
+    assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]
+
+
 async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
     """Pages have an order by position and replay, and may be filtered by state."""
     replayed = Lane(1, 1)
@@ -289,17 +302,40 @@ async def test_deliveries_are_read_in_pages(store: DeliveryStore) -> None:
     assert seen == sorted([*((n, 0) for n in range(1, 11)), (3, 1), (8, 1)])
     lease = await leased(store)
     await store.save(replace((await ready(store, lease))[6], state=State.DEAD, next_attempt=None, settled=NOW))
-    assert positions(await store.page(1, (0, 0), 10, State.DEAD)) == [7]
+    assert positions(await store.page(1, (0, 0), 10, DeliveryFilter(State.DEAD))) == [7]
 
 
-async def test_pages_lose_no_replay_of_an_event(store: DeliveryStore) -> None:
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_pages_lose_no_replay_of_an_event(store: DeliveryStore, *, newest_first: bool) -> None:
     """A page may end among the deliveries of one event, and a later replay may have been recorded first."""
     for replay in (3, 1, 2, 0):
-        await store.record([delivery(n, Lane(1, replay)) for n in (1, 2)], NOW)
+        await store.record([delivery(n, Lane(1, replay)) for n in (1, 2, 6)], NOW)
+    wanted = DeliveryFilter(State.PENDING, newest_first=newest_first)
     seen: list[tuple[int, int]] = []
-    while page := await store.page(1, seen[-1] if seen else (0, 0), 2, State.PENDING):
+    while page := await store.page(1, seen[-1] if seen else None, 2, wanted):
         seen += [(item.position, item.lane.replay) for item in page]
-    assert seen == [(n, replay) for n in (1, 2) for replay in range(4)]
+    assert seen == sorted(((n, replay) for n in (1, 2, 6) for replay in range(4)), reverse=newest_first)
+
+
+async def test_deliveries_are_found_by_their_event(store: DeliveryStore) -> None:
+    """Only those whose event may be shown; a filter must not tell what a list hides."""
+    shown: dict[str, Any] = {"event_id": "a", "source": "urn:s", "permit": True}
+    hidden: dict[str, Any] = {**shown, "permit": None}
+    await store.record([delivery(1, **shown), delivery(2, **hidden), delivery(3, **hidden, undecidable=1)], NOW)
+    await store.record([delivery(4, **hidden, state=State.WITHHELD, next_attempt=None, settled=NOW)], NOW)
+    await store.record([delivery(5, permit=True), delivery(6, **{**shown, "source": "urn:t"})], NOW)
+    await store.record([delivery(7, **shown, state=State.DELIVERED, next_attempt=None, settled=NOW)], NOW)
+    filters = [
+        (DeliveryFilter(event_id="a"), [1, 6, 7]),
+        (DeliveryFilter(event_id="a", source="urn:s"), [1, 7]),
+        (DeliveryFilter(source="urn:s", newest_first=True), [7, 1]),
+        (DeliveryFilter(State.DELIVERED, event_id="a"), [7]),
+        (DeliveryFilter(State.WITHHELD, event_id="a"), []),
+        (DeliveryFilter(event_id="\ud800"), []),
+        (DeliveryFilter(newest_first=True), [7, 6, 5, 4, 3, 2, 1]),
+    ]
+    for wanted, expected in filters:
+        assert positions(await store.page(1, None, 10, wanted)) == expected, wanted
 
 
 async def test_an_events_deliveries_are_found(store: DeliveryStore) -> None:
@@ -392,3 +428,44 @@ async def test_dead_deliveries_are_counted(store: DeliveryStore) -> None:
 
 async def _given_back(store: DeliveryStore, lane: Lane) -> None:
     await store.release(await leased(store, lane), Breaker(), now=NOW)
+
+
+async def test_unfinished_replays_have_a_quota(stores: Stores) -> None:
+    """A replay is finished when it is done, and no delivery awaits its first attempt; others do not count."""
+    store, quota = stores.deliveries, ReplayQuota([1, 2], 2)
+    first = await store.begin_replay(Replay(LANE, 0, 9), NOW, quota)
+    await store.begin_replay(Replay(Lane(3), 0, 9), NOW, ReplayQuota([3], 2))
+    await stores.other_deliveries.begin_replay(Replay(Lane(2), 0, 9), NOW, quota)
+    lanes = {str(lane) for lane in await store.due(NOW, 10)}
+
+    async def is_refused() -> bool:
+        with pytest.raises(EventsError) as refused:
+            await store.begin_replay(Replay(LANE, 0, 9), NOW, quota)
+        return refused.value.problem is Problem.TOO_MANY_REQUESTS
+
+    assert await is_refused()
+    assert {str(lane) for lane in await store.due(NOW, 10)} == lanes
+    await store.record([delivery(1, first.lane, undecidable=1), delivery(2, first.lane)], NOW)
+    lease = await leased(store, first.lane)
+    await store.move_replay(lease, replace(first, done=True))
+    assert await is_refused()
+    for item in await ready(store, lease):
+        assert await is_refused()
+        await store.save(replace(item, state=State.FAILING, undecidable=0, next_attempt=NOW + SECOND))
+    again = await store.begin_replay(Replay(LANE, 0, 9), NOW, quota)
+    assert again.lane.replay > first.lane.replay
+    assert await is_refused()
+
+
+async def test_simultaneous_replays_stay_within_the_quota(stores: Stores) -> None:
+    """Also of several subscriptions, in two processes."""
+    both, quota = [stores.deliveries, stores.other_deliveries], ReplayQuota([1, 2], 3)
+    replays = [Replay(Lane(1 + n % 2), 0, 9) for n in range(8)]
+    outcomes = await asyncio.gather(
+        *(both[n % 2].begin_replay(replay, NOW, quota) for n, replay in enumerate(replays)), return_exceptions=True
+    )
+    begun = [outcome for outcome in outcomes if isinstance(outcome, Replay)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EventsError)]
+    assert len(begun) <= 3
+    assert {error.problem for error in refused} == {Problem.TOO_MANY_REQUESTS}
+    assert len(begun) + len(refused) == 8

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from events_core.delivery.ports import SubscriptionStore
+from events_core.common.errors import EventsError, Problem
+from events_core.delivery.ports import SubscriptionQuota, SubscriptionStore
 from events_core.delivery.subscription import EndpointPause, SealedSecrets, Subscription, SubscriptionIndex, Validation
 from tests.support.deliveries import Stores, subscription
 
@@ -25,6 +26,7 @@ async def test_a_created_subscription_is_stored_whole(store: SubscriptionStore) 
     )
     draft = replace(draft, secrets=SealedSecrets("a", "b", 7), allowed_rate=5, level=None, paused=True)
     draft = draft.with_pause(EndpointPause(draft.target, 9))
+    draft = replace(draft, content_type="application/json", was_validated=True, moves=(1, 2), tests=(3,))
     created, is_new = await store.create(draft)
     assert (is_new, created.id > 0, created.version != "") == (True, True, True)
     assert await store.get(created.id) == created
@@ -66,6 +68,38 @@ async def test_simultaneous_subscriptions_have_different_ids(stores: Stores) -> 
     assert len({stored.id for stored, is_new in outcomes if is_new}) == 12
 
 
+async def test_simultaneous_subscriptions_stay_within_the_quota(stores: Stores) -> None:
+    """A standing, a deleted and another consumer's subscription do not count. No time alone makes room."""
+    both, quota = [stores.subscriptions, stores.other_subscriptions], SubscriptionQuota(4, 9)
+    gone, _ = await stores.subscriptions.create(subscription(endpoint="https://example.com/gone"))
+    await stores.subscriptions.change(replace(gone, deleted=True))
+    await stores.subscriptions.create(subscription(consumer="/org/skd"))
+    drafts = [subscription(endpoint=f"https://example.com/{n}") for n in range(8)]
+    outcomes = await asyncio.gather(
+        *(both[n % 2].create(draft, quota) for n, draft in enumerate(drafts)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EventsError)]
+    assert [error.problem for error in refused] == [Problem.TOO_MANY_REQUESTS] * 4
+    assert all("Retry-After" not in error.headers for error in refused)
+    owned = await stores.subscriptions.owned_by("/org/ttd", 0, 10)
+    assert len(owned) == 4
+    draft = subscription(endpoint=owned[0].endpoint, secrets=SealedSecrets("another"))
+    again, is_new = await stores.subscriptions.create(draft, quota)
+    assert (again.id, is_new) == (owned[0].id, False)
+
+
+async def test_subscriptions_that_were_never_validated_have_their_own_quota(store: SubscriptionStore) -> None:
+    """One that was validated at an earlier endpoint does not count."""
+    quota = SubscriptionQuota(9, 2)
+    await store.create(subscription(endpoint="https://example.com/a", validation=Validation(validated=True)), quota)
+    await store.create(subscription(endpoint="https://example.com/b", was_validated=True), quota)
+    for name in ("c", "d"):
+        await store.create(subscription(endpoint=f"https://example.com/{name}"), quota)
+    with pytest.raises(EventsError) as refused:
+        await store.create(subscription(endpoint="https://example.com/e"), quota)
+    assert (refused.value.problem, refused.value.headers) == (Problem.TOO_MANY_REQUESTS, {"Retry-After": "30"})
+
+
 async def test_a_change_needs_the_version_that_was_read(store: SubscriptionStore) -> None:
     """The second of two changes to one version fails."""
     created, _ = await store.create(subscription())
@@ -75,6 +109,18 @@ async def test_a_change_needs_the_version_that_was_read(store: SubscriptionStore
     standing = await store.get(created.id)
     assert standing == first
     assert (standing.paused, standing.disabled) == (True, False)
+
+
+async def test_no_change_gives_two_subscriptions_one_key(store: SubscriptionStore) -> None:
+    """The second is a conflict, and stays as it was. A deleted subscription has no key."""
+    one, _ = await store.create(subscription())
+    two, _ = await store.create(subscription(endpoint="https://example.com/two"))
+    with pytest.raises(EventsError) as conflict:
+        await store.change(replace(two, endpoint=one.endpoint))
+    assert conflict.value.problem is Problem.CONFLICT
+    assert await store.get(two.id) == two
+    assert await store.change(replace(one, deleted=True)) is not None
+    assert await store.change(replace(two, endpoint=one.endpoint)) is not None
 
 
 async def test_a_deleted_subscription_is_gone_and_its_key_is_free(store: SubscriptionStore) -> None:

@@ -94,7 +94,7 @@ async def test_every_permitted_event_arrives_at_every_subscription(deployment: D
     dice = random.Random(4711)
     paths = [f"/{number}" for number in range(subscriptions)]
     for path in paths:
-        await deployment.subscribe(f"/user/{path[1:]}", path, subject="/party/%")
+        await deployment.subscribe(f"/org/{path[1:]}", path, subject="/party/%")
     published = [
         event(f"e{number}", type=f"t{number % 7}", subject=f"/party/{number % SUBJECTS}") for number in range(count)
     ]
@@ -147,7 +147,7 @@ def _is_permitted(user: str, party: str) -> bool:
 
 
 def _ruling(asked: Asked) -> Ruling:
-    is_permitted = _is_permitted(asked.subject["urn:altinn:userid"], asked.resource["urn:altinn:partyid"])
+    is_permitted = _is_permitted(asked.subject["urn:altinn:org"], asked.resource["urn:altinn:partyid"])
     return PERMIT if is_permitted else DENY
 
 

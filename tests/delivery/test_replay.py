@@ -10,6 +10,7 @@ from aiohttp import web
 from events_core.access.identity import caller_of_consumer
 from events_core.common.errors import EventsError, Problem
 from events_core.delivery.replay import ReplayRequest
+from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import TTD, Deployment, answering, names
 from tests.support.webhook_server import Received
@@ -131,12 +132,12 @@ async def test_a_replay_is_paused_and_resumed_with_its_subscription(deployment: 
     await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     deployment.receiver.received.clear()
-    await deployment.application.subscriber.pause(OWNER, subscription.id, paused=True)
+    await deployment.application.subscriber.change(OWNER, subscription.id, Change(paused=True))
     await deployment.idle()
     await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
     await deployment.idle()
     assert names(deployment.receiver) == []
-    await deployment.application.subscriber.pause(OWNER, subscription.id, paused=False)
+    await deployment.application.subscriber.change(OWNER, subscription.id, Change(paused=False))
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ids(published)

@@ -48,14 +48,14 @@ def test_a_request_names_one_resource(wanted: dict[str, Any], resource: str) -> 
 
 def test_without_an_apps_domain_any_host_can_have_apps() -> None:
     """A laptop has no apps domain."""
-    assert filter_for(TTD, SubscriptionRequest(source="http://local.example/ttd/apps-test"), None).resource == APP
+    assert filter_for(TTD, SubscriptionRequest(source="https://local.example/ttd/apps-test"), None).resource == APP
 
 
 @pytest.mark.parametrize(
     ("wanted", "words", "field"),
     [
         ({"source": f"{SOURCE}/instances/1337"}, "A valid app id is required in source filter", "sourceFilter"),
-        ({"source": f"http://ttd.{DOMAIN}/ttd/apps-test"}, f"must be under https://{DOMAIN}", "sourceFilter"),
+        ({"source": f"http://ttd.{DOMAIN}/ttd/apps-test"}, "must be an absolute URL", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}/ttd"}, "A valid app id is required in source filter", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}//ttd/apps-test"}, "A valid app id is required", "sourceFilter"),
         ({"source": f"https://ttd.{DOMAIN}/ttd/%"}, "A valid app id is required", "sourceFilter"),
@@ -69,6 +69,12 @@ def test_without_an_apps_domain_any_host_can_have_apps() -> None:
         ({"source": "https://x.example/ttd/apps-test"}, "Resource filter is required.", "resourceFilter"),
         ({"resource": "mail"}, "The resource must be one URN", "resourceFilter"),
         ({"resource": "urn:altinn:resource:%"}, "The resource must be one URN", "resourceFilter"),
+        ({"resource": "urn:altinn:resource:"}, "The resource must be one URN", "resourceFilter"),
+        ({"resource": MAIL, "type": "%" * 11}, "at most 10 wildcards", "typeFilter"),
+        ({"resource": MAIL, "subject": "%a" * 11}, "at most 10 wildcards", "subjectFilter"),
+        ({"resource": APP, "alternative_subject": "%a" * 11}, "at most 10 wildcards", "alternativeSubjectFilter"),
+        ({"source": f"https://{'%.' * 11}{DOMAIN}/ttd/apps-test"}, "at most 10 wildcards", "sourceFilter"),
+        ({"resource": MAIL, "subject": "/party/%", "include_subunits": True}, "requires a subject", "includeSubunits"),
         ({"resource": "urn:altinn:person:identifier-no:01899699552"}, "must not be a person", "resourceFilter"),
         ({"resource": MAIL, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
         ({"resource": APP, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
@@ -93,10 +99,65 @@ def test_only_a_service_owner_may_omit_the_subject() -> None:
     )
 
 
+def test_a_subject_with_a_wildcard_is_no_subject() -> None:
+    """It would stand for every subject, so only a service owner may use it alone."""
+    for wanted in ({"subject": "/party/%"}, {"alternative_subject": "/person/%"}):
+        status, detail, _ = refusal(USER, resource=APP, **wanted)
+        assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
+    assert filter_for(TTD, SubscriptionRequest(resource=APP, subject="/party/%"), DOMAIN).subject == "/party/%"
+
+
+def test_ten_wildcards_are_taken() -> None:
+    """More would make matching slow."""
+    assert filter_for(TTD, SubscriptionRequest(resource=MAIL, type="%a" * 10), DOMAIN).type == "%a" * 10
+
+
 def test_resources_other_than_apps_need_a_scope() -> None:
-    """The scope is checked before the fields."""
-    status, detail, _ = refusal(USER)
+    """The form of a request is checked before the scope."""
+    status, detail, _ = refusal(USER, resource=MAIL)
     assert (status, detail) == (403, f"The scope {scopes.SUBSCRIBE} is required.")
+    assert refusal(USER)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://altinn.no/ttd/",
+        "/ttd/app",
+        "ttd/app",
+        "urn:x:y",
+        "https:///ttd/app",
+        "https://[/ttd/app",
+        "//a.no/ttd/app",
+        f"http://ttd.{DOMAIN}/ttd/apps-test",
+    ],
+)
+def test_the_form_of_a_source_is_checked_before_the_scope(source: str) -> None:
+    """A caller without the scope learns what is wrong, too."""
+    for caller in (TTD, USER):
+        for domain in (DOMAIN, None):
+            status, detail, fields = refusal(caller, domain, source=source)
+            assert (status, fields) == (400, ["sourceFilter"])
+            assert detail == "The source filter must be an absolute URL that begins with https://."
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("app_ttd_apps-test", f" Did you mean {APP}?"),
+        ("ttd/apps-test", f" Did you mean {APP}?"),
+        ("altinnapp.ttd.apps-test", f" Did you mean {APP}?"),
+        ("altinn:resource:app_ttd_apps-test", f" Did you mean {APP}?"),
+        ("ttd-mail", f" Did you mean {MAIL}?"),
+        ("01899699552", ""),
+        ("two words", ""),
+    ],
+)
+def test_a_resource_that_is_no_urn_is_named_as_it_should_be(written: str, hint: str) -> None:
+    """Before the scope is checked, and without repeating a person number."""
+    status, detail, fields = refusal(USER, resource=written)
+    assert (status, fields) == (400, ["resourceFilter"])
+    assert detail == f"The resource must be one URN, which begins with urn:.{hint}"
 
 
 def test_a_caller_without_a_consumer_cannot_subscribe() -> None:

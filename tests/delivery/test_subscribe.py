@@ -13,7 +13,9 @@ from events_core.access import scopes
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError, Problem
+from events_core.delivery.ports import SubscriptionQuota
 from events_core.delivery.rules import SubscriptionRequest
+from events_core.delivery.subscribe import Change
 from events_core.delivery.subscription import EventFilter, Subscription
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, event, events, ids
@@ -53,9 +55,9 @@ async def test_an_event_followed_up_during_creation_is_delivered(deployment: Dep
     store = deployment.application.subscriber.subscriptions
     between = event("between")
 
-    async def create_late(draft: Subscription) -> tuple[Subscription, bool]:
+    async def create_late(draft: Subscription, quota: SubscriptionQuota) -> tuple[Subscription, bool]:
         await deployment.publish(between, process=other)
-        return await store.create(draft)
+        return await store.create(draft, quota)
 
     late = replace(deployment.application.subscriber, subscriptions=_Late(store, create_late))  # type: ignore[arg-type]
     subscribed = await late.subscribe(
@@ -85,8 +87,8 @@ async def test_an_alternative_subject_becomes_a_party(deployment: Deployment) ->
     assert (person.filter.subject, unit.filter.subject) == ("/party/50002108", "/party/50074838")
     with pytest.raises(EventsError) as unknown:
         await deployment.subscribe(alternative_subject="/person/10987654321")
-    assert unknown.value.problem is Problem.BAD_REQUEST
-    assert unknown.value.detail == "A valid subject to the authenticated identity is required"
+    assert unknown.value.problem is Problem.FORBIDDEN
+    assert unknown.value.detail == f"Not authorized to create a subscription for resource {APP}."
     await deployment.publish(event("a"), event("b", subject="/party/50074838"))
     await deployment.deliver()
     assert (names(deployment.receiver, "/a"), names(deployment.receiver, "/b")) == (["a"], ["b"])
@@ -99,6 +101,37 @@ async def test_no_subscription_is_created_while_register_is_down(deployment: Dep
         await deployment.subscribe(alternative_subject=f"/person/{KNOWN_PERSON}")
     assert refused.value.problem is Problem.UNAVAILABLE
     assert await deployment.application.subscriber.list(OWNER, 0, 10) == []
+
+
+async def test_a_failed_validation_of_a_repeat_stops_nothing(deployment: Deployment) -> None:
+    """The endpoint was validated before, and goes on receiving events."""
+    subscription = await deployment.subscribe()
+
+    def answer(received: Received) -> web.Response:
+        return web.Response(status=500 if b"validatesubscription" in received.body else 200)
+
+    deployment.receiver.answer = answer
+    again = await deployment.subscribe()
+    assert (again.id, again.validation.validated, again.validation.status) == (subscription.id, True, 500)
+    await deployment.publish(event("a"))
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"]
+
+
+async def test_a_subscription_that_is_never_validated_is_removed(deployment: Deployment) -> None:
+    """Seven days after its creation. One that was validated stays, also while a later endpoint refuses."""
+    validated = await deployment.subscribe(path="/a")
+    deployment.receiver.answer = lambda _: web.Response(status=500)
+    moved = await deployment.application.subscriber.change(
+        OWNER, validated.id, Change(endpoint=deployment.receiver.url + "/b")
+    )
+    refused = await deployment.subscribe(path="/c")
+    store, subscriber = deployment.application.subscriber.subscriptions, deployment.application.subscriber
+    await subscriber.remove_never_validated(refused.created)
+    assert await store.get(refused.id) is not None
+    await subscriber.remove_never_validated(refused.created + 1)
+    assert await store.get(refused.id) is None
+    assert await store.get(moved.id) is not None
 
 
 # -- Sub-units --------------------------------------------------------------------------------------------------------
@@ -295,6 +328,33 @@ async def test_a_deleted_subscription_gets_nothing(deployment: Deployment) -> No
     with pytest.raises(EventsError) as gone:
         await deployment.application.subscriber.get(OWNER, subscription.id)
     assert gone.value.problem is Problem.NOT_FOUND
+
+
+async def test_no_process_begins_at_the_old_endpoint_of_a_moved_subscription(deployment: Deployment) -> None:
+    """From the answer to the move on; another process may have the old endpoint in its cache before."""
+    subscription = await deployment.subscribe(path="/old")
+    other = deployment.start()
+    await deployment.publish(event("a"), process=other)
+    await deployment.deliver(other)
+    wanted = Change(endpoint=deployment.receiver.url + "/new")
+    moving = asyncio.create_task(deployment.application.subscriber.change(OWNER, subscription.id, wanted))
+    await deployment.publish(*(published := events(20)), process=other)
+    await moving
+    before = len(deployment.receiver.received)
+    await deployment.deliver(other)
+    await deployment.idle()
+    await deployment.deliver(other)
+    assert [request for request in deployment.receiver.received[before:] if request.path == "/old"] == []
+    assert {*names(deployment.receiver)} == {"a", *ids(published)}
+
+
+async def test_a_move_makes_no_subscription_unproven(deployment: Deployment) -> None:
+    """An earlier endpoint was validated, so it does not count among those that never were."""
+    subscription = await deployment.subscribe(path="/old")
+    deployment.receiver.answer = lambda _: web.Response(status=500)
+    wanted = Change(endpoint=deployment.receiver.url + "/new")
+    moved = await deployment.application.subscriber.change(OWNER, subscription.id, wanted)
+    assert (moved.validation.validated, moved.was_validated) == (False, True)
 
 
 async def test_both_secrets_sign_for_a_day_after_a_rotation(deployment: Deployment) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Lane
+from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Deployment, answering, deployment_on, names
 from tests.support.pdp_server import DENY, PERMIT
@@ -208,12 +209,12 @@ async def test_a_paused_subscription_gets_nothing(deployment: Deployment) -> Non
     """When it is resumed, it gets the events of the pause in order."""
     subscription = await deployment.subscribe()
     owner = caller_of_consumer(subscription.consumer, 3)
-    await deployment.application.subscriber.pause(owner, subscription.id, paused=True)
+    await deployment.application.subscriber.change(owner, subscription.id, Change(paused=True))
     await deployment.idle()
     await deployment.publish(*(published := events(3)))
     await deployment.deliver()
     assert names(deployment.receiver) == []
-    await deployment.application.subscriber.pause(owner, subscription.id, paused=False)
+    await deployment.application.subscriber.change(owner, subscription.id, Change(paused=False))
     await deployment.idle()
     assert names(deployment.receiver) == ids(published)
 
@@ -230,7 +231,7 @@ async def test_a_change_in_another_process_stops_deliveries(deployment: Deployme
             if change == "delete":
                 await other.delete(owner, subscription.id)
             else:
-                await other.pause(owner, subscription.id, paused=True)
+                await other.change(owner, subscription.id, Change(paused=True))
             deployment.application.subscriber.cache._refreshed = -math.inf  # as two seconds later
         return web.Response()
 

@@ -54,6 +54,7 @@ ROUTES = {
     "replay_deliveries": ("POST", "events/api/v1/subscriptions/{id}/replay"),
     "resource_feed": ("GET", "events/api/v1/events"),
     "rotate_secret": ("POST", "events/api/v1/subscriptions/{id}/rotate-secret"),
+    "send_test_event": ("POST", "events/api/v1/subscriptions/{id}/test"),
     "trace_event": ("GET", "events/api/v1/events/{id}/trace"),
     "validate_subscription": ("PUT", "events/api/v1/subscriptions/validate/{id}"),
 }

@@ -198,8 +198,55 @@ async def test_deliveries_are_listed_by_state(service: Service, receiver: Webhoo
     assert await deliveries_of(service, subscription["id"], state="delivered") == []
 
 
+@pytest.mark.on_cosmos
+async def test_the_newest_deliveries_come_first_if_asked_for(service: Service, receiver: WebhookServer) -> None:
+    """`next` repeats the order and goes on to older ones."""
+    subscription = await subscribed(service, receiver)
+    names = await published(service, 5)
+    await settled()
+    target = f"{SUBSCRIPTIONS}/{subscription['id']}/deliveries?size=2&order=desc"
+    seen: list[str] = []
+    while (answer := await service.request("GET", target, token=service.org())).json()["count"]:
+        seen += [delivery["eventId"] for delivery in answer.json()["deliveries"]]
+        target = answer.headers["next"]
+    assert seen == names[::-1]
+
+
+@pytest.mark.on_cosmos
+async def test_deliveries_are_listed_by_event(service: Service, receiver: WebhookServer) -> None:
+    """A delivery whose event is withheld is not found by its event; `next` repeats the filters."""
+    subscription = await subscribed(service, receiver)
+    source, hidden = instance_source(), instance_source()
+    one, two = await published(service, 2, source=source)
+    service.pdp.decide = lambda asked: DENY
+    (withheld,) = await published(service, source=hidden)
+    await settled()
+    queries: list[tuple[dict[str, Any], list[str]]] = [
+        ({"eventId": one}, [one]),
+        ({"eventId": one, "source": source}, [one]),
+        ({"eventId": one, "source": hidden}, []),
+        ({"source": source, "order": "desc"}, [two, one]),
+        ({"source": source, "state": "dead"}, []),
+        ({"eventId": withheld}, []),
+        ({"source": hidden}, []),
+    ]
+    for wanted, expected in queries:
+        found = await deliveries_of(service, subscription["id"], **wanted)
+        assert [delivery["eventId"] for delivery in found] == expected, wanted
+    path = f"{SUBSCRIPTIONS}/{subscription['id']}/deliveries"
+    page = await service.get(path, service.org(), source=source, size=1)
+    following = await service.request("GET", page.headers["next"], token=service.org())
+    assert [delivery["eventId"] for delivery in following.json()["deliveries"]] == [two]
+
+
 @pytest.mark.parametrize(
-    ("query", "field"), [({"state": "lost"}, "state"), ({"after": "x"}, "after"), ({"size": "0"}, "size")]
+    ("query", "field"),
+    [
+        ({"state": "lost"}, "state"),
+        ({"after": "x"}, "after"),
+        ({"size": "0"}, "size"),
+        ({"order": "newest"}, "order"),
+    ],
 )
 async def test_invalid_parameters_of_a_list_are_refused(service: Service, query: dict[str, Any], field: str) -> None:
     """The problem names the parameter."""
@@ -214,7 +261,7 @@ async def test_invalid_parameters_of_a_list_are_refused(service: Service, query:
 
 @pytest.mark.on_cosmos
 async def test_a_replay_sends_events_again_under_new_ids(service: Service, receiver: WebhookServer) -> None:
-    """A replay starts at a time, an event, a cursor or a delivery."""
+    """A replay starts at a time, an event, a cursor or a delivery, or is of one event."""
     subscription = await subscribed(service, receiver)
     names = await published(service, 3)
     await settled()
@@ -227,6 +274,7 @@ async def test_a_replay_sends_events_again_under_new_ids(service: Service, recei
         ({"after": names[1]}, names[2:]),
         ({"after": cursor}, names[1:]),
         ({"delivery": first["id"]}, names[:1]),
+        ({"eventId": first["eventId"], "source": first["source"]}, names[:1]),
         ({"from": ANCIENT, "to": "2001-01-01T00:00:00Z"}, []),
     ]
     for body, expected in bodies:
@@ -236,7 +284,7 @@ async def test_a_replay_sends_events_again_under_new_ids(service: Service, recei
         await settled()
         assert ids(receiver.events()) == expected, body
     every = [delivery["id"] for delivery in await deliveries_of(service, subscription["id"], size=1000)]
-    assert len(set(every)) == len(every) == 3 + 3 + 1 + 2 + 1
+    assert len(set(every)) == len(every) == 3 + 3 + 1 + 2 + 1 + 1
 
 
 @pytest.mark.parametrize(
@@ -249,6 +297,12 @@ async def test_a_replay_sends_events_again_under_new_ids(service: Service, recei
         {"from": 7},
         {"dead": "yes"},
         {"dead": True, "to": "2026-01-01T00:00:00Z"},
+        {"eventId": "a"},
+        {"source": "urn:a"},
+        {"from": ANCIENT, "source": "urn:a"},
+        {"eventId": "a", "source": 7},
+        {"eventId": "a", "source": "urn:a", "to": "2026-01-01T00:00:00Z"},
+        {"from": ANCIENT, "until": "2026-01-01T00:00:00Z"},
         {"delivery": "x"},
         {"delivery": "1-1", "to": "2026-01-01T00:00:00Z"},
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
@@ -259,6 +313,23 @@ async def test_an_invalid_replay_is_refused(service: Service, body: dict[str, An
     answer = await asked(service, service.org(), endPoint="https://x.example/", resourceFilter=APP_RESOURCE)
     path = f"{SUBSCRIPTIONS}/{answer.json()['id']}/replay"
     assert (await service.request("POST", path, token=service.org(), json_body=body)).status == 400
+
+
+@pytest.mark.on_cosmos
+async def test_only_an_event_that_was_shown_is_replayed(service: Service, receiver: WebhookServer) -> None:
+    """One without a delivery, or with a withheld one only, is 404."""
+    before = instance_source()
+    (early,) = await published(service, source=before)
+    subscription = await subscribed(service, receiver)
+    service.pdp.decide = lambda asked: DENY
+    hidden = instance_source()
+    (withheld,) = await published(service, source=hidden)
+    await settled()
+    service.pdp.decide = lambda asked: PERMIT
+    path = f"{SUBSCRIPTIONS}/{subscription['id']}/replay"
+    for name, source in ((early, before), (withheld, hidden), ("unknown", before)):
+        body = {"eventId": name, "source": source}
+        assert (await service.request("POST", path, token=service.org(), json_body=body)).status == 404
 
 
 # -- Secrets ----------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_webhooks_have_names_of_their_own() -> None:
     ids = [node["operationId"] for node in nodes(document()) if "operationId" in node]
     sent = {one["operationId"] for item in document()["webhooks"].values() for one in item.values()}
     assert len(ids) == len(set(ids))
-    assert sent == {"receiveEvent", "receiveHandshake", "receiveValidation"}
+    assert sent == {"receiveEvent", "receiveHandshake", "receiveTest", "receiveValidation"}
 
 
 def test_older_routes_are_deprecated() -> None:

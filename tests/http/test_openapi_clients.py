@@ -15,7 +15,7 @@ from tests.support.openapi import document, resolved
 from tests.support.served import served
 
 VERBS = (
-    *("read", "publish", "erase", "trace", "explain", "receive"),
+    *("read", "publish", "erase", "trace", "explain", "receive", "send"),
     *("list", "create", "get", "change", "move", "pause", "resume", "test", "delete", "validate", "replay", "rotate"),
 )
 SCHEMAS = ("items", "contains", "not", "if", "then", "else", "propertyNames", "unevaluatedProperties")

@@ -22,6 +22,7 @@ from tests.support.webhook_server import Received, WebhookServer
 ONE = f"{SUBSCRIPTIONS}/{{id}}"
 VALIDATE = f"{SUBSCRIPTIONS}/validate/{{id}}"
 DELIVERIES, REPLAY, ROTATE = f"{ONE}/deliveries", f"{ONE}/replay", f"{ONE}/rotate-secret"
+TEST = f"{ONE}/test"
 TRACE = f"{PUBLISH}/{{id}}/trace"
 ENDPOINT = "https://subscriber.example/events"
 NEEDED = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE}
@@ -63,9 +64,9 @@ def members(schema: str) -> set[str]:
 
 
 async def test_creating_a_subscription_is_documented(service: Service) -> None:
-    """201 has the secret; a repeat is 200 without it."""
+    """A new one has the secret, a repeat has not."""
     new = await documented(service, "POST", SUBSCRIPTIONS, 201, json_body=NEEDED)
-    again = await documented(service, "POST", SUBSCRIPTIONS, 200, json_body=NEEDED)
+    again = await documented(service, "POST", SUBSCRIPTIONS, 201, json_body=NEEDED)
     assert new.json().keys() == members("Subscription") | members("NewSubscription")
     assert again.json().keys() == members("Subscription")
     assert new.json()["validation"].keys() == members("Validation")
@@ -88,6 +89,42 @@ async def test_changing_a_subscription_is_documented(service: Service) -> None:
     await documented(service, "PUT", VALIDATE, 200, number, platform_token=service.app("platform/events"))
     await documented(service, "POST", ROTATE, 200, number)
     await documented(service, "DELETE", ONE, 200, number)
+
+
+async def test_test_events_and_conflicts_are_documented(service: Service, receiver: WebhookServer) -> None:
+    """The attempt, the request to the endpoint, both reasons of 409, and 429."""
+    made = await subscribed(service, receiver)
+    receiver.received.clear()
+    attempt = await documented(service, "POST", TEST, 200, made["id"])
+    assert attempt.json().keys() == members("Attempt")
+    check_webhook("test", receiver.received[0])
+    other = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "POST", TEST, 409, other)
+    await documented(service, "PATCH", ONE, 409, other, json_body={"endPoint": made["endPoint"]})
+    for _ in range(9):
+        await documented(service, "POST", TEST, 200, made["id"])
+    await documented(service, "POST", TEST, 429, made["id"])
+
+
+CHANGES: list[tuple[dict[str, Any], bool]] = [
+    ({"paused": True, "endPoint": None}, True),
+    ({"contentType": "application/json"}, True),
+    ({"endPoint": ENDPOINT, "paused": False}, True),
+    ({}, False),
+    ({"paused": None}, False),
+    ({"paused": "no"}, False),
+    ({"contentType": "text/plain"}, False),
+    ({"paused": True, "typeFilter": "x"}, False),
+]
+
+
+@pytest.mark.parametrize(("body", "valid"), CHANGES, ids=str)
+async def test_valid_changes_are_those_of_the_document(service: Service, body: dict[str, Any], *, valid: bool) -> None:
+    """A body gets 200 if the document allows it, and 400 if not."""
+    number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await documented(service, "PATCH", ONE, 200 if valid else 400, number, json_body=body)
+    schema = {**SCHEMAS["SubscriptionChange"], "components": document()["components"]}
+    assert OAS31Validator(schema).is_valid(body) == valid
 
 
 async def test_deliveries_are_documented(service: Service, receiver: WebhookServer) -> None:
@@ -137,6 +174,10 @@ REPLAYS: list[tuple[dict[str, Any], bool]] = [
     ({"from": 7}, False),
     ({"dead": "yes"}, False),
     ({"delivery": "yes"}, False),
+    ({"eventId": "a"}, False),
+    ({"source": "urn:a"}, False),
+    ({"eventId": "a", "source": "urn:a", "to": "2030-01-01T00:00:00Z"}, False),
+    ({"from": ANCIENT, "until": "2030-01-01T00:00:00Z"}, False),
 ]
 
 
@@ -181,6 +222,7 @@ async def test_refusals_are_documented(service: Service) -> None:
         ("GET", DELIVERIES, None),
         ("POST", REPLAY, {"dead": True}),
         ("POST", ROTATE, None),
+        ("POST", TEST, None),
     ],
 )
 async def test_other_callers_get_documented_refusals(

@@ -18,6 +18,7 @@ from tests.support.publishing import batch, fields, publisher, structured
 from tests.support.service import (
     ANCIENT,
     APP_FEED,
+    APP_RESOURCE,
     APP_TOKEN_SCOPES,
     PARTY,
     PARTY_FEED,
@@ -29,6 +30,7 @@ from tests.support.service import (
     Service,
     event,
 )
+from tests.support.subscribing import SUBSCRIPTIONS
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -64,6 +66,14 @@ async def not_acceptable(service: Service) -> Answer:
     """An `Accept` without a media type of the service."""
     headers = {"Accept": "text/html", **TRACEPARENT}
     return await service.get(APP_FEED, service.org(), headers=headers, from_=ANCIENT)
+
+
+async def conflict(service: Service) -> Answer:
+    """A test event to an endpoint that is not validated."""
+    body = {"endPoint": "https://subscriber.example/", "resourceFilter": APP_RESOURCE}
+    made = await service.request("POST", SUBSCRIPTIONS, token=service.org(), json_body=body)
+    path = f"{SUBSCRIPTIONS}/{made.json()['id']}/test"
+    return await service.request("POST", path, token=service.org(), headers=TRACEPARENT)
 
 
 async def length_required(service: Service) -> Answer:
@@ -102,6 +112,7 @@ ROWS = {
     Problem.NOT_FOUND: not_found,
     Problem.METHOD_NOT_ALLOWED: method_not_allowed,
     Problem.NOT_ACCEPTABLE: not_acceptable,
+    Problem.CONFLICT: conflict,
     Problem.LENGTH_REQUIRED: length_required,
     Problem.CONTENT_TOO_LARGE: content_too_large,
     Problem.UNSUPPORTED_MEDIA_TYPE: unsupported_media_type,

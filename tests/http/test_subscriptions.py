@@ -71,7 +71,8 @@ async def test_the_same_subscription_twice_is_one(service: Service, receiver: We
     before = len(receiver.received)
     again = await asked(service, service.org(), endPoint=receiver.url + "/hook", resourceFilter=APP_RESOURCE)
     await settled()
-    assert (again.status, again.json()["id"]) == (200, made["id"])
+    assert (again.status, again.json()["id"]) == (201, made["id"])
+    assert again.headers["location"].endswith(f"{SUBSCRIPTIONS}/{made['id']}")
     assert "secret" not in again.json()
     assert len(receiver.received) > before
     other = await asked(
@@ -82,12 +83,13 @@ async def test_the_same_subscription_twice_is_one(service: Service, receiver: We
 
 @pytest.mark.on_cosmos
 async def test_simultaneous_equal_requests_create_one_subscription(service: Service) -> None:
-    """Exactly one of eight is 201."""
+    """Exactly one of eight shows a secret."""
     token = service.org()
     answers = await asyncio.gather(
         *(asked(service, token, endPoint=ENDPOINT, resourceFilter=APP_RESOURCE) for _ in range(8))
     )
-    assert sorted(answer.status for answer in answers) == [200] * 7 + [201]
+    assert [answer.status for answer in answers] == [201] * 8
+    assert sum("secret" in answer.json() for answer in answers) == 1
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
@@ -97,7 +99,8 @@ async def test_simultaneous_equal_requests_create_one_subscription(service: Serv
         ({}, 400, "A valid subject to the authenticated identity is required"),
         ({"subjectFilter": f"/party/{PARTY}"}, 201, ""),
         ({"alternativeSubjectFilter": f"/person/{PERSON}"}, 201, ""),
-        ({"alternativeSubjectFilter": "/person/10987654321"}, 400, "A valid subject to the authenticated identity"),
+        ({"alternativeSubjectFilter": "/person/10987654321"}, 403, "Not authorized to create a subscription for"),
+        ({"subjectFilter": "/party/%"}, 400, "A valid subject to the authenticated identity is required"),
         ({"alternativeSubjectFilter": f"/organisation/{UNIT}"}, 201, ""),
         ({"alternativeSubjectFilter": "/organisation/999999999"}, 400, "A valid subject to the authenticated identity"),
         ({"alternativeSubjectFilter": "something"}, 400, "A valid subject to the authenticated identity is required"),
@@ -109,17 +112,27 @@ async def test_an_end_user_needs_a_known_subject(
     """Register must know the subject, and the problem does not repeat its number."""
     answer = await asked(service, service.user(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, **fields)
     assert answer.status == status
-    if status == 400:
+    if status != 201:
         assert answer.json()["detail"].startswith(words)
         assert "10987654321" not in answer.body.decode()
 
 
 async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) -> None:
-    """Register gives its party."""
-    answer = await asked(
-        service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, alternativeSubjectFilter=f"/org/{UNIT}"
-    )
-    assert answer.json()["subjectFilter"] == f"/party/{UNIT_PARTY}"
+    """Register gives the party of a unit. The party of a person is not shown."""
+    for alternative, subject in ((f"/org/{UNIT}", f"/party/{UNIT_PARTY}"), (f"/person/{PERSON}", None)):
+        fields = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE, "alternativeSubjectFilter": alternative}
+        answer = await asked(service, service.org(), **fields)
+        assert answer.json()["subjectFilter"] == subject
+
+
+async def test_an_unknown_person_is_answered_as_a_denied_one(service: Service) -> None:
+    """Nobody can try out person numbers. Units are public."""
+    fields = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE}
+    unknown = await asked(service, service.user(), **fields, alternativeSubjectFilter="/person/10987654321")
+    service.pdp.decide = lambda _: DENY
+    denied = await asked(service, service.user(), **fields, alternativeSubjectFilter=f"/person/{PERSON}")
+    assert [answer.json() | {"traceId": ""} for answer in (unknown, denied)] == [denied.json() | {"traceId": ""}] * 2
+    assert (unknown.status, denied.status) == (403, 403)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +151,18 @@ async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) 
         ({"resourceFilter": APP_RESOURCE, "includeSubunits": "yes"}, 400, "The field 'includeSubunits' must be"),
         ({"resourceFilter": 7}, 400, "The field 'resourceFilter' must be text"),
         ({"resourceFilter": APP_RESOURCE, "typeFilter": "a\x00"}, 400, "The field 'typeFilter' must be text"),
+        ({"sourceFilter": "http://altinn.no/ttd/"}, 400, "The source filter must be an absolute URL"),
+        ({"resourceFilter": "app_ttd_apps-test"}, 400, "The resource must be one URN"),
+        (
+            {"resourceFilter": APP_RESOURCE, "typeFilters": ["a"]},
+            400,
+            "The field 'typefilters' is not known. Did you mean 'typeFilter'?",
+        ),
+        ({"resourceFilter": APP_RESOURCE, "x": 1}, 400, "The field 'x' is not known."),
+        ({"resourceFilter": APP_RESOURCE, "01899699552": 1}, 400, "The field '*' is not known."),
+        ({"resourceFilter": RESOURCE, "endPoint": "ftp://x.example/"}, 400, "The endPoint must be an absolute URL"),
+        ({"resourceFilter": APP_RESOURCE, "contentType": "text/plain"}, 400, "The field 'contentType' must be"),
+        ({"resourceFilter": APP_RESOURCE, "contentType": 7}, 400, "The field 'contentType' must be text"),
         ({"resourceFilter": APP_RESOURCE, "endPoint": None}, 400, "The endPoint is required."),
         ({"resourceFilter": APP_RESOURCE, "endPoint": "ftp://x.example/"}, 400, "The endPoint must be an absolute URL"),
         ({"resourceFilter": APP_RESOURCE, "endPoint": "https://10.0.0.1/"}, 400, "The endPoint must not be an address"),
@@ -152,6 +177,32 @@ async def test_invalid_subscriptions_are_refused(
     if status != 201:
         assert answer.json()["detail"].startswith(words)
         assert (await service.get(SUBSCRIPTIONS, service.org())).json()["count"] == 0
+
+
+async def test_read_only_members_are_accepted_and_ignored(service: Service) -> None:
+    """A client may send an answer back as it is, or with default values, or with anything else in these members."""
+    made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
+    again = await asked(service, service.org(), **made)
+    assert (again.status, again.json()["id"]) == (201, made["id"])
+    changed = dict.fromkeys(set(made) - {"endPoint", "resourceFilter", "sourceFilter", "subjectFilter", "typeFilter"})
+    changed |= {"id": 0, "created": "0001-01-01T00:00:00", "paused": "x", "validated": [1], "validation": 3}
+    changed |= {"consumer": "/org/skd", "disabled": True, "endpointPausedUntil": {}, "includeSubunits": False}
+    other = await asked(service, service.org(), **changed, endPoint=f"{ENDPOINT}/2", resourceFilter=APP_RESOURCE)
+    assert other.status == 201
+    assert [other.json()[name] for name in ("consumer", "paused", "disabled")] == ["/org/ttd", False, False]
+
+
+@pytest.mark.on_cosmos
+async def test_a_content_type_is_kept_and_replaced_by_a_later_one(service: Service) -> None:
+    """A repeat without one changes nothing."""
+    fields = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE}
+    seen = []
+    for asked_for in (None, "application/json", None, "application/CloudEvents+json", ""):
+        made = (await asked(service, service.org(), **fields, contentType=asked_for)).json()
+        stored = (await service.get(f"{SUBSCRIPTIONS}/{made['id']}", service.org())).json()
+        assert stored["contentType"] == made["contentType"]
+        seen.append(made["contentType"].removeprefix("application/"))
+    assert seen == ["cloudevents+json", "json", "json", "cloudevents+json", "cloudevents+json"]
 
 
 async def test_other_resources_take_neither_source_nor_alternative_subject(service: Service) -> None:

@@ -154,13 +154,19 @@ class CosmosDatabase:
                 await proxy.replace_item(document["id"], document, no_response=True)
 
     async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
-        """Replace a document if it still has `etag`. Return its new etag, or None if it was changed or deleted."""
+        """Replace a document if it still has `etag`. Return its new etag, or None if it was changed or deleted.
+
+        Raises:
+            EventsError: CONFLICT when another document has its unique key.
+        """
         body = {name: value for name, value in document.items() if not name.startswith("_")}
         async with self._request(what, container) as proxy:
             try:
                 return str((await proxy.replace_item(document["id"], body, **_if_match(etag)))["_etag"])
             except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                 return None
+            except CosmosResourceExistsError:
+                raise errors.conflict("Another document has the same unique key.") from None
 
     async def change(
         self,

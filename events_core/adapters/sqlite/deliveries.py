@@ -15,8 +15,9 @@ from typing_extensions import override
 
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.adapters.sqlite.store import SqliteEventStore
+from events_core.common.texts import storable
 from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import DeliveryStore, Lease, Overdue
+from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, ReplayQuota
 from events_core.feeds.stream import Stream
 
 _RECORD = """INSERT OR IGNORE INTO deliveries
@@ -29,11 +30,13 @@ _PENDING = """SELECT version, document FROM deliveries WHERE subscription = ? AN
 ORDER BY position LIMIT ?"""
 _FAILING = """SELECT version, document FROM deliveries
 WHERE subscription = ? AND replay = ? AND state = 'failing' AND next_attempt <= ? ORDER BY next_attempt LIMIT ?"""
-_PAGE = """SELECT version, document FROM deliveries WHERE subscription = ? AND (position, replay) > (?, ?)
-ORDER BY position, replay LIMIT ?"""
-_PAGE_OF_STATE = """SELECT version, document FROM deliveries
-WHERE subscription = ?1 AND (position, replay) > (?2, ?3) AND state = ?4 AND json_extract(document, '$.state') = ?5
-ORDER BY position, replay LIMIT ?6"""
+_PAGE = "SELECT version, document FROM deliveries WHERE subscription = :subscription"
+_AFTER, _BEFORE = " AND (position, replay) > (:position, :replay)", " AND (position, replay) < (:position, :replay)"
+_OF_STATE = " AND state = :column AND json_extract(document, '$.state') = :state"
+_SHOWN = """ AND state <> 'withheld'
+AND NOT (next_attempt IS NOT NULL AND json_extract(document, '$.permit') IS NULL)"""
+_OF_ID, _OF_SOURCE = (f" AND json_extract(document, '$.{name}') = :{name}" for name in ("eventId", "source"))
+_ORDERS = {False: " ORDER BY position, replay", True: " ORDER BY position DESC, replay DESC"}
 _OF_EVENT = "SELECT version, document FROM deliveries WHERE position = ? ORDER BY subscription, replay"
 _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND state = 'dead'"
 _NEXT_ATTEMPT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
@@ -44,14 +47,19 @@ ON CONFLICT DO UPDATE SET at = min(coalesce(at, ?3), ?3), version = version + 1"
 _DUE = "SELECT subscription, replay FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
 _OVERDUE = """SELECT subscription, replay, min(next_attempt), failures, open_until
 FROM deliveries JOIN lanes USING (subscription, replay) WHERE next_attempt <= ? GROUP BY subscription, replay"""
-_TAKE = """UPDATE lanes SET until = ?, owner = ?, version = version + 1
-WHERE subscription = ? AND replay = ? AND until <= ? RETURNING version, failures, open_until"""
+# A leased lane is due when its lease ends, unless it is woken for an earlier time.
+_TAKE = """UPDATE lanes SET at = ?1, until = ?1, owner = ?2, version = version + 1
+WHERE subscription = ?3 AND replay = ?4 AND until <= ?5 RETURNING version, failures, open_until"""
 _RENEW = "UPDATE lanes SET until = ? WHERE subscription = ? AND replay = ? AND until = ?"
 _LEASED = "SELECT version, at FROM lanes WHERE subscription = ? AND replay = ? AND until = ?"
 _RELEASE = """UPDATE lanes SET at = ?, until = 0, failures = ?, open_until = ?
 WHERE subscription = ? AND replay = ?"""
 _DROP = "DELETE FROM lanes WHERE subscription = ? AND replay = ?"
 
+_UNFINISHED = """SELECT count(*) FROM replays WHERE subscription IN (SELECT value FROM json_each(?))
+AND (NOT done OR EXISTS (SELECT 1 FROM deliveries WHERE deliveries.subscription = replays.subscription
+  AND deliveries.replay = replays.replay AND state IN ('pending', 'failing') AND next_attempt IS NOT NULL
+  AND json_extract(document, '$.state') = 'pending'))"""
 _BEGIN_REPLAY = "INSERT INTO replays VALUES (?, ?, ?, ?, 0)"
 _REPLAY = "SELECT after, until, done FROM replays WHERE subscription = ? AND replay = ?"
 _MOVE_REPLAY = """UPDATE replays SET after = ?3, done = ?4 WHERE subscription = ?1 AND replay = ?2
@@ -158,16 +166,20 @@ class SqliteDeliveries(DeliveryStore):
 
     @override
     async def page(
-        self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
+        self, subscription: int, after: tuple[int, int] | None, limit: int, wanted: DeliveryFilter = ALL
     ) -> Sequence[Delivery]:
-        if state is None:
-            return [_delivery(*row) for row in await self.file.fetch(_PAGE, subscription, *after, limit)]
-        page: dict[tuple[int, int], Delivery] = {}  # a delivery that becomes undecidable meanwhile is found twice
-        for column in (state, State.FAILING) if state is State.PENDING else (state,):
-            values = (subscription, *after, column.value, state.value, limit)
-            found = [_delivery(*row) for row in await self.file.fetch(_PAGE_OF_STATE, *values)]
-            page |= {(delivery.position, delivery.lane.replay): delivery for delivery in found}
-        return [page[key] for key in sorted(page)][:limit]
+        sql, values = _page(subscription, after, limit, wanted)
+        states: tuple[State | None, ...] = (wanted.state,)
+        if wanted.state is State.PENDING:
+            states = (State.PENDING, State.FAILING)  # the columns of pending deliveries
+
+        def read(connection: sqlite3.Connection) -> list[Any]:
+            each = ({**values, "column": state.value if state else None} for state in states)
+            return [row for named in each for row in connection.execute(sql, named).fetchall()]
+
+        found = [_delivery(*row) for row in await self.file.query(read)]
+        page = {(delivery.position, delivery.lane.replay): delivery for delivery in found}
+        return [page[key] for key in sorted(page, reverse=wanted.newest_first)][:limit]
 
     @override
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
@@ -179,8 +191,12 @@ class SqliteDeliveries(DeliveryStore):
         return await self.file.write(lambda connection: _revive(connection, subscription, now))
 
     @override
-    async def begin_replay(self, replay: Replay, now: int) -> Replay:
-        return await self.file.write(lambda connection: _begin_replay(connection, replay, now))
+    async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
+        begun = await self.file.write(lambda connection: _begin_replay(connection, replay, now, quota))
+        if begun is None:
+            assert quota is not None
+            raise quota.exceeded()
+        return begun
 
     @override
     async def replay(self, lane: Lane) -> Replay | None:
@@ -209,7 +225,7 @@ def _end_leases_of_dead_processes(connection: sqlite3.Connection, now: int) -> N
     owners = connection.execute("SELECT DISTINCT owner FROM lanes WHERE until > ?", (now,)).fetchall()
     for (owner,) in owners:
         if not _lives(owner):
-            connection.execute("UPDATE lanes SET until = 0 WHERE owner = ?", (owner,))
+            connection.execute("UPDATE lanes SET at = min(at, ?), until = 0 WHERE owner = ?", (now, owner))
 
 
 def _lives(owner: str) -> bool:
@@ -272,7 +288,13 @@ def _revive(connection: sqlite3.Connection, subscription: int, now: int) -> int:
     return len(dead)
 
 
-def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int) -> Replay:
+def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int, quota: ReplayQuota | None) -> Replay | None:
+    """Store a replay. Return None if that would exceed the quota."""
+    if quota is not None:
+        ids = orjson.dumps(list(quota.subscriptions)).decode()
+        (count,) = connection.execute(_UNFINISHED, (ids,)).fetchone()
+        if count >= quota.most:
+            return None
     subscription = replay.lane.subscription
     (number,) = connection.execute(
         "SELECT coalesce(max(replay), 0) + 1 FROM replays WHERE subscription = ?", (subscription,)
@@ -281,6 +303,31 @@ def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int) -> R
     connection.execute(_BEGIN_REPLAY, (subscription, number, replay.after, replay.until))
     connection.execute(_WAKE, (*_key(begun.lane), now))
     return begun
+
+
+def _page(
+    subscription: int, after: tuple[int, int] | None, limit: int, wanted: DeliveryFilter
+) -> tuple[str, dict[str, Any]]:
+    """The statement of a page and its values, but for the column `state`."""
+    conditions = {
+        _BEFORE if wanted.newest_first else _AFTER: after is not None,
+        _OF_STATE: wanted.state is not None,
+        _OF_ID: wanted.event_id is not None,
+        _OF_SOURCE: wanted.source is not None,
+        _SHOWN: wanted.event_id is not None or wanted.source is not None,
+    }
+    position, replay = after or (0, 0)
+    values = {
+        "subscription": subscription,
+        "position": position,
+        "replay": replay,
+        "state": wanted.state.value if wanted.state else None,
+        "eventId": wanted.event_id and storable(wanted.event_id),
+        "source": wanted.source and storable(wanted.source),
+        "limit": limit,
+    }
+    chosen = "".join(sql for sql, is_wanted in conditions.items() if is_wanted)
+    return f"{_PAGE}{chosen}{_ORDERS[wanted.newest_first]} LIMIT :limit", values
 
 
 def _key(lane: Lane) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from events_core.adapters.sqlite import deliveries as module
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Lane, RetrySchedule, State
+from events_core.delivery.ports import DeliveryFilter
 from tests.support.deliveries import NOW, delivery
 
 LATER = NOW + 3_600 * SECOND
@@ -80,5 +81,5 @@ async def test_a_page_repeats_no_delivery_that_becomes_undecidable_meanwhile(
         return rows
 
     monkeypatch.setattr(SqliteEventStore, "fetch", fetch_and_postpone)
-    assert [found.position for found in await store.page(1, (0, 0), 10, State.PENDING)] == [1, 2]
+    assert [found.position for found in await store.page(1, (0, 0), 10, DeliveryFilter(State.PENDING))] == [1, 2]
     await store.file.close()

@@ -23,8 +23,9 @@ from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, position_id, segment_of
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
 from events_core.common.clock import SECOND
+from events_core.common.texts import storable
 from events_core.delivery.delivery import SETTLED_DAYS, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import DeliveryStore, Lease, Overdue
+from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, ReplayQuota
 from events_core.feeds.stream import Stream
 
 DELIVERIES = "deliveries"
@@ -33,7 +34,10 @@ _BATCH = 100
 _OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay"
 _FIRSTS = f"{_OF_LANE} AND c.state = 'pending' AND NOT IS_DEFINED(c.undecidable)"
 _RETRIES = f"{_OF_LANE} AND (c.state = 'failing' OR c.undecidable > 0)"
-_PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition AND c.position >= @position"
+_AWAITING = f"SELECT TOP 1 * {_OF_LANE} AND c.state = 'pending'"
+_PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition"
+_SHOWN = """ AND c.state <> 'withheld'
+AND NOT ((c.state = 'pending' OR c.state = 'failing') AND (IS_NULL(c.permit) OR NOT IS_DEFINED(c.permit)))"""
 _TIED = "SELECT * FROM c WHERE c.partition = @partition AND c.position = @position"
 _OF_EVENT = "SELECT * FROM c WHERE c.stream = @stream AND c.position = @position"
 _DEAD = "SELECT * FROM c WHERE c.partition = @partition AND c.state = 'dead'"
@@ -150,21 +154,40 @@ class CosmosDeliveries(DeliveryStore):
 
     @override
     async def page(
-        self, subscription: int, after: tuple[int, int], limit: int, state: State | None = None
+        self, subscription: int, after: tuple[int, int] | None, limit: int, wanted: DeliveryFilter = ALL
     ) -> Sequence[Delivery]:
         document = await self.lanes.get(Lane(subscription))
+        newest_first = wanted.newest_first
+        start = after or ((NEVER, 0) if newest_first else (0, 0))
+        first = segment_of(start[0], self.segment_size)
         page: dict[tuple[int, int], Delivery] = {}
-        of_state, values = (" AND c.state = @state", {"state": state.value}) if state else ("", {})
-        top = limit + 1 + after[1]  # the query repeats the deliveries at the position that the last page ended in
-        for segment in segments_of(document, "all") if document else ():
-            if segment < segment_of(after[0], self.segment_size) or len(page) >= limit:
+        for segment in sorted(segments_of(document, "all") if document else (), reverse=newest_first):
+            is_before = segment > first if newest_first else segment < first
+            if is_before or len(page) >= limit:
                 continue
-            partition, sql = _partition(subscription, segment), f"{_PAGE}{of_state} ORDER BY c.position"
-            found = await self._query(sql, partition, top=top, position=after[0], **values)
-            if len(found) == top:  # there may be more deliveries of the last event
-                found += await self._query(f"{_TIED}{of_state}", partition, position=found[-1].position, **values)
-            page |= {key: delivery for delivery in found if (key := (delivery.position, delivery.lane.replay)) > after}
-        return [page[key] for key in sorted(page)][:limit]
+            found = await self._page_of_segment(subscription, segment, start, limit, wanted)
+            page |= {(delivery.position, delivery.lane.replay): delivery for delivery in found}
+        return [page[key] for key in sorted(page, reverse=newest_first)][:limit]
+
+    async def _page_of_segment(
+        self, subscription: int, segment: int, start: tuple[int, int], limit: int, wanted: DeliveryFilter
+    ) -> list[Delivery]:
+        """The deliveries of a segment beyond `start`: at least `limit` if there are as many, and whole events."""
+        fits, values = _fits(wanted)
+        partition = _partition(subscription, segment)
+        order, beyond = (" DESC", "<") if wanted.newest_first else ("", ">")
+        sql = f"{_PAGE} AND c.position {beyond} @position{fits} ORDER BY c.position{order}"
+        found = await self._query(sql, partition, top=limit, position=start[0], **values)
+        tied = {found[-1].position} if len(found) == limit else set()
+        if segment == segment_of(start[0], self.segment_size):
+            tied.add(start[0])  # the last page ended among the deliveries of this event
+        for position in tied:
+            found += await self._query(f"{_TIED}{fits}", partition, position=position, **values)
+        return [
+            delivery
+            for delivery in found
+            if (key := (delivery.position, delivery.lane.replay)) != start and (key < start) is wanted.newest_first
+        ]
 
     @override
     async def of_event(self, stream: Stream, position: int) -> Sequence[Delivery]:
@@ -184,19 +207,17 @@ class CosmosDeliveries(DeliveryStore):
         return count
 
     @override
-    async def begin_replay(self, replay: Replay, now: int) -> Replay:
-        live = Lane(replay.lane.subscription)
-        await self.database.create_if_absent("lane", DUE, new_lane(live))
-
-        def count(document: Document) -> bool:
-            document["replays"] += 1
-            return True
-
-        counted = await self.lanes.changed(live, count)
-        assert counted is not None  # the lane was created above
-        begun = replace(replay, lane=Lane(live.subscription, counted["replays"]))
-        lane = new_lane(begun.lane, begun) | {"at": now, "woken": now}
-        await self.database.create_if_absent("lane", DUE, lane)
+    async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
+        lane = await self.lanes.next_replay(replay.lane.subscription)
+        begun = replace(replay, lane=lane)
+        await self.database.create_if_absent("lane", DUE, new_lane(lane, begun))
+        if quota is not None:  # added first, so that concurrent calls count each other
+            await self.lanes.note_unfinished(lane, is_unfinished=True)
+            if await self._unfinished(quota.subscriptions) > quota.most:
+                await self.database.delete("lane", DUE, str(lane), str(lane))
+                await self.lanes.note_unfinished(lane, is_unfinished=False)
+                raise quota.exceeded()
+        await self.lanes.wake(lane, now)
         return begun
 
     @override
@@ -237,6 +258,28 @@ class CosmosDeliveries(DeliveryStore):
             return SETTLED_DAYS * 86_400
         ends = delivery.registered + self.retention_days * 86_400 * SECOND
         return (ends - (delivery.settled or delivery.recorded)) // SECOND
+
+    async def _unfinished(self, subscriptions: Sequence[int]) -> int:
+        """Count the unfinished replays of subscriptions, and forget those that are finished."""
+        count = 0
+        for lane in await self.lanes.unfinished(subscriptions):
+            if await self._is_unfinished(lane):
+                count += 1
+            else:
+                await self.lanes.note_unfinished(lane, is_unfinished=False)
+        return count
+
+    async def _is_unfinished(self, lane: Lane) -> bool:
+        document = await self.lanes.get(lane)
+        if document is None:
+            return False
+        if not document["replay"]["done"]:
+            return True
+        for segment in segments_of(document, "segments"):
+            partition = _partition(lane.subscription, segment)
+            if await self._query(_AWAITING, partition, replay=lane.replay):
+                return True
+        return False
 
     async def _create(self, deliveries: Sequence[Delivery]) -> None:
         """Create the documents of one lane's deliveries, in their order. Documents that exist stay as they are."""
@@ -293,6 +336,15 @@ class CosmosDeliveries(DeliveryStore):
         scoped = values if partition is None else {"partition": partition, **values}
         found = await self.database.query("delivery", DELIVERIES, sql, scoped, partition)
         return [delivery_of(document, document["_etag"]) for document in found]
+
+
+def _fits(wanted: DeliveryFilter) -> tuple[str, dict[str, Any]]:
+    """The conditions of a list, and their values."""
+    state = wanted.state.value if wanted.state else None
+    values = {"state": state, "eventId": wanted.event_id, "source": wanted.source}
+    given = {name: storable(value) for name, value in values.items() if value is not None}
+    conditions = "".join(f" AND c.{name} = @{name}" for name in given)
+    return conditions + (_SHOWN if given.keys() - {"state"} else ""), given
 
 
 def _partition(subscription: int, segment: int) -> str:

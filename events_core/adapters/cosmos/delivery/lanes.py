@@ -28,7 +28,8 @@ class CosmosLanes:
 
     `segments` maps each segment with open deliveries to the time of the first attempt in it, `all` holds every segment
     that ever had a delivery. `at` is when the lane is due, `woken` the earliest time that a wake-up asked for. `lease`
-    is the token of the lease that runs `until`. `replays` counts the subscription's replays.
+    is the token of the lease that runs `until`. `replays` counts the subscription's replays, and `unfinished` are the
+    numbers of those that may be unfinished.
     """
 
     database: CosmosDatabase
@@ -104,6 +105,36 @@ class CosmosLanes:
             return bool(document["lease"] == lease.version)
 
         return None if await self.changed(lease.lane, renew) is None else replace(lease, until=until)
+
+    async def next_replay(self, subscription: int) -> Lane:
+        """Give a number to a replay of a subscription."""
+        live = Lane(subscription)
+        await self.database.create_if_absent("lane", DUE, new_lane(live))
+
+        def count(document: Document) -> bool:
+            document["replays"] += 1
+            return True
+
+        counted = await self.changed(live, count)
+        assert counted is not None  # the lane was created above
+        return Lane(subscription, counted["replays"])
+
+    async def note_unfinished(self, replay: Lane, *, is_unfinished: bool) -> None:
+        """Add a replay to those of its subscription that may be unfinished, or remove it."""
+
+        def note(document: Document) -> bool:
+            others = [number for number in document.get("unfinished", []) if number != replay.replay]
+            document["unfinished"] = [*others, replay.replay] if is_unfinished else others
+            return True
+
+        await self.changed(Lane(replay.subscription), note)
+
+    async def unfinished(self, subscriptions: Sequence[int]) -> list[Lane]:
+        """The replays of subscriptions that may be unfinished."""
+        sql = "SELECT c.id, c.unfinished FROM c WHERE ARRAY_CONTAINS(@ids, c.id) AND IS_DEFINED(c.unfinished)"
+        values = {"ids": [str(Lane(subscription)) for subscription in subscriptions]}
+        found = await self.database.query("replays", DUE, sql, values, None)
+        return [Lane(int(document["id"]), number) for document in found for number in document["unfinished"]]
 
     async def drop(self, lease: Lease) -> None:
         """Delete the lane of a lease."""

@@ -11,7 +11,8 @@ from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import FAILURES
 from events_core.adapters.delivery_documents import document_of_subscription, subscription_of
 from events_core.common import errors
-from events_core.delivery.ports import Changes, SubscriptionStore
+from events_core.common.errors import EventsError, Problem
+from events_core.delivery.ports import SAME_SUBSCRIPTION, Changes, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.subscription import Subscription
 
 SUBSCRIPTIONS = "subscriptions"
@@ -20,6 +21,8 @@ _OVERLAP_SECONDS = 10
 _OF = "SELECT * FROM c WHERE c.partition = 'subscriptions'"
 _OF_CONSUMER = """SELECT TOP @limit * FROM c WHERE c.partition = 'subscriptions' AND c.consumer = @consumer
 AND c.number > @after AND c.deleted = false ORDER BY c.number"""
+_WERE_VALIDATED = """SELECT c.subscription.validation.validated AS now, c.subscription.was_validated AS before FROM c
+WHERE c.partition = 'subscriptions' AND c.consumer = @consumer AND c.deleted = false"""
 _NEWEST = "SELECT TOP 1 c.number FROM c WHERE c.partition = 'subscriptions' ORDER BY c.number DESC"
 _TRIES = 50
 
@@ -31,15 +34,18 @@ class CosmosSubscriptions(SubscriptionStore):
     database: CosmosDatabase
 
     @override
-    async def create(self, draft: Subscription) -> tuple[Subscription, bool]:
+    async def create(self, draft: Subscription, quota: SubscriptionQuota | None = None) -> tuple[Subscription, bool]:
         for _ in range(_TRIES):
             same = await self._query(f"{_OF} AND c.ukey = @ukey", ukey=draft.key)
             if same:
-                found = _subscription(same[0])
+                stored = _subscription(same[0])
                 # Secrets are new in each draft: the same ones mean that this call has created the subscription.
-                return found, found.secrets.current == draft.secrets.current
+                return stored, stored.secrets.current == draft.secrets.current
             newest = await self._query(_NEWEST)
             created = replace(draft, id=newest[0]["number"] + 1 if newest else 1)
+            if quota is not None:  # read after the newest id: a subscription created since makes this id conflict
+                found = await self._query(_WERE_VALIDATED, consumer=draft.consumer)
+                quota.check([bool(each.get("now") or each.get("before")) for each in found])
             try:
                 await self.database.create("subscribe", SUBSCRIPTIONS, _document(created))
             except FAILURES:  # a conflict too: the next query tells what the partition holds
@@ -58,9 +64,11 @@ class CosmosSubscriptions(SubscriptionStore):
 
     @override
     async def change(self, subscription: Subscription) -> Subscription | None:
-        etag = await self.database.replace_if(
-            "subscription", SUBSCRIPTIONS, _document(subscription), subscription.version
-        )
+        document, version = _document(subscription), subscription.version
+        try:
+            etag = await self.database.replace_if("subscription", SUBSCRIPTIONS, document, version)
+        except EventsError as error:
+            raise errors.conflict(SAME_SUBSCRIPTION) if error.problem is Problem.CONFLICT else error from None
         return None if etag is None else replace(subscription, version=etag)
 
     @override
