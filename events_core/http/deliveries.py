@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import azure.functions as func
 
@@ -22,6 +22,7 @@ from events_core.http.subscriptions import id_of
 from events_core.operations.application import Application
 
 MAX_SIZE = 1_000
+TRACE_BY_PARAMETER = "GET /events/api/v1/trace?id=…&source=…"
 
 
 async def list_of_subscription(request: Request, application: Application) -> func.HttpResponse:
@@ -52,10 +53,11 @@ async def replay_events(request: Request, application: Application) -> func.Http
 async def trace(request: Request, application: Application) -> func.HttpResponse:
     """Return what happened to an event, limited to what the caller may know."""
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
-    source = Parameters(request.query).one("source")
+    parameters = Parameters(request.query)
+    event_id = query.event_id(request, parameters, TRACE_BY_PARAMETER)
+    source = parameters.one("source")
     if source is None:
         raise bad_field("source", "The 'source' parameter must be defined.")
-    event_id = unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2])
     entries = await application.tracer.trace(caller, source, event_id)
     return json_response({"entries": [_entry(entry) for entry in entries]})
 
