@@ -228,8 +228,8 @@ async def _serve(
     """
     seal = seal or stream
     request = query.read_request(stream, filters, application.cursors, seal)
-    seconds = _wait_seconds(application, query, caller)
-    page, waited = await application.reader.read_or_wait(request, verdicts, seconds)
+    seconds = _wait_seconds(query)
+    page, waited = await application.reader.read_or_wait(request, verdicts, seconds, caller.consumer)
     if reduced:
         page = replace(page, events=[reduced(event) for event in page.events])
     applied = ["handling=strict"] if query.strict else []
@@ -240,10 +240,6 @@ async def _serve(
     return page_response(query, caller, page, application.cursors.encode(page.end, seal), headers)
 
 
-def _wait_seconds(application: Application, query: FeedQuery, caller: Caller) -> int:
-    """How long the request may wait. Anonymous callers may use at most half of the long-poll slots."""
-    if query.registered_to is not None and query.registered_to < clock.now():
-        return 0  # no new event can match
-    if not caller.consumer and application.waiting.half_full:
-        return 0
-    return query.wait_seconds
+def _wait_seconds(query: FeedQuery) -> int:
+    """How long the request may wait: not at all where no new event can match."""
+    return 0 if query.registered_to is not None and query.registered_to < clock.now() else query.wait_seconds
