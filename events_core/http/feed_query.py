@@ -148,11 +148,11 @@ class FeedQuery:
         )
 
     def read_request(self, stream: Stream, filters: Filters, cursors: CursorCodec, seal: Stream) -> ReadRequest:
-        """The read that answers the query. Its cursor is `at`; if that does not verify for `seal`, it is `after`."""
-        cursor = cursors.decode(self.at, seal) if self.at else None
-        if cursor is None and self.after:
-            cursor = cursors.decode(self.after, seal)
-        return ReadRequest(stream, cursor, self.after, self.registered_from, self.registered_to, filters, self.size)
+        """The read that answers the query. An `at` that opens decides alone; else `after`, a cursor or id."""
+        at = cursors.decode(self.at, seal) if self.at else None
+        cursor = cursors.decode(self.after, seal) if at is None and self.after else at
+        event_id = self.after if at is None else None
+        return ReadRequest(stream, cursor, event_id, self.registered_from, self.registered_to, filters, self.size)
 
 
 def _plain(name: str) -> str:

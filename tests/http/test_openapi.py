@@ -254,6 +254,8 @@ async def test_real_problems_are_documented(service: Service) -> None:
     assert_documented("GET", "/events/api/v2/events", nowhere.status, nowhere.headers, nowhere.body)
     method = await service.request("PATCH", PUBLISH)
     assert_documented("PATCH", PUBLISH, method.status, method.headers, method.body)
+    method = await service.request("DELETE", "/events")
+    assert_documented("DELETE", "/events", method.status, method.headers, method.body)
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready", "/events/api/v1/openapi.json", "/events/api/v1/docs"])
@@ -275,6 +277,11 @@ async def test_erasing_is_documented(service: Service) -> None:
         )
         assert answer.status == status
         assert_documented("DELETE", f"{PUBLISH}/{{id}}", answer.status, answer.headers, answer.body)
+        answer = await service.request(
+            "DELETE", f"{PUBLISH}{query}&id={event_id}", token=service.org("altinn:events.erase")
+        )
+        assert answer.status == status
+        assert_documented("DELETE", PUBLISH, answer.status, answer.headers, answer.body)
 
 
 # -- The check itself -------------------------------------------------------------------------------------------------
