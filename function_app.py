@@ -7,11 +7,13 @@ import azure.functions as func
 from events_core.app import current
 from events_core.http import deliveries, feeds, operations, publishing, subscriptions
 from events_core.http.edge import Edge
+from events_core.http.unrouted import UnroutedRequests
 from events_core.operations.background import Background
 from events_core.operations.health import HealthChecks
 
 serve, background, checks = Edge(current), Background(current), HealthChecks(current)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers authenticate with their own tokens
+unrouted = UnroutedRequests(app, serve)
 
 # The host tries the functions in the order of their names and calls the first whose route and method match.
 
@@ -19,14 +21,14 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers auth
 
 
 @app.function_name("app_feed")
-@app.route("events/api/v1/app/{org}/{app}", methods=["GET"])
+@app.route("events/api/v1/app/{org}/{app}", methods=["GET", "HEAD"])
 async def app_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the events of one app to its owner."""
     return await serve(feeds.app_feed, req)
 
 
 @app.function_name("app_party_feed")
-@app.route("events/api/v1/app/party", methods=["GET"])
+@app.route("events/api/v1/app/party", methods=["GET", "HEAD"])
 async def app_party_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the app events about one party to end users and their systems."""
     return await serve(feeds.party_feed, req)
@@ -40,7 +42,7 @@ async def app_party_feed_by_post(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("org_feed")
-@app.route("events/api/v1/app/{org}", methods=["GET"])
+@app.route("events/api/v1/app/{org}", methods=["GET", "HEAD"])
 async def org_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the events of all apps of an org to their owner."""
     return await serve(feeds.org_feed, req)
@@ -54,7 +56,7 @@ async def party_feed_by_post(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("resource_feed")
-@app.route("events/api/v1/events", methods=["GET"])
+@app.route("events/api/v1/events", methods=["GET", "HEAD"])
 async def resource_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the events of any resource."""
     return await serve(feeds.resource_feed, req)
@@ -91,6 +93,13 @@ async def erase_event(req: func.HttpRequest) -> func.HttpResponse:
     return await serve(publishing.erase_event, req)
 
 
+@app.function_name("erase_event_by_parameter")
+@app.route("events/api/v1/events", methods=["DELETE"])
+async def erase_event_by_parameter(req: func.HttpRequest) -> func.HttpResponse:
+    """Replace an event whose id no path can hold with a tombstone."""
+    return await serve(publishing.erase_event, req)
+
+
 # -- Subscriptions ----------------------------------------------------------------------------------------------------
 
 
@@ -102,14 +111,14 @@ async def create_subscription(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("list_subscriptions")
-@app.route("events/api/v1/subscriptions", methods=["GET"])
+@app.route("events/api/v1/subscriptions", methods=["GET", "HEAD"])
 async def list_subscriptions(req: func.HttpRequest) -> func.HttpResponse:
     """List the caller's subscriptions."""
     return await serve(subscriptions.list_own, req)
 
 
 @app.function_name("get_subscription")
-@app.route("events/api/v1/subscriptions/{id}", methods=["GET"])
+@app.route("events/api/v1/subscriptions/{id}", methods=["GET", "HEAD"])
 async def get_subscription(req: func.HttpRequest) -> func.HttpResponse:
     """Return a subscription and the state of its validation."""
     return await serve(subscriptions.get, req)
@@ -144,7 +153,7 @@ async def rotate_secret(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("list_deliveries")
-@app.route("events/api/v1/subscriptions/{id}/deliveries", methods=["GET"])
+@app.route("events/api/v1/subscriptions/{id}/deliveries", methods=["GET", "HEAD"])
 async def list_deliveries(req: func.HttpRequest) -> func.HttpResponse:
     """List the deliveries of a subscription."""
     return await serve(deliveries.list_of_subscription, req)
@@ -165,9 +174,16 @@ async def send_test_event(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("trace_event")
-@app.route("events/api/v1/events/{id}/trace", methods=["GET"])
+@app.route("events/api/v1/events/{id}/trace", methods=["GET", "HEAD"])
 async def trace_event(req: func.HttpRequest) -> func.HttpResponse:
     """Return what happened to an event."""
+    return await serve(deliveries.trace, req)
+
+
+@app.function_name("trace_event_by_parameter")
+@app.route("events/api/v1/trace", methods=["GET", "HEAD"])
+async def trace_event_by_parameter(req: func.HttpRequest) -> func.HttpResponse:
+    """Return what happened to an event whose id no path can hold."""
     return await serve(deliveries.trace, req)
 
 
@@ -175,59 +191,59 @@ async def trace_event(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.function_name("legacy_app_feed")
-@app.route("events/instanceevents/{org}/{app}", methods=["GET"])
+@app.route("events/instanceevents/{org}/{app}", methods=["GET", "HEAD"])
 async def legacy_app_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the app feed under its deprecated route."""
-    return await serve(feeds.app_feed, req, successor="/events/api/v1/app/{org}/{app}")
+    return await serve(feeds.app_feed, req)
 
 
 @app.function_name("legacy_org_feed")
-@app.route("events/instanceevents/{org}", methods=["GET"])
+@app.route("events/instanceevents/{org}", methods=["GET", "HEAD"])
 async def legacy_org_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the org feed under its deprecated route."""
-    return await serve(feeds.org_feed, req, successor="/events/api/v1/app/{org}")
+    return await serve(feeds.org_feed, req)
 
 
 @app.function_name("legacy_party_feed")
-@app.route("events/instanceeventsforparty", methods=["GET"])
+@app.route("events/instanceeventsforparty", methods=["GET", "HEAD"])
 async def legacy_party_feed(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the party feed under its deprecated route."""
-    return await serve(feeds.party_feed, req, successor="/events/api/v1/app/party")
+    return await serve(feeds.party_feed, req)
 
 
 @app.function_name("legacy_publish")
 @app.route("events", methods=["POST"])
 async def legacy_publish(req: func.HttpRequest) -> func.HttpResponse:
     """Publish events under the deprecated route."""
-    return await serve(publishing.publish_events, req, successor="/events/api/v1/events")
+    return await serve(publishing.publish_events, req)
 
 
 # -- Operations -------------------------------------------------------------------------------------------------------
 
 
 @app.function_name("health")
-@app.route("health", methods=["GET"])
+@app.route("health", methods=["GET", "HEAD"])
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     """Check the settings and the store."""
     return operations.health_response(await checks.alive())
 
 
 @app.function_name("health_ready")
-@app.route("health/ready", methods=["GET"])
+@app.route("health/ready", methods=["GET", "HEAD"])
 async def health_ready(req: func.HttpRequest) -> func.HttpResponse:
     """Check the settings and every dependency."""
     return operations.health_response(await checks.ready())
 
 
 @app.function_name("openapi")
-@app.route("events/api/v1/openapi.json", methods=["GET"])
+@app.route("events/api/v1/openapi.json", methods=["GET", "HEAD"])
 async def openapi(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the OpenAPI document of the API."""
     return await serve(operations.openapi, req)
 
 
 @app.function_name("docs")
-@app.route("events/api/v1/docs", methods=["GET"])
+@app.route("events/api/v1/docs", methods=["GET", "HEAD"])
 async def docs(req: func.HttpRequest) -> func.HttpResponse:
     """Serve the documentation page of the API."""
     return await serve(operations.docs, req)
@@ -236,8 +252,8 @@ async def docs(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("zz_fallback")
 @app.route("{*path}")
 async def fallback(req: func.HttpRequest) -> func.HttpResponse:
-    """Refuse a request that no route takes, with 404 or 405."""
-    return await serve(operations.fallback, req)
+    """Hand on a path with doubled slashes; refuse every other request with 404 or 405."""
+    return await unrouted(req)
 
 
 # -- Without a request ------------------------------------------------------------------------------------------------

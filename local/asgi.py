@@ -63,7 +63,7 @@ class HttpHost:
         finally:
             self._running.discard(task)
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     def stop(self, after_seconds: float) -> None:
         """Let current requests run for `after_seconds`, then cancel them and answer 503."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 
@@ -85,8 +85,8 @@ class Service:
         Raises:
             ServiceError: As for `ask`.
         """
-        query = urlencode({"source": source, "resource": resource})
-        self.ask("DELETE", f"/events/api/v1/events/{quote(event_id, safe='')}?{query}")
+        query = urlencode({"id": event_id, "source": source, "resource": resource})
+        self.ask("DELETE", f"/events/api/v1/events?{query}")
 
     def follow(self, path: str, parameters: Mapping[str, str]) -> Iterator[str]:
         """Follow a feed for ever. Yields each event as one line of JSON.

@@ -54,26 +54,30 @@ class FeedReader:
     waiting: WaitingReaders
 
     async def read_or_wait(
-        self, request: ReadRequest, verdicts: Verdicts | None, seconds: float
+        self, request: ReadRequest, verdicts: Verdicts | None, seconds: float, caller: str
     ) -> tuple[FeedPage, bool]:
         """Read a page; if it is empty, wait up to `seconds` for an event that the reader may see.
 
-        The flag says whether the wait was granted; when every slot is taken, the empty page comes at once.
+        The flag says whether the wait was granted. When too many wait already, the empty page comes at once. `caller`
+        is the consumer string whose requests share the slots (`WaitingReaders.slot`).
 
         Raises:
             EventsError: UNAVAILABLE when the store or the decision point does not answer.
         """
         page = await self.read(request, verdicts)
-        if page.events or seconds <= 0 or self.waiting.full:
+        if page.events or seconds <= 0:
             return page, bool(page.events)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self.waiting.watching(request.stream) as watch:
-                while not page.events and not page.undecided and not self.waiting.closed:
-                    changed = watch.changed
-                    page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts)
-                    if not page.events and page.caught_up:
-                        await changed.wait()
-        return page, True
+        with self.waiting.slot(caller) as slot:
+            if slot is None:
+                return page, False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds) as slot.deadline, self.waiting.watching(request.stream) as watch:
+                    while not page.events and not page.undecided and not self.waiting.closed:
+                        changed = watch.changed
+                        page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts)
+                        if not page.events and page.caught_up:
+                            await changed.wait()
+            return page, bool(page.events) or not slot.displaced
 
     async def read(self, request: ReadRequest, verdicts: Verdicts | None) -> FeedPage:
         """Read the page that begins where `request` says and holds at most `request.limit` events.

@@ -6,6 +6,7 @@ A publish in this process wakes them at once. For other processes, one poll per 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -31,25 +32,61 @@ class _Watch:
         self.changed = asyncio.Event()
 
 
+class Slot:
+    """A waiting request of a caller. `deadline` ends its wait."""
+
+    def __init__(self, caller: str) -> None:
+        self.caller = caller
+        self.deadline: asyncio.Timeout | None = None
+        self.displaced = False
+
+    def displace(self) -> None:
+        """End the wait at once, because another caller needs the slot."""
+        self.displaced = True
+        if self.deadline is not None and not self.deadline.expired():
+            self.deadline.reschedule(asyncio.get_running_loop().time())
+
+
 class WaitingReaders:
     """Lets at most `max_waiters` requests of this process wait for streams to grow, without holding a thread."""
 
     def __init__(self, store: EventStore, max_waiters: int) -> None:
         self._store = store
-        self._slots = self._free = max_waiters
+        self._max_waiters = max_waiters
+        self._slots: list[Slot] = []  # taken ones, the oldest first
         self._watches: dict[Stream, _Watch] = {}
         self._listeners: list[Callable[[set[Stream]], None]] = []
         self.closed = False
 
-    @property
-    def full(self) -> bool:
-        """Whether every slot is taken, or the process stops."""
-        return self.closed or self._free <= 0
+    @contextmanager
+    def slot(self, caller: str) -> Iterator[Slot | None]:
+        """Take a slot for a request of a caller. None when too many wait already, or the process stops.
 
-    @property
-    def half_full(self) -> bool:
-        """Whether half of the slots or more are taken."""
-        return self._free * 2 <= self._slots
+        When every slot is taken, a caller that holds none displaces the oldest request of the caller that holds most,
+        if that is two or more. So nobody can hold every slot.
+        """
+        slot = Slot(caller) if self._makes_room_for(caller) else None
+        if slot is not None:
+            self._slots.append(slot)
+        try:
+            yield slot
+        finally:
+            if slot in self._slots:
+                self._slots.remove(slot)
+
+    def _makes_room_for(self, caller: str) -> bool:
+        if self.closed or len(self._slots) < self._max_waiters:
+            return not self.closed
+        held = Counter(slot.caller for slot in self._slots)
+        if not held or caller in held:
+            return False
+        greediest, most = held.most_common(1)[0]
+        if most < 2:
+            return False
+        oldest = next(slot for slot in self._slots if slot.caller == greediest)
+        self._slots.remove(oldest)
+        oldest.displace()
+        return True
 
     def wake(self, streams: Iterable[Stream]) -> None:
         """Wake the readers of streams, and call the listeners."""
@@ -77,20 +114,16 @@ class WaitingReaders:
 
     @asynccontextmanager
     async def watching(self, stream: Stream) -> AsyncIterator[_Watch]:
-        """Take a slot and watch a stream. Every change from now on sets `changed`.
+        """Watch a stream. Every change from now on sets `changed`.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        self._free -= 1
+        watch = await self._enter(stream)
         try:
-            watch = await self._enter(stream)
-            try:
-                yield watch
-            finally:
-                self._leave(stream, watch)
+            yield watch
         finally:
-            self._free += 1
+            self._leave(stream, watch)
 
     async def _enter(self, stream: Stream) -> _Watch:
         head = 0 if stream in self._watches else await self._store.head(stream)

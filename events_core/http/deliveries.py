@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import azure.functions as func
 
@@ -24,6 +24,7 @@ from events_core.operations.application import Application
 
 MAX_SIZE = 1_000
 _REPLAYS = ("from", "after", "dead", "delivery", "eventId")
+TRACE_BY_PARAMETER = "GET /events/api/v1/trace?id=…&source=…"
 
 
 async def list_of_subscription(request: Request, application: Application) -> func.HttpResponse:
@@ -69,15 +70,10 @@ async def trace(request: Request, application: Application) -> func.HttpResponse
 
 def _named_event(request: Request, parameters: Parameters) -> tuple[str, str | None]:
     """The id and the source of the event that a request names. The source may be missing if the id is a parameter."""
-    source = parameters.one("source")
-    if "id" not in request.route_params:
-        event_id = parameters.one("id")
-        if event_id is None:
-            raise bad_field("id", "The 'id' parameter must be defined.")
-        return event_id, source
-    if source is None:
+    event_id, source = query.event_id(request, parameters, TRACE_BY_PARAMETER), parameters.one("source")
+    if source is None and "id" in request.route_params:
         raise bad_field("source", "The 'source' parameter must be defined.")
-    return unquote(request.path.rstrip("/").removesuffix("/trace").rpartition("/")[2]), source
+    return event_id, source
 
 
 def _flag(parameters: Parameters, name: str) -> bool:

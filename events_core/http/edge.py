@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import azure.functions as func
 
@@ -18,6 +18,7 @@ from events_core.operations.application import Application
 
 Handler = Callable[[Request, Application], Awaitable[func.HttpResponse]]
 LEGACY_SINCE = "@1688169600"
+_OLDER = re.compile(r"/events(?:/instanceevents(?:(?P<party>forparty)|/(?P<owner>[^/]+(?:/[^/]+)?)))?/?", re.IGNORECASE)
 
 _log = logging.getLogger(__name__)
 _INTERNAL = EventsError(Problem.INTERNAL, "Something went wrong here; the trace id finds it in our logs.")
@@ -29,13 +30,8 @@ class Edge:
 
     application: Callable[[], Awaitable[Application]]
 
-    async def __call__(
-        self, handler: Handler, raw: func.HttpRequest, *, successor: str | None = None
-    ) -> func.HttpResponse:
-        """Answer a request by calling `handler`.
-
-        `successor` is the route that replaces a deprecated one. The response names it (RFC 9745, RFC 8288).
-        """
+    async def __call__(self, handler: Handler, raw: func.HttpRequest) -> func.HttpResponse:
+        """Answer a request by calling `handler`. Every response of an older route names the route that replaces it."""
         started = time.perf_counter()
         context = trace.begin(raw.headers.get("traceparent"))
         request = None
@@ -48,16 +44,25 @@ class Edge:
         except Exception:  # noqa: BLE001 - a 500 is a bug, and still a problem document
             _log.exception("request failed", extra={"endpoint": handler.__name__})
             response = problem(_INTERNAL, context.trace_id)
-        if successor and request:
-            _deprecate(response, request, successor)
+        if request and (successor := _successor(request.path)):
+            _deprecate(response, f"{request.base_url}{successor}")
         _record(handler, response, started)
         return response
 
 
-def _deprecate(response: func.HttpResponse, request: Request, successor: str) -> None:
-    path = successor.format_map({name: quote(value) for name, value in request.route_params.items()})
-    ours = f'<{request.base_url}{path}>; rel="successor-version"'
-    link = response.headers.get("Link")
+def _successor(path: str) -> str | None:
+    """The path that replaces the path of an older route."""
+    older = _OLDER.fullmatch(path)
+    if older is None:
+        return None
+    if older["owner"]:
+        return f"/events/api/v1/app/{older['owner']}"
+    return "/events/api/v1/app/party" if older["party"] else "/events/api/v1/events"
+
+
+def _deprecate(response: func.HttpResponse, successor: str) -> None:
+    """Name the successor (RFC 9745, RFC 8288)."""
+    link, ours = response.headers.get("Link"), f'<{successor}>; rel="successor-version"'
     response.headers["Link"] = f"{link}, {ours}" if link else ours
     response.headers["Deprecation"] = LEGACY_SINCE
 

@@ -10,7 +10,7 @@ import azure.functions as func
 
 from events_core.access.identity import Caller
 from events_core.feeds.read import FeedPage
-from events_core.http.query import FeedQuery
+from events_core.http.feed_query import FeedQuery
 from events_core.http.response import next_headers, respond
 
 _COMMON = {
@@ -20,15 +20,15 @@ _COMMON = {
 
 
 def page_response(
-    query: FeedQuery, caller: Caller, page: FeedPage, cursor: str, applied: Mapping[str, str]
+    query: FeedQuery, caller: Caller, page: FeedPage, cursor: str, more: Mapping[str, str]
 ) -> func.HttpResponse:
-    """200 with the page, or 304 if the caller has it. `cursor` is the end of the page; `applied` are more headers."""
+    """200 with the page, or 304 if the caller has it. `cursor` is the end of the page; `more` are further headers."""
     position = f"after={cursor}" if page.last_id is None else f"after={quote_plus(page.last_id)}&at={cursor}"
     url = f"{query.link}{position}"
     body = b"[" + b",".join(page.events) + b"]"
     caught_up = "true" if page.caught_up else "false"
     tag = _tag(caller.consumer, query.media_type, url, caught_up, body)
-    headers = {**_COMMON, **applied, **next_headers(url), "ETag": f'"{tag}"', "Events-Caught-Up": caught_up}
+    headers = {**_COMMON, **more, **next_headers(url), "ETag": f'"{tag}"', "Events-Caught-Up": caught_up}
     if query.etags.contains_weak(tag):
         return func.HttpResponse(b"", status_code=304, headers=headers)
     return respond(body, f"{query.media_type}; charset=utf-8", headers=headers)

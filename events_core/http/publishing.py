@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import azure.functions as func
 
@@ -15,12 +15,13 @@ from events_core.common import errors
 from events_core.common.errors import bad_field
 from events_core.feeds.publish import Published
 from events_core.feeds.stream import Cursor, Stream
-from events_core.http import authentication
+from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response
 from events_core.operations.application import Application
 
+ERASE_BY_PARAMETER = "DELETE /events/api/v1/events?id=…&source=…&resource=…"
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
@@ -74,11 +75,11 @@ async def erase_event(request: Request, application: Application) -> func.HttpRe
     if not caller.has_scope(scopes.ERASE):
         raise errors.forbidden(f"The scope {scopes.ERASE} is required.")
     parameters = Parameters(request.query)
+    event_id = query.event_id(request, parameters, ERASE_BY_PARAMETER)
     source, resource = parameters.one("source"), parameters.one("resource")
     if source is None or resource is None:
         name = "source" if source is None else "resource"
         raise bad_field(name, f"The '{name}' parameter must be defined.")
-    event_id = unquote(request.path.rstrip("/").rpartition("/")[2])
     if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
         raise errors.not_found("There is no such event.")
     return func.HttpResponse(b"", status_code=204)

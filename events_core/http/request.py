@@ -16,7 +16,6 @@ from events_core.common import errors
 
 MAX_QUERY_FIELDS = 200
 MAX_JSON_BYTES = 64 * 1024
-MAX_WAIT_SECONDS = 30
 _WITH_BODY = frozenset({"POST", "PATCH"})
 
 
@@ -26,6 +25,11 @@ class Request:
     def __init__(self, raw: func.HttpRequest, base_url: str | None) -> None:
         self._raw = raw
         self._base_url = base_url
+
+    @property
+    def method(self) -> str:
+        """The method in upper case."""
+        return str(self._raw.method)
 
     @property
     def path(self) -> str:
@@ -140,17 +144,14 @@ class Request:
         accept = self.header("accept")
         return offered[0] if accept is None else _preferred(accept, offered)
 
-    @property
-    def wait_seconds(self) -> int:
-        """The seconds of `Prefer: wait=N` (RFC 7240), at most 30; 0 without the preference."""
+    def preference(self, name: str) -> str | None:
+        """The value of a preference in Prefer (RFC 7240), None without the preference. The first of several counts."""
         prefer = self.header("prefer")
         for preference in prefer.split(",") if prefer else ():
-            name, _, value = preference.partition(";")[0].partition("=")
-            if name.strip().lower() == "wait":
-                digits = value.strip().strip('"')
-                is_number = digits.isascii() and digits.isdigit()
-                return min(int(digits[:9]), MAX_WAIT_SECONDS) if is_number else 0
-        return 0
+            found, _, value = preference.partition(";")[0].partition("=")
+            if found.strip().lower() == name:
+                return value.strip().strip('"')
+        return None
 
 
 def _parsed(text: str) -> object:

@@ -249,7 +249,7 @@ async def test_the_rows_after_the_chunk_are_read_for_the_decision_point(store: S
 async def test_a_waiting_reader_gets_the_page_before_an_undecided_event(store: SqliteEventStore) -> None:
     """Waiting would not decide it."""
     await fill(store, "d1", "u2")
-    page, _ = await reader(store, 1).read_or_wait(ALL, Asked(), 60)
+    page, _ = await reader(store, 1).read_or_wait(ALL, Asked(), 60, "/org/ttd")
     assert page.undecided
 
 
@@ -286,7 +286,7 @@ async def test_a_walk_returns_every_readable_event_once(
 async def test_a_reader_gets_existing_events_at_once(store: SqliteEventStore) -> None:
     """The wait counts as granted."""
     await fill(store, "v1")
-    page, met = await reader(store, 1).read_or_wait(ALL, None, 60)
+    page, met = await reader(store, 1).read_or_wait(ALL, None, 60, "/org/ttd")
     assert (names(page), met) == (["v1"], True)
 
 
@@ -295,7 +295,7 @@ async def test_a_reader_that_cannot_wait_gets_the_empty_page(
     store: SqliteEventStore, places: int, seconds: float
 ) -> None:
     """Without a slot or without seconds the page comes at once, and the wait is not granted."""
-    page, met = await reader(store, places).read_or_wait(ALL, None, seconds)
+    page, met = await reader(store, places).read_or_wait(ALL, None, seconds, "/org/ttd")
     assert (page.events, met) == ([], False)
 
 
@@ -308,6 +308,6 @@ async def test_an_event_stored_before_the_wait_begins_ends_it(tmp_path: Path) ->
             return await super().head(stream)
 
     store = Late(tmp_path / "events.db")
-    page, met = await reader(store, 1).read_or_wait(ALL, None, 60)
+    page, met = await reader(store, 1).read_or_wait(ALL, None, 60, "/org/ttd")
     assert (names(page), met) == (["v1"], True)
     await store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -124,34 +125,68 @@ async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
     assert watch.poll.cancelled()
 
 
+def takes_slot(waiting: WaitingReaders, caller: str = "/org/new") -> bool:
+    """Whether a new request of a caller may wait."""
+    with waiting.slot(caller) as slot:
+        return slot is not None
+
+
 async def test_waiting_readers_are_limited(store: CountingStore) -> None:
-    """Every reader takes a slot and returns it, whatever its stream."""
+    """Every request takes a slot and returns it, also when it fails."""
     waiting = WaitingReaders(store, 2)
-    async with waiting.watching(MAIL):
-        assert not waiting.full
-        async with waiting.watching(OTHER):
-            assert waiting.full
-        assert not waiting.full
+    with waiting.slot("/org/a"):
+        assert takes_slot(waiting)
+        with waiting.slot("/org/b"):
+            assert not takes_slot(waiting)
+        with suppress(TimeoutError), waiting.slot("/org/b"):
+            raise TimeoutError
+        assert takes_slot(waiting)
 
 
-async def test_a_cancelled_reader_returns_its_slot(store: CountingStore) -> None:
-    """So does a reader whose time is over."""
-    waiting = WaitingReaders(store, 1)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01), waiting.watching(MAIL) as watch:
-            await watch.changed.wait()
-    assert not waiting.full
+async def test_a_caller_without_a_slot_displaces_the_oldest_of_the_greediest(store: CountingStore) -> None:
+    """It has two or more. The displaced request stops waiting at once, and the newcomer has its slot."""
+    waiting = WaitingReaders(store, 4)
+    with ExitStack() as stack:
+        slots = [stack.enter_context(waiting.slot(caller)) for caller in ("/org/b", "/org/a", "/org/a", "/org/a")]
+        oldest = slots[1]
+        assert oldest is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(60) as deadline:
+                oldest.deadline = deadline
+                assert stack.enter_context(waiting.slot("/org/new")) is not None
+                await asyncio.Event().wait()
+        assert deadline.expired()
+        assert [slot is not None and slot.displaced for slot in slots] == [False, True, False, False]
 
 
-async def test_a_reader_whose_store_fails_returns_its_slot(tmp_path: Path) -> None:
-    """The reader gets the error."""
+async def test_nobody_holds_every_slot(store: CountingStore) -> None:
+    """Each newcomer finds a place until everybody has one; then it does not wait, nor does who has one already."""
+    waiting = WaitingReaders(store, 3)
+    with ExitStack() as stack:
+        for caller in ("", "", "", "/org/a", "/org/b"):
+            assert stack.enter_context(waiting.slot(caller)) is not None, caller
+        for caller in ("/org/c", "", "/org/a"):
+            assert not takes_slot(waiting, caller), caller
+
+
+async def test_a_displaced_request_returns_no_slot(store: CountingStore) -> None:
+    """Its slot is the newcomer's."""
+    waiting = WaitingReaders(store, 2)
+    with waiting.slot("/org/a"), ExitStack() as other:
+        with waiting.slot("/org/a"):
+            assert other.enter_context(waiting.slot("/org/b")) is not None
+        assert takes_slot(waiting)
+    assert waiting._slots == []
+
+
+async def test_a_reader_whose_store_fails_gets_the_error(tmp_path: Path) -> None:
+    """Nothing is watched."""
     closed = SqliteEventStore(tmp_path / "events.db")
     await closed.close()
     waiting = WaitingReaders(closed, 1)
     with pytest.raises(EventsError, match="503"):
         async with waiting.watching(MAIL):
             pass
-    assert not waiting.full
 
 
 async def test_the_poll_survives_a_failing_store(
@@ -176,7 +211,7 @@ async def test_closing_wakes_all_readers_and_admits_no_more(store: CountingStore
         flags = [mail.changed, other.changed]
         waiting.close()
         assert [flag.is_set() for flag in flags] == [True, True]
-    assert waiting.full
+    assert not takes_slot(waiting)
 
 
 async def test_a_listener_is_called_with_every_woken_stream(store: CountingStore) -> None:

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import pytest
 
+from events_core import app
+from events_core.feeds.stream import Cursor, Stream
 from tests.support.asgi import Answer
 from tests.support.reading import FEEDS, app_events, cursor_of, expire, store_clock
 from tests.support.service import ANCIENT, APP_FEED, APP_RESOURCE, RESOURCE_FEED, Service, event, ids, running
@@ -54,6 +56,16 @@ async def test_an_invalid_at_leaves_the_choice_to_after(service: Service, at: st
     await service.publish(*(published := app_events(5)))
     answer = await service.get(APP_FEED, service.org(), after=published[3]["id"], at=at)
     assert ids(answer.json()) == ids(published)[4:]
+
+
+@pytest.mark.on_cosmos
+async def test_an_at_whose_row_is_not_that_row_makes_the_id_unknown_too(service: Service) -> None:
+    """It opens for the feed but is of a store before its restore, say: the walk starts from the oldest event."""
+    await service.publish(*(published := app_events(5)))
+    other_store = Cursor(4, b"restored")
+    at = (await app.current()).cursors.encode(other_store, Stream.of_resource(APP_RESOURCE))
+    answer = await service.get(APP_FEED, service.org(), after=published[3]["id"], at=at)
+    assert ids(answer.json()) == ids(published)
 
 
 @pytest.mark.on_cosmos

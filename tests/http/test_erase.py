@@ -174,9 +174,9 @@ async def test_erasing_needs_a_bearer_token(service: Service) -> None:
 
 
 @pytest.mark.on_cosmos
-@pytest.mark.parametrize("event_id", ["a b", "å/b", "a/b/", "50%", "a?b#c", "+", "e1/", '"', "a&b"])
-async def test_any_id_can_be_erased(service: Service, event_id: str) -> None:
-    """The id stands percent-encoded in the path, whatever its characters."""
+@pytest.mark.parametrize("event_id", ["a b", "å", "50%", "a?b#c", "+", '"', "a&b"])
+async def test_any_id_without_a_slash_can_be_erased(service: Service, event_id: str) -> None:
+    """The id stands percent-encoded in the path."""
     await structured(service, event(id=event_id))
     assert (await erase(service, event_id)).status == 204
     assert await feed(service) == []

@@ -50,25 +50,6 @@ def test_accept_is_read_leniently(accept: str, preferred: str | None) -> None:
     assert request(accept=accept).preferred((EVENTS, BATCH, JSON)) == preferred
 
 
-@pytest.mark.parametrize(
-    ("prefer", "seconds"),
-    [
-        ("wait=5", 5),
-        ('respond-async, Wait="7"', 7),
-        ("wait=3; foo=bar", 3),
-        ("wait=9999999999999", 30),
-        ("wait=-1", 0),
-        ("wait=\u0663", 0),
-        ("wait", 0),
-        ("waiting=5", 0),
-        ("", 0),
-    ],
-)
-def test_prefer_names_the_seconds_to_wait(prefer: str, seconds: int) -> None:
-    """A preference that cannot be read is ignored (RFC 7240, section 2)."""
-    assert request(prefer=prefer).wait_seconds == seconds
-
-
 def test_member_names_are_read_in_any_case() -> None:
     """Clients of the older API write `From` as well as `from`."""
     assert request(b'{"From": 1, "eventType": ["A"]}').json_object() == {"from": 1, "eventtype": ["A"]}

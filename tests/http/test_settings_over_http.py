@@ -34,6 +34,8 @@ REQUIRED = [
     "EVENTS_SUBJECT_KEY",
 ]
 ROUTES = [
+    ("DELETE", "/events/api/v1/events"),
+    ("GET", "/events/api/v1/trace"),
     ("GET", "/events/api/v1/app/ttd/apps-test"),
     ("GET", "/events/api/v1/app/ttd"),
     ("GET", "/events/api/v1/app/party"),

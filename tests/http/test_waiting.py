@@ -167,6 +167,24 @@ async def test_a_reader_beyond_the_limit_does_not_wait(tmp_path: Path, monkeypat
         assert [ids((await reader).json()) for reader in readers] == [ids(published)] * 2
 
 
+async def test_nobody_can_hold_every_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newcomer displaces the oldest request of whoever holds most; it is answered at once, without the header."""
+    async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="2") as service:
+        greedy = []
+        for count in (1, 2):
+            greedy.append(waiting(service, service.org()))
+            await until_waiting(count)
+        newcomer = waiting(service, service.organisation())
+        oldest = await asyncio.wait_for(greedy[0], 10)
+        assert (oldest.status, oldest.json(), "preference-applied" in oldest.headers) == (200, [], False)
+        refused = await asyncio.wait_for(waiting(service, service.org(org="skd")), 10)
+        assert (refused.status, "preference-applied" in refused.headers) == (200, False)
+        await service.publish(*(published := app_events(1)))
+        for reader in (greedy[1], newcomer):
+            answer = await reader
+            assert (ids(answer.json()), answer.headers["preference-applied"]) == (ids(published), "wait=20")
+
+
 async def test_the_limit_holds_for_simultaneous_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20 readers at once, as many wait as the setting allows."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="3") as service:

@@ -44,6 +44,8 @@ def _bounds() -> dict[str, str | None]:
     wrong = [
         CANARY,
         "2020-01-01",
+        "13/28/2026%2010:00:00%20%2B01:00",
+        "11/28/2026%2010:00:00",
         "2020-01-01T00:00:00",
         "2020-13-01T00:00:00Z",
         "2020-02-30T00:00:00Z",
@@ -69,7 +71,7 @@ def owner_feed() -> Iterator[Malformed]:
     yield from _gets(APP_FEED, _bounds())
     sizes = ["0", "-1", CANARY, "1.5", "1e3", "%D9%A3", "1%2C000", "0x10", "--1", "-"]
     yield from _gets(APP_FEED, {f"{FROM}&size={value}": "size" for value in sizes})
-    parties = ["0", "-1", CANARY, "1.0", PERSON, "%D9%A3", "1/2"]
+    parties = ["-1", CANARY, "1.0", PERSON, "%D9%A3", "1/2"]
     yield from _gets(APP_FEED, {f"{FROM}&party={value}": "party" for value in parties})
     units = ["12345678", "1234567890", "97476067x", "%D9%A374760673", PERSON, CANARY]
     yield from _gets(APP_FEED, {f"{FROM}&unit={value}": "unit" for value in units})
@@ -100,13 +102,24 @@ def owner_feed() -> Iterator[Malformed]:
             f"{FROM}&type=%ed%a0%80": None,
             f"{FROM}&{'&'.join(['a=b'] * 200)}": None,
             f"{FROM}&{PERSON}={CANARY}%00": "*",
+            f"{FROM}&person[]={PERSON}": "person",
+            f"{FROM}&person[{PERSON}]={CANARY}": "person",
+            f"{FROM}&PARTY%5B0%5D={CANARY}": "party",
+            f"{FROM}&type[a]={CANARY}": "type",
+            f"{FROM}&type={'%25' * 6}&source={'%25' * 5}": "type",
+            f"{FROM}&source={CANARY}{'%25' * 11}": "source",
         },
     )
+    strict = {f"{FROM}&tpye={CANARY}": "tpye", f"{FROM}&{PERSON}={CANARY}": "*", f"{FROM}&typ[]={CANARY}": "typ[]"}
+    yield from _gets(APP_FEED, strict, {"Prefer": "handling=strict"})
 
 
 def party_feed() -> Iterator[Malformed]:
     """Queries and headers of the party feed."""
-    yield from _gets(PARTY_FEED, {FROM: "party", f"{FROM}&party=": "party", "party=1": "from", "": "from"})
+    yield from _gets(
+        PARTY_FEED,
+        {FROM: "party", f"{FROM}&party=": "party", f"{FROM}&party=0": "party", "party=1": "from", "": "from"},
+    )
     person = {"person": PERSON}
     yield from _gets(PARTY_FEED, {f"{FROM}&party=1": "party", f"{FROM}&unit=974760673": "unit"}, person)
     for wrong in ("123", "0189969955x", f"{PERSON}1", CANARY, f"{PERSON},{PERSON}"):
@@ -150,7 +163,15 @@ def posted() -> Iterator[Malformed]:
         f'{{"unit": 12, {start}}}': "unit",
         f'{{"party": 1, "size": "{CANARY}", {start}}}': "size",
         f'{{"party": 1, "app": "a", {start}}}': "org",
-        f'{{"{PERSON}": {{}}, {start}}}': "*",
+        f'{{"{PERSON}": {{}}, {start}}}': "party",
+        f'{{"party": 0, {start}}}': "party",
+        f'{{"party": 1, "type": 5, {start}}}': "type",
+        f'{{"party": 1, "source": 5, {start}}}': "source",
+        f'{{"party": 1, "type": ["a", 5], {start}}}': "type",
+        f'{{"party": 1, "type": "a", "type": "b", {start}}}': "type",
+        f'{{"party": 1, "Party": 2, {start}}}': "Party",
+        f'{{"person[]": "{PERSON}", {start}}}': "person",
+        f'{{"party": 1, "type": "{"%" * 11}", {start}}}': "type",
         f'{{"party": 1, "type": [{{}}], {start}}}': "type",
     }
     for text, name in documents.items():
@@ -340,7 +361,6 @@ def envelopes() -> Iterator[Malformed]:
     for method, target in (
         ("PUT", PUBLISH),
         ("PATCH", PUBLISH),
-        ("DELETE", PUBLISH),
         ("POST", APP_FEED),
         ("GET", PUBLISH_APP),
     ):
@@ -362,6 +382,12 @@ def envelopes() -> Iterator[Malformed]:
             )
     for query, name in (("", "source"), (f"?source={CANARY}", "resource"), ("?source=a&source=b&resource=c", "source")):
         yield Malformed(f"DELETE {query}", 400, name, "DELETE", f"{RESOURCE_FEED}/canary{query}")
+    yield Malformed("DELETE without id", 400, "id", "DELETE", f"{RESOURCE_FEED}?source=a&resource=b")
+    yield Malformed("trace without id", 400, "id", "GET", f"/events/api/v1/trace?source={CANARY}")
+    for name in ("a%2Fb", "a%252fb", "..%2F", "%2F"):
+        query = "?source=a&resource=b"
+        yield Malformed(f"DELETE {name}", 400, "id", "DELETE", f"{RESOURCE_FEED}/{name}{query}")
+        yield Malformed(f"trace {name}", 400, "id", "GET", f"{RESOURCE_FEED}/{name}/trace{query}")
 
 
 GROUPS = {
