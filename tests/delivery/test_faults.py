@@ -23,7 +23,7 @@ from tests.support.delivering import Deployment, names
 from tests.support.pdp_server import DENY, PERMIT, Asked, Ruling
 from tests.support.webhook_server import Received, WebhookServer
 
-SUBSCRIPTIONS, EVENTS, SUBJECTS, FAULTS = 50, 200, 5, 0.3
+SUBSCRIPTIONS, EVENTS, SUBJECTS, FAULTS, PAUSES = 50, 200, 5, 0.3, 0.01
 STORE_CALLS = ("record", "take", "ready", "save", "release", "renew", "due", "at")
 
 
@@ -135,7 +135,8 @@ class FailingEndpoint:
         if self._dice.random() >= FAULTS:
             self.accepted[received.path].add(name)
             return web.Response()
-        status = self._dice.choice([500, 302, 429, None])
+        # A 429 is rare, since it pauses the endpoint, and most of the time would be spent on pauses.
+        status = 429 if self._dice.random() < PAUSES else self._dice.choice([500, 302, None])
         if status is None:
             return None
         return web.Response(status=status, headers={"Retry-After": "1", "Location": "http://127.0.0.1/"})
