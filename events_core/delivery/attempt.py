@@ -21,7 +21,7 @@ from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, j
 from events_core.delivery.endpoint import canonical_origin
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, Response, SubscriptionStore, WebhookSender
-from events_core.delivery.subscription import JSON, EndpointPause, Subscription
+from events_core.delivery.subscription import EndpointPause, Subscription
 from events_core.delivery.turn import Turn
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing
@@ -249,7 +249,7 @@ class Attempts:
         """Send events as `application/json` from now on, unless the subscription has another endpoint meanwhile."""
 
         def remember(current: Subscription) -> Subscription:
-            return replace(current, content_type=JSON) if current.endpoint == sent.endpoint else current
+            return current.with_learned_json() if current.endpoint == sent.endpoint else current
 
         await update_subscription(self.subscriptions, sent.id, remember)
         await self.cache.fresh()

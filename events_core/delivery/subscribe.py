@@ -245,7 +245,7 @@ class Subscriber:
         def ask(current: Subscription) -> Subscription:
             validation = replace(current.validation, tries=0, next_try=self.clock())
             changed = replace(current, validation=validation, level=caller.level)
-            return changed if content_type is None else replace(changed, content_type=content_type)
+            return changed.with_content_type(content_type)
 
         return await update_subscription(self.subscriptions, stored.id, ask) or stored
 
@@ -253,11 +253,8 @@ class Subscriber:
 
     def _changed(self, current: Subscription, wanted: Change) -> Subscription:
         """The subscription after a change. The endpoint that stands already is validated again."""
-        changed = replace(
-            current,
-            paused=current.paused if wanted.paused is None else wanted.paused,
-            content_type=wanted.content_type or current.content_type,
-        )
+        changed = replace(current, paused=current.paused if wanted.paused is None else wanted.paused)
+        changed = changed.with_content_type(wanted.content_type)
         now = self.clock()
         if wanted.endpoint == current.endpoint:
             return replace(changed, validation=replace(current.validation, tries=0, next_try=now))
@@ -269,6 +266,8 @@ class Subscriber:
             validation=Validation(next_try=now),
             was_validated=current.was_validated or current.validation.validated,
             allowed_rate=None,
+            content_type=CLOUD_EVENTS if changed.learned_json else changed.content_type,
+            learned_json=False,
             moves=MOVES.counted(current.moves, now),
         )
 

@@ -131,8 +131,9 @@ class Subscription:
     Events match at positions after `start` of the stream. Times are microseconds since the epoch. `level` is the
     authentication level of the token that created the subscription, None if it could not be read. A `disabled`
     subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
-    deliveries a minute the endpoint asked for. Events are sent as `content_type`. `base_url` is the URL of this service
-    in the request that created the subscription. `endpoint_pause` is the last pause that the endpoint asked for: it
+    deliveries a minute the endpoint asked for. Events are sent as `content_type`; with `learned_json`, because the
+    endpoint took nothing else, and not because the subscriber asked for it. `base_url` is the URL of this service in
+    the request that created the subscription. `endpoint_pause` is the last pause that the endpoint asked for: it
     holds for every subscription with the same `target`. `was_validated` says that
     an earlier endpoint was validated. `moves` and `tests` are the times of recent moves and test events. `version`
     changes with every change.
@@ -153,6 +154,7 @@ class Subscription:
     deleted: bool = False
     allowed_rate: int | None = None
     content_type: str = CLOUD_EVENTS
+    learned_json: bool = False
     base_url: str | None = None
     endpoint_pause: EndpointPause = EndpointPause()
     was_validated: bool = False
@@ -185,6 +187,14 @@ class Subscription:
         current = self.endpoint_pause
         is_shorter = current.target == pause.target and current.until >= pause.until
         return self if is_shorter else replace(self, endpoint_pause=pause)
+
+    def with_content_type(self, wanted: str | None) -> Subscription:
+        """The subscription with the content type that its subscriber asks for, if it does."""
+        return self if wanted is None else replace(self, content_type=wanted, learned_json=False)
+
+    def with_learned_json(self) -> Subscription:
+        """The subscription whose endpoint took an event as `application/json` only."""
+        return replace(self, content_type=JSON, learned_json=True)
 
     def deletion_marker(self) -> Subscription:
         """The record of the deleted subscription, without its endpoint, filters and secrets."""

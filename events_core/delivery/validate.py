@@ -12,7 +12,7 @@ from uuid import uuid4
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import RetrySchedule, jitter
 from events_core.delivery.ports import Outgoing, Response, SubscriptionStore, WebhookSender
-from events_core.delivery.subscription import JSON, Subscription, Validation
+from events_core.delivery.subscription import Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing, allowed_rate, handshake_headers, is_refused, validation_event
 
@@ -70,11 +70,11 @@ class EndpointValidation:
             if current.validation != sent.validation or current.endpoint != sent.endpoint:
                 return current  # another validation finished, or was asked for, meanwhile
             validated = current.validation.validated or attempt.succeeded
+            learned = current.with_learned_json() if response.took_json else current
             return replace(
-                current,
+                learned,
                 validation=replace(outcome, validated=validated),
                 disabled=current.disabled and not attempt.succeeded,
-                content_type=JSON if response.took_json else current.content_type,
                 allowed_rate=rate if attempt.succeeded else current.allowed_rate,
             )
 

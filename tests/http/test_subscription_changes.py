@@ -101,6 +101,23 @@ async def test_the_content_type_is_changed(service: Service) -> None:
     assert answer.json()["endPoint"] == ENDPOINT
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "then"), [(None, "application/cloudevents+json"), ("application/json", "application/json")]
+)
+async def test_a_move_keeps_only_a_content_type_that_was_asked_for(
+    service: Service, receiver: WebhookServer, asked_for: str | None, then: str
+) -> None:
+    """What the old endpoint took, and nobody asked for, says nothing about the new one."""
+    receiver.answer = lambda received: web.Response(
+        status=200 if received.headers.get("content-type") == "application/json" else 415
+    )
+    made = await subscribed(service, receiver, path="/old", contentType=asked_for)
+    assert (await seen(service, made["id"]))["contentType"] == "application/json"
+    receiver.answer = lambda _: web.Response()
+    moved = (await patched(service, made["id"], endPoint=receiver.url + "/new")).json()
+    assert moved["contentType"] == then
+
+
 async def test_a_subscription_moves_ten_times_an_hour(service: Service) -> None:
     """The eleventh move is 429 with `Retry-After`; an endpoint that stands already is no move."""
     made = (await asked(service, service.org(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE)).json()
