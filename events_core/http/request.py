@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import azure.functions as func
 import orjson
 from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_list_header
 
 from events_core.cloudevent import json_text
 from events_core.common import errors
@@ -146,8 +147,7 @@ class Request:
 
     def preference(self, name: str) -> str | None:
         """The value of a preference in Prefer (RFC 7240), None without the preference. The first of several counts."""
-        prefer = self.header("prefer")
-        for preference in prefer.split(",") if prefer else ():
+        for preference in parse_list_header(self.header("prefer") or ""):
             found, _, value = preference.partition(";")[0].partition("=")
             if found.strip().lower() == name:
                 return value.strip().strip('"')
