@@ -133,8 +133,8 @@ def unsupported_media_type(detail: str) -> EventsError:
 
 
 def encoded_body() -> EventsError:
-    """415: the body has a Content-Encoding, and the service decodes none."""
-    detail = "The body is taken without Content-Encoding: send it as it is, not compressed."
+    """415: the body has a Content-Encoding or a like Transfer-Encoding, and the service decodes none."""
+    detail = "The body is taken as it is, not compressed: without Content-Encoding, and in chunks or with a length."
     return EventsError(Problem.UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"})
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import azure.functions as func
 import orjson
 from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_list_header
 
 from events_core.cloudevent import json_text
 from events_core.common import errors
@@ -78,10 +79,13 @@ class Request:
         return body
 
     def refuse_encoded_body(self) -> None:
-        """Raise UNSUPPORTED_MEDIA_TYPE if there is a body with a Content-Encoding other than `identity`."""
-        codings = (self.header("content-encoding") or "").split(",")
-        if self._raw.get_body() and any(coding.strip().lower() not in ("", "identity") for coding in codings):
+        """Raise UNSUPPORTED_MEDIA_TYPE if there is a body that is still encoded: no host undoes more than chunks."""
+        content, transfer = self._codings("content-encoding"), self._codings("transfer-encoding")
+        if self._raw.get_body() and (content - {"identity"} or transfer - {"chunked", "identity"}):
             raise errors.encoded_body()
+
+    def _codings(self, name: str) -> set[str]:
+        return {coding.strip().lower() for coding in (self.header(name) or "").split(",")} - {""}
 
     def _announces_body(self) -> bool:
         is_typed = self.header("content-type") is not None and self.header("content-length") is None
@@ -146,8 +150,7 @@ class Request:
 
     def preference(self, name: str) -> str | None:
         """The value of a preference in Prefer (RFC 7240), None without the preference. The first of several counts."""
-        prefer = self.header("prefer")
-        for preference in prefer.split(",") if prefer else ():
+        for preference in parse_list_header(self.header("prefer") or ""):
             found, _, value = preference.partition(";")[0].partition("=")
             if found.strip().lower() == name:
                 return value.strip().strip('"')

@@ -73,6 +73,8 @@ async def test_the_feed_without_login_does_not_say_it(tmp_path: Path, monkeypatc
         ("wait=7, handling=strict", "handling=strict, wait=7"),
         ("handling=lenient, wait=7", "wait=7"),
         ("handling=lenient", None),
+        ('note="a, handling=strict", wait=0', None),
+        ('note="a; b, c", handling="strict"', "handling=strict"),
     ],
 )
 async def test_applied_preferences_stand_in_one_header(service: Service, prefer: str, applied: str | None) -> None:

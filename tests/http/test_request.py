@@ -136,3 +136,10 @@ def test_only_a_body_without_encoding_is_taken(coding: str, *, is_refused: bool)
         return
     error = refused(b"a", content_encoding=coding)
     assert (error.problem, error.headers) == (Problem.UNSUPPORTED_MEDIA_TYPE, {"Accept-Encoding": "identity"})
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "Chunked,deflate", "gzip"])
+def test_a_body_with_another_transfer_coding_than_chunked_is_refused(coding: str) -> None:
+    """A host undoes chunks only, so the bytes are still compressed."""
+    assert refused(b"a", transfer_encoding=coding).problem is Problem.UNSUPPORTED_MEDIA_TYPE
+    assert request(b"a", transfer_encoding="Chunked").body == b"a"
