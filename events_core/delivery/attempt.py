@@ -215,19 +215,17 @@ class Attempts:
 
     async def _attempt(self, turn: Turn, subscription: Subscription, ready: _Ready) -> bool:
         """Attempt one delivery. Return False if no further attempt may follow in this turn."""
-        if not await turn.may_begin():
-            return False
         event = await self._current_event(ready)
         if event is None:
             await self.deliveries.remove(ready.delivery)
             return True
-        current = await self.cache.find(subscription.id)  # last: nothing begins after an acknowledged move
-        if current is None or not current.sends:
-            return False
-        if self.cache.paused_until(current) > self.clock():
+        current = await self.cache.find(subscription.id)
+        if current is None:
             return False
         message = self.signing.message(current, ready.delivery.id, event, self.clock())
-        response = await self.sender.send(message)
+        response = await self.sender.send_if(partial(self._may_begin, turn, current), message)
+        if response is None:
+            return False
         pause = self._pause_asked_by(current, response)
         self.cache.pause(pause)
         attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())
@@ -244,6 +242,14 @@ class Attempts:
         if response.took_json:
             await self._remember_json(current)
         return await self._pace(turn, subscription)
+
+    async def _may_begin(self, turn: Turn, sent: Subscription) -> bool:
+        """Whether an attempt may begin: nothing begins after an acknowledged move, pause or deletion."""
+        if not await turn.may_begin():
+            return False
+        current = await self.cache.find(sent.id)
+        is_same = current is not None and current.sends and current.endpoint == sent.endpoint
+        return is_same and self.cache.paused_until(sent) <= self.clock()
 
     async def _remember_json(self, sent: Subscription) -> None:
         """Send events as `application/json` from now on, unless the subscription has another endpoint meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
+from events_core.adapters.neighbours.http_connections import CONNECTIONS_PER_ORIGIN
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Lane
 from events_core.delivery.subscribe import Change
@@ -217,6 +219,30 @@ async def test_a_paused_subscription_gets_nothing(deployment: Deployment) -> Non
     await deployment.application.subscriber.change(owner, subscription.id, Change(paused=False))
     await deployment.idle()
     assert names(deployment.receiver) == ids(published)
+
+
+async def test_nothing_that_waits_for_a_connection_begins_after_a_pause(deployment: Deployment) -> None:
+    """An origin gets few connections. The other attempts look at the subscription again when it is their turn."""
+    subscriptions = [await deployment.subscribe(path=f"/{name}") for name in "abc"]
+    gate = asyncio.Event()
+
+    async def answer(_: Received) -> web.Response:
+        await gate.wait()
+        return web.Response()
+
+    deployment.receiver.answer = answer
+    await deployment.publish(*(event(f"e{number}", subject=f"/party/{number + 1}") for number in range(8)))
+    delivering = asyncio.create_task(deployment.deliver())
+    while len(deployment.receiver.events()) < CONNECTIONS_PER_ORIGIN:
+        deployment.receiver.arrived.clear()
+        await deployment.receiver.arrived.wait()
+    for subscription in subscriptions:
+        await deployment.application.subscriber.change(
+            caller_of_consumer(subscription.consumer, 3), subscription.id, Change(paused=True)
+        )
+    gate.set()
+    await delivering
+    assert len(deployment.receiver.events()) == CONNECTIONS_PER_ORIGIN
 
 
 @pytest.mark.parametrize("change", ["delete", "pause"])

@@ -47,21 +47,20 @@ class HttpConnections:
     async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse) -> None:
         """Send a request and read its response into `response`, until its status is known and its rest has come.
 
-        A kept connection that the server has closed is replaced by a new one.
+        A kept connection that the server has closed is replaced by a new one. The caller holds a `slot`.
 
         Raises:
             OSError: No connection, or none that lasted until a status arrived.
             MalformedResponseError: What arrived has no status.
         """
-        async with self._slot(endpoint.origin):
-            kept = await self._take(endpoint.origin)
-            connection = kept or await self._open(endpoint)
-            try:
-                await self._exchange(connection, request, response)
-            except OSError:
-                if kept is None or response.read:
-                    raise
-                await self._exchange(await self._open(endpoint), request, response)
+        kept = await self._take(endpoint.origin)
+        connection = kept or await self._open(endpoint)
+        try:
+            await self._exchange(connection, request, response)
+        except OSError:
+            if kept is None or response.read:
+                raise
+            await self._exchange(await self._open(endpoint), request, response)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -75,7 +74,7 @@ class HttpConnections:
         return self._new_tls()
 
     @asynccontextmanager
-    async def _slot(self, origin: str) -> AsyncIterator[None]:
+    async def slot(self, origin: str) -> AsyncIterator[None]:
         """Wait for the right to use a connection to an origin."""
         of_origin = self._slots_of.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN))
         async with of_origin, self._slots:
