@@ -41,13 +41,13 @@ from events_core.delivery.attempt import Attempts
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
+from events_core.delivery.endpoint_test import EndpointTest
 from events_core.delivery.explain import Explanation
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import MOST_NEVER_VALIDATED, Subscriber
 from events_core.delivery.trace_event import Tracer
-from events_core.delivery.trial import EndpointTrials
 from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.webhook import Signing
@@ -97,7 +97,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         replays=parts.replays,
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
-        trials=EndpointTrials(parts.subscriber, parts.webhooks, parts.signing, clock),
+        endpoint_test=EndpointTest(parts.subscriber, parts.webhooks, parts.signing, clock),
         tracer=Tracer(
             parts.stores.events,
             parts.stores.deliveries,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from events_core.common.paths import without_dot_segments
 from local.errors import HostError
 from local.host import Function
 from local.templates import Template, compile_template
@@ -21,7 +22,7 @@ _PATH_CHARACTERS = "/!$&'()*+,;=:@%"
 def decode_path(raw: str) -> str:
     """Decode a path as Kestrel does: decode UTF-8 escapes but no escaped slash, then resolve dot segments."""
     path = _ESCAPES.sub(lambda match: _decoded(match[0]), raw) if "%" in raw else raw
-    return _without_dot_segments(path) if "/." in path else path
+    return without_dot_segments(path) if "/." in path else path
 
 
 def encode_path(path: str) -> str:
@@ -33,20 +34,6 @@ def _decoded(escapes: str) -> str:
     parts = _ESCAPED_SLASH.split(escapes)
     text = "".join(part if index % 2 else unquote(part, errors="surrogateescape") for index, part in enumerate(parts))
     return _NOT_UTF8.sub(lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
-
-
-def _without_dot_segments(path: str) -> str:
-    """Resolve `.` and `..` (RFC 3986, section 5.2.4)."""
-    kept: list[str] = []
-    segments = path.split("/")[1:]
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    if segments[-1] in {".", ".."}:
-        kept.append("")
-    return "/" + "/".join(kept)
 
 
 @dataclass(frozen=True, slots=True)

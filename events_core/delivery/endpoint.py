@@ -11,6 +11,8 @@ from urllib.parse import quote, urlsplit
 
 import idna
 
+from events_core.common.paths import without_dot_segments
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -106,7 +108,7 @@ class Endpoint:
     def canonical(self) -> str:
         """The endpoint as it is compared: without dot segments, and with escapes in upper case."""
         path, _, query = _ESCAPE.sub(lambda escape: escape[0].upper(), self.target).partition("?")
-        return f"{self.origin}{_without_dots(path)}{query and f'?{query}'}"
+        return f"{self.origin}{without_dot_segments(path)}{query and f'?{query}'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,20 +196,6 @@ def _host_of(netloc: str) -> str:
             raise ForbiddenEndpointError("must name a host") from None
     literal = literal_of(host)
     return host.lower().removesuffix(".") if literal is None else str(literal)
-
-
-def _without_dots(path: str) -> str:
-    """A path without its dot segments (RFC 3986, section 5.2.4)."""
-    kept: list[str] = []
-    segments = path.split("/")[1:]
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    if segments[-1] in (".", ".."):
-        kept.append("")
-    return "/" + "/".join(kept)
 
 
 def literal_of(host: str) -> Address | None:

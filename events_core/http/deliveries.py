@@ -56,7 +56,7 @@ async def replay_events(request: Request, application: Application) -> func.Http
 async def send_test(request: Request, application: Application) -> func.HttpResponse:
     """Send a test event to an endpoint, and return the attempt."""
     caller = await authentication.bearer(request, application.tokens)
-    return json_response(_attempt(await application.trials.send(caller, id_of(request))))
+    return json_response(_attempt(await application.endpoint_test.send(caller, id_of(request))))
 
 
 async def trace(request: Request, application: Application) -> func.HttpResponse:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 from events_core.access.authorization import Authorization
 from events_core.access.names import AppId
 from events_core.access.ports import DecisionPoint, PartyRegister, TokenVerifier
+from events_core.delivery.endpoint_test import EndpointTest
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.replay import Replays
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.trace_event import Tracer
-from events_core.delivery.trial import EndpointTrials
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.worker import LaneWorker
 from events_core.feeds.follow_up import FollowUp
@@ -57,7 +57,7 @@ class Application:
     replays: Replays
     deliveries: DeliveryStore
     lane_worker: LaneWorker
-    trials: EndpointTrials
+    endpoint_test: EndpointTest
     tracer: Tracer
     measure: Measure
     report: Callable[[Gauges], None]

@@ -17,6 +17,7 @@ from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Deployment, answering, deployment_on, names
 from tests.support.pdp_server import DENY, PERMIT
+from tests.support.raw_server import RawServer, request_from
 from tests.support.webhook_server import Received
 
 FIRST_WAIT = 11
@@ -118,6 +119,26 @@ async def test_410_disables_the_subscription(deployment: Deployment) -> None:
     deployment.clock.add(FIRST_WAIT)
     await deployment.deliver()
     assert sorted(names(deployment.receiver)) == ["a", "a", "b", "c"]
+
+
+async def test_a_410_whose_body_is_cut_off_disables_the_subscription(deployment: Deployment) -> None:
+    """The status has arrived, so it is the outcome. So is that of the validation before."""
+    cut_off = b"HTTP/1.1 %s\r\nContent-Length: 50\r\n\r\nfive!"
+    answers = iter([b"200 OK", b"200 OK", b"410 Gone"])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_from(reader)
+        writer.write(cut_off % next(answers))
+        await writer.drain()
+
+    async with RawServer(answer) as server:
+        subscription = await deployment.subscribe(endpoint=server.url)
+        assert subscription.validation.validated
+        await deployment.publish(event("a"))
+        await deployment.deliver()
+    assert (await deployment.stored(subscription.id)).disabled
+    (delivery,) = await deployment.deliveries(subscription)
+    assert [attempt.status for attempt in delivery.attempts] == [410]
 
 
 async def test_a_redirect_is_a_failure(deployment: Deployment) -> None:

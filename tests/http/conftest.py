@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.support.service import SQLITE, STORES, Running, drop_databases
+from tests.support.webhook_server import WebhookServer
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,13 @@ def store_of_service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     yield store
     if Running.databases:
         asyncio.run(drop_databases())
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[WebhookServer]:
+    """An endpoint that accepts everything."""
+    async with WebhookServer() as receiver:
+        yield receiver
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

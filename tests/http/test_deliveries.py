@@ -35,13 +35,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield service
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that accepts everything."""
-    async with WebhookServer() as receiver:
-        yield receiver
-
-
 @pytest.mark.on_cosmos
 async def test_an_event_arrives_unchanged_and_signed(service: Service, receiver: WebhookServer) -> None:
     """The endpoint gets the event in structured mode, with the three headers of Standard Webhooks."""

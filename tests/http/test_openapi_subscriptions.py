@@ -36,13 +36,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield service
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that accepts everything."""
-    async with WebhookServer() as receiver:
-        yield receiver
-
-
 async def documented(
     service: Service, method: str, template: str, status: int, of: object = "", *, query: str = "", **sent: Any
 ) -> Answer:

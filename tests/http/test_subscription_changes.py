@@ -25,13 +25,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield service
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that accepts everything."""
-    async with WebhookServer() as receiver:
-        yield receiver
-
-
 async def patched(service: Service, number: int, **body: Any) -> Answer:
     """Change a subscription as its owner."""
     return await service.request("PATCH", f"{SUBSCRIPTIONS}/{number}", token=service.org(), json_body=body)

@@ -26,13 +26,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield service
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that accepts everything."""
-    async with WebhookServer() as receiver:
-        yield receiver
-
-
 # -- Creating a subscription ------------------------------------------------------------------------------------------
 
 

@@ -41,13 +41,6 @@ async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield service
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookServer]:
-    """An endpoint that accepts everything."""
-    async with WebhookServer() as receiver:
-        yield receiver
-
-
 async def trace_of(service: Service, event_id: str, source: str, token: str, **query: Any) -> Answer:
     """Ask for the trace of an event."""
     return await service.get(f"{PUBLISH}/{event_id}/trace", token, source=source, **query)

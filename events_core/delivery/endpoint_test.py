@@ -23,7 +23,7 @@ TESTS = RateLimit(10, 60, "A subscription gets at most 10 test events a minute."
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointTrials:
+class EndpointTest:
     """Sends test events. `clock` gives microseconds since the epoch."""
 
     subscriber: Subscriber
