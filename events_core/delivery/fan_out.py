@@ -32,9 +32,8 @@ from events_core.feeds.stream import Stream
 ANSWER_SECONDS = 2.0
 """Timeout for the PDP and Register here. Unanswered questions are asked again at delivery."""
 
-_log = logging.getLogger(__name__)
-
 _PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
+_log = logging.getLogger(__name__)
 
 MainUnits = Mapping[str, Sequence[str] | None]
 """The names of the main unit of each subject; None if Register did not answer."""

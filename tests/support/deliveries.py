@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Delivery, Lane
-from events_core.delivery.ports import DeliveryStore, SubscriptionStore
+from events_core.delivery.ports import DeliveryStore, Lease, SubscriptionStore
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP
@@ -26,6 +26,7 @@ from tests.support.cosmos import cosmos_server
 
 NOW = 1_700_000_000 * SECOND
 STREAM = Stream.of_resource(APP)
+LANE = Lane(1)
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,20 @@ def delivery(position: int, lane: Lane | None = None, **changes: Any) -> Deliver
         "next_attempt": NOW,
     }
     return Delivery(**{**values, **changes})
+
+
+def positions(some: Sequence[Delivery]) -> list[int]:
+    """The positions of deliveries."""
+    return [delivery.position for delivery in some]
+
+
+async def leased(store: DeliveryStore, lane: Lane = LANE, now: int = NOW) -> Lease:
+    """A lease of a minute."""
+    lease = await store.take(lane, now, now + 60 * SECOND)
+    assert lease is not None
+    return lease
+
+
+async def ready(store: DeliveryStore, lease: Lease, now: int = NOW) -> list[Delivery]:
+    """All deliveries that are due."""
+    return list(await store.ready(lease, now, 100, 100))
