@@ -230,10 +230,12 @@ class DeliveryStore(Protocol):
 class Outgoing:
     """A request to an endpoint: POST if it has a body, else OPTIONS.
 
-    `media_types` are those of the body, in which it is offered one after the other while the endpoint answers 415.
+    `consumer` is the consumer of the subscription that the request is sent for. `media_types` are those of the body, in
+    which it is offered one after the other while the endpoint answers 415.
     """
 
     endpoint: str
+    consumer: str
     headers: Mapping[str, str]
     body: bytes | None = None
     media_types: Sequence[str] = ()

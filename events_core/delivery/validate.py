@@ -37,9 +37,8 @@ class EndpointValidation:
             EventsError: UNAVAILABLE when the store does not answer, or a secret cannot be decrypted.
         """
         origin = self.signing.origin_for(subscription)
-        handshake = await self.sender.send(
-            Outgoing(subscription.endpoint, handshake_headers(origin)), HANDSHAKE_SECONDS
-        )
+        asking = Outgoing(subscription.endpoint, subscription.consumer, handshake_headers(origin))
+        handshake = await self.sender.send(asking, HANDSHAKE_SECONDS)
         status, headers = handshake.attempt.status, handshake.headers
         if is_refused(status, headers, origin):
             refused = replace(handshake.attempt, status=None, error="handshake refused")

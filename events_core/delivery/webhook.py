@@ -65,7 +65,7 @@ class Signing:
         body, media_types = body_for(subscription, event)
         headers = handshake_headers(self.origin_for(subscription))
         headers |= headers_for(message_id, now // SECOND, body, self.secrets_of(subscription, now))
-        return Outgoing(subscription.endpoint, headers, body, media_types)
+        return Outgoing(subscription.endpoint, subscription.consumer, headers, body, media_types)
 
 
 def new_secret() -> str:

@@ -30,7 +30,7 @@ async def sender(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpWebhookSe
 
 async def post(sender: HttpWebhookSender, url: str, body: bytes = b"{}") -> Response:
     """Send a body."""
-    return await sender.send(Outgoing(url, {"X-Test": "1"}, body))
+    return await sender.send(Outgoing(url, "/org/ttd", {"X-Test": "1"}, body))
 
 
 async def outcome(sender: HttpWebhookSender, answer: bytes, *, hold: bool = False) -> tuple[int | None, str | None]:
@@ -144,7 +144,7 @@ async def test_an_endpoint_that_answers_415_is_asked_in_the_next_media_type(send
             writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
 
     async def sent(*media_types: str) -> tuple[int | None, bool, bool]:
-        response = await sender.send(Outgoing(server.url, {"X-Test": "1"}, b"{}", media_types))
+        response = await sender.send(Outgoing(server.url, "/org/ttd", {"X-Test": "1"}, b"{}", media_types))
         return response.attempt.status, response.retyped, response.took_json
 
     async with RawServer(only_json) as server:

@@ -40,7 +40,7 @@ async def sender() -> AsyncIterator[HttpWebhookSender]:
 
 async def post(sender: HttpWebhookSender, url: str, body: bytes | None = b"{}") -> Response:
     """Send a request with a body."""
-    return await sender.send(Outgoing(url, {"X-Test": "1", "Content-Type": "application/json"}, body))
+    return await sender.send(Outgoing(url, "/org/ttd", {"X-Test": "1", "Content-Type": "application/json"}, body))
 
 
 async def test_a_request_arrives_as_sent(sender: HttpWebhookSender, receiver: WebhookServer) -> None:
@@ -244,6 +244,6 @@ async def test_the_request_is_on_the_wire_as_it_was_registered(sender: HttpWebho
 async def test_no_test_dials_another_machine() -> None:
     """The test guard blocks a public address that the service would reach."""
     sender = HttpWebhookSender(EndpointPolicy(http=True), timeout_seconds=5)
-    response = await sender.send(Outgoing("http://192.0.46.8/", {}, b""))
+    response = await sender.send(Outgoing("http://192.0.46.8/", "/org/ttd", {}, b""))
     await sender.close()
     assert (response.attempt.status, response.attempt.error) == (None, "no connection")
