@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -29,31 +28,30 @@ from events_core.adapters.neighbours.pdp import PdpDecisionPoint
 from events_core.adapters.neighbours.register import RegisterClient
 from events_core.adapters.neighbours.webhooks import HttpWebhookSender
 from events_core.adapters.secrets import KeyRing
-from events_core.adapters.sqlite import SqliteEventStore
-from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
-from events_core.adapters.sqlite.deliveries import SqliteDeliveries
-from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
+from events_core.adapters.storage_queue import DelayedWakeups, client_of_string
+from events_core.adapters.stores import Stores, open_cosmos, open_file
 from events_core.adapters.tokens.platform_token import PlatformCertificate, PlatformToken
 from events_core.adapters.tokens.verifier import Issuer, JwtVerifier
 from events_core.common import trace
 from events_core.common.clock import SECOND, now
 from events_core.delivery.attempt import Attempts
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import RetrySchedule
+from events_core.delivery.delivery import Lane, RetrySchedule
 from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.endpoint_test import EndpointTest
 from events_core.delivery.explain import Explanation
 from events_core.delivery.fan_out import FanOut
-from events_core.delivery.ports import DeliveryStore, SubscriptionQuota, SubscriptionStore
+from events_core.delivery.ports import SubscriptionQuota
 from events_core.delivery.replay import Replays
+from events_core.delivery.shares import ConsumerShares
 from events_core.delivery.subscribe import MOST_NEVER_VALIDATED, Subscriber
+from events_core.delivery.timers import LaneTimers
 from events_core.delivery.trace_event import Tracer
 from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.delivery.webhook import Signing
 from events_core.delivery.worker import LaneWorker
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
 from events_core.feeds.projection import Projection
 from events_core.feeds.publish import Publisher
 from events_core.feeds.read import FeedReader
@@ -97,7 +95,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         replays=parts.replays,
         deliveries=parts.stores.deliveries,
         lane_worker=parts.lane_worker,
-        endpoint_test=EndpointTest(parts.subscriber, parts.webhooks, parts.signing, clock),
+        endpoint_test=EndpointTest(parts.subscriber, parts.webhooks, parts.shares, parts.signing, clock),
         tracer=Tracer(
             parts.stores.events,
             parts.stores.deliveries,
@@ -107,7 +105,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         measure=parts.measure,
         report=partial(report, quietly=settings.development),
         wakeup_queue=parts.wakeup_queue,
-        connections=(parts.webhooks, parts.client),
+        connections=tuple(each for each in (parts.webhooks, parts.delayed_wakeups, parts.client) if each is not None),
     )
 
 
@@ -120,12 +118,15 @@ class _Parts:
         self.certificate = _certificate(settings)
         self.client = HttpClient()
         self.wakeup_queue = WakeupQueue()
+        self.shares = ConsumerShares()
 
     # -- Stores -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def stores(self) -> _Stores:
-        return _open_cosmos(self.settings, self.client) if self.settings.on_cosmos else _open_file(self.settings)
+    def stores(self) -> Stores:
+        if self.settings.on_cosmos:
+            return _open_cosmos(self.settings, self.client)
+        return open_file(self.settings.data_dir / "events.db", _subject_key(self.settings))
 
     @cached_property
     def waiting(self) -> WaitingReaders:
@@ -173,6 +174,17 @@ class _Parts:
             platform_token=platform_token,
             traceparent=_traceparent,
         )
+
+    @cached_property
+    def delayed_wakeups(self) -> DelayedWakeups | None:
+        uri, storage = self.settings.storage_queue_service_uri, self.settings.storage
+        if uri is not None:
+            client_id = self.settings.storage_client_id
+            return DelayedWakeups.of_identity(uri, EntraCredential(lambda: self.client.session, client_id=client_id))
+        try:
+            return None if storage is None else DelayedWakeups(client_of_string(storage.get_secret_value()))
+        except ValueError:
+            raise SettingsError("AzureWebJobsStorage: is not a connection string of a storage account") from None
 
     @cached_property
     def decision_point(self) -> DecisionPoint:
@@ -257,6 +269,7 @@ class _Parts:
             fan_out=self.fan_out,
             authorization=self.authorization,
             sender=self.webhooks,
+            shares=self.shares,
             signing=self.signing,
             schedule=schedule,
             timeout=settings.webhook_timeout_seconds * SECOND,
@@ -268,11 +281,24 @@ class _Parts:
             deliveries=stores.deliveries,
             checkpoints=stores.checkpoints,
             fan_out=self.fan_out,
-            validation=EndpointValidation(stores.subscriptions, self.webhooks, self.signing, schedule, self.clock),
+            validation=EndpointValidation(
+                stores.subscriptions, self.webhooks, self.shares, self.signing, schedule, self.clock
+            ),
             attempts=attempts,
             wakeup_queue=self.wakeup_queue,
+            shares=self.shares,
+            timers=self.timers,
             clock=self.clock,
         )
+
+    @cached_property
+    def timers(self) -> LaneTimers:
+        if self.delayed_wakeups is not None:
+            return LaneTimers(self.delayed_wakeups.send, self.clock)
+        return LaneTimers(self._serve_later, self.clock)
+
+    def _serve_later(self, lane: Lane, seconds: float) -> None:
+        self.lane_worker.serve_soon(lane, seconds)
 
     @cached_property
     def measure(self) -> Measure:
@@ -310,45 +336,18 @@ class _Parts:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    """A database's stores. `secret` seals cursors and gives keys. `projected` only if the database copies events."""
-
-    events: EventStore
-    secret: bytes
-    checkpoints: CheckpointStore
-    subscriptions: SubscriptionStore
-    deliveries: DeliveryStore
-    projected: ProjectedStreams | None = None
-
-
-def _open_file(settings: Settings) -> _Stores:
-    events = SqliteEventStore(settings.data_dir / "events.db")
-    secret = _subject_key(settings) or events.key()
-    return _Stores(events, secret, SqliteCheckpoints(events), SqliteSubscriptions(events), SqliteDeliveries(events))
-
-
-def _open_cosmos(settings: Settings, client: HttpClient) -> _Stores:
-    # The SDK takes 0.4 s to import, which the embedded store must not pay.
-    from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore  # noqa: PLC0415
-    from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries  # noqa: PLC0415
-    from events_core.adapters.cosmos.delivery.lanes import CosmosLanes  # noqa: PLC0415
-    from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions  # noqa: PLC0415
-
+def _open_cosmos(settings: Settings, client: HttpClient) -> Stores:
+    key = _subject_key(settings) or _DEVELOPMENT_KEY
     if settings.cosmos is None:
         assert settings.cosmos_account_endpoint is not None  # one of the two is what on_cosmos means
         identity = EntraCredential(lambda: client.session, client_id=settings.cosmos_client_id)
-        connection = CosmosConnection(settings.cosmos_account_endpoint, identity)  # type: ignore[arg-type] # its tuple
+        account: str | tuple[str, EntraCredential] = settings.cosmos_account_endpoint, identity
     else:
-        try:
-            connection = CosmosConnection.of_string(settings.cosmos.get_secret_value())
-        except ValueError as error:
-            raise SettingsError(f"EVENTS_COSMOS: {error}") from None
-    key = _subject_key(settings) or _DEVELOPMENT_KEY
-    events = CosmosEventStore(connection, settings.cosmos_database, key=key)
-    deliveries = CosmosDeliveries(events.database, CosmosLanes(events.database), settings.retention_days)
-    subscriptions = CosmosSubscriptions(events.database)
-    return _Stores(events, key, events.checkpoints, subscriptions, deliveries, events.projection)
+        account = settings.cosmos.get_secret_value()
+    try:
+        return open_cosmos(account, settings.cosmos_database, key, settings.retention_days)
+    except ValueError as error:
+        raise SettingsError(f"EVENTS_COSMOS: {error}") from None
 
 
 def _subject_key(settings: Settings) -> bytes | None:

@@ -130,6 +130,9 @@ class Settings(BaseModel):
     cosmos_account_endpoint: Url | None = None
     cosmos_client_id: str | None = None
     cosmos_database: str = "events"
+    storage: SecretStr | None = None
+    storage_queue_service_uri: Url | None = None
+    storage_client_id: str | None = None
     token_issuers: Annotated[tuple[TokenIssuer, ...], BeforeValidator(_from_json)] = ()
     platform_token_issuers: Annotated[dict[str, PlatformTokenIssuer], BeforeValidator(_from_json)] = {}
     platform_certificate: SecretStr | None = None
@@ -240,6 +243,9 @@ def _require_deployed_settings(settings: Settings) -> None:
 _NAMED_BY_FUNCTIONS = {
     "cosmos_account_endpoint": f"{PREFIX}COSMOS__accountEndpoint",
     "cosmos_client_id": f"{PREFIX}COSMOS__clientId",
+    "storage": "AzureWebJobsStorage",
+    "storage_queue_service_uri": "AzureWebJobsStorage__queueServiceUri",
+    "storage_client_id": "AzureWebJobsStorage__clientId",
 }
 VARIABLES = {
     field: _NAMED_BY_FUNCTIONS.get(field, PREFIX + field.upper())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from azure.functions.queue import QueueMessage
 from typing_extensions import override
 
+from events_core.adapters.storage_queue import client_of_string
 from local.errors import HostError
 
 if TYPE_CHECKING:
@@ -28,12 +29,6 @@ POISON = "-poison"
 LEASE_SECONDS = 60
 """How long a received message of a storage account is hidden from other receivers."""
 SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
-_AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-_AZURITE = (
-    f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={_AZURITE_KEY};"
-    "QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
-)
-"""`UseDevelopmentStorage=true` in full, since the SDK does not know the short form."""
 _log = logging.getLogger("local.host")
 
 
@@ -215,13 +210,8 @@ class Queues:
             await self._open.popitem()[1].close()
 
     def _stored(self, setting: str, name: str) -> Queue:
-        from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 - only with a storage account
-
-        connection = self._environment[setting]
-        if "UseDevelopmentStorage=true" in connection.replace(" ", ""):
-            connection = _AZURITE
         try:
-            client = QueueClient.from_connection_string(connection, name)
+            client = client_of_string(self._environment[setting], name)
         except ValueError:
             raise HostError(f"{setting}: is not a connection string of a storage account") from None
         return StorageQueue(client, self._lease_seconds)

@@ -28,7 +28,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "azure.functions": ("http",),
     "azure.cosmos": ("adapters/cosmos",),
-    "azure.core": ("adapters/cosmos",),
+    "azure.core": ("adapters",),
     "azure.storage": ("adapters",),
     "msal": ("adapters",),
     "aiohttp": ("adapters",),

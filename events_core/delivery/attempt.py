@@ -21,6 +21,7 @@ from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, j
 from events_core.delivery.endpoint import canonical_origin
 from events_core.delivery.fan_out import FanOut, asked_for
 from events_core.delivery.ports import DeliveryStore, Response, SubscriptionStore, WebhookSender
+from events_core.delivery.shares import ConsumerShares
 from events_core.delivery.subscription import EndpointPause, Subscription
 from events_core.delivery.turn import Turn
 from events_core.delivery.update import update_subscription
@@ -73,6 +74,7 @@ class Attempts:
     fan_out: FanOut
     authorization: Authorization
     sender: WebhookSender
+    shares: ConsumerShares
     signing: Signing
     schedule: RetrySchedule
     timeout: int
@@ -222,10 +224,12 @@ class Attempts:
         current = await self.cache.find(subscription.id)
         if current is None:
             return False
-        message = self.signing.message(current, ready.delivery.id, event, self.clock())
-        response = await self.sender.send_if(partial(self._may_begin, turn, current), message)
-        if response is None:
-            return False
+        async with self.shares.connection(current, turn.seconds_left) as has_connection:
+            if not has_connection or not await self._may_begin(turn, current):
+                return False
+            message = self.signing.message(current, ready.delivery.id, event, self.clock())
+            response = await self.sender.send(message)
+        turn.longest = max(turn.longest or 0, response.attempt.duration_ms)
         pause = self._pause_asked_by(current, response)
         self.cache.pause(pause)
         attempted = ready.delivery.attempted(response.attempt, self.schedule, response.retry_after, jitter())

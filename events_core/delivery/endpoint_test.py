@@ -12,6 +12,7 @@ from events_core.common import errors
 from events_core.common.clock import to_rfc3339
 from events_core.delivery.delivery import Attempt
 from events_core.delivery.ports import WebhookSender
+from events_core.delivery.shares import ConsumerShares
 from events_core.delivery.subscribe import Subscriber
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.update import RateLimit, update_subscription
@@ -19,6 +20,8 @@ from events_core.delivery.validate import PATH
 from events_core.delivery.webhook import Signing
 
 TEST_TYPE = "platform.events.test"
+WAIT_SECONDS = 5.0
+"""How long a test waits for a connection."""
 TESTS = RateLimit(10, 60, "A subscription gets at most 10 test events a minute.")
 
 
@@ -28,6 +31,7 @@ class EndpointTest:
 
     subscriber: Subscriber
     sender: WebhookSender
+    shares: ConsumerShares
     signing: Signing
     clock: Callable[[], int]
 
@@ -51,7 +55,10 @@ class EndpointTest:
             "time": to_rfc3339(now),
         }
         message = self.signing.message(counted, event_id, json.dumps(document).encode(), now)
-        return (await self.sender.send(message)).attempt
+        async with self.shares.connection(counted, WAIT_SECONDS) as has_connection:
+            if not has_connection:
+                raise errors.unavailable("Every connection of this consumer is in use. Repeat the request.")
+            return (await self.sender.send(message)).attempt
 
     def _counted(self, current: Subscription) -> Subscription:
         if not current.validation.validated or current.disabled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -265,9 +265,6 @@ class WebhookSender(Protocol):
 
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
         """Send a request. Never raise for what the endpoint or the network does, and follow no redirect."""
-
-    async def send_if(self, may_begin: Callable[[], Awaitable[bool]], outgoing: Outgoing) -> Response | None:
-        """Send a request if it may begin once there is a connection for it. Return None if it may not."""
 
 
 class SecretBox(Protocol):

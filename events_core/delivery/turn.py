@@ -20,7 +20,8 @@ class Turn:
 
     No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. `next_due` is when
     the earliest work that this turn postponed is due. The lane rests until `rests_until`. `asleep_by` is the version of
-    the subscription because of which nothing may be sent.
+    the subscription because of which nothing may be sent. `longest` is how long the longest attempt took, in
+    milliseconds; None before the first one.
     """
 
     deliveries: DeliveryStore
@@ -33,6 +34,7 @@ class Turn:
     next_due: int | None = None
     rests_until: int = 0
     asleep_by: str | None = None
+    longest: int | None = None
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -48,6 +50,11 @@ class Turn:
     def lane(self) -> Lane:
         """The lane."""
         return self.lease.lane
+
+    @property
+    def seconds_left(self) -> float:
+        """How long attempts may still begin."""
+        return max(0, self.ends - self.clock()) / SECOND
 
     @property
     def is_over(self) -> bool:

@@ -12,11 +12,14 @@ from uuid import uuid4
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import RetrySchedule, jitter
 from events_core.delivery.ports import Outgoing, Response, SubscriptionStore, WebhookSender
+from events_core.delivery.shares import ConsumerShares
 from events_core.delivery.subscription import Subscription, Validation
 from events_core.delivery.update import update_subscription
 from events_core.delivery.webhook import Signing, allowed_rate, handshake_headers, is_refused, validation_event
 
 HANDSHAKE_SECONDS = 5.0
+WAIT_SECONDS = 1.0
+"""How long a validation waits for a connection. It stays due."""
 PATH = "/events/api/v1/subscriptions"
 
 
@@ -26,16 +29,21 @@ class EndpointValidation:
 
     subscriptions: SubscriptionStore
     sender: WebhookSender
+    shares: ConsumerShares
     signing: Signing
     schedule: RetrySchedule
     clock: Callable[[], int]
 
     async def validate(self, subscription: Subscription) -> Subscription | None:
-        """Try once. Return the updated subscription, None if it is gone.
+        """Try once. Return the updated subscription, None if it is gone, or no connection is free.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer, or a secret cannot be decrypted.
         """
+        async with self.shares.connection(subscription, WAIT_SECONDS) as has_connection:
+            return await self._validate(subscription) if has_connection else None
+
+    async def _validate(self, subscription: Subscription) -> Subscription | None:
         origin = self.signing.origin_for(subscription)
         asking = Outgoing(subscription.endpoint, subscription.consumer, handshake_headers(origin))
         handshake = await self.sender.send(asking, HANDSHAKE_SECONDS)

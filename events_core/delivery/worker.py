@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from events_core.common.clock import SECOND
@@ -20,24 +21,29 @@ from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Lane
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
-from events_core.delivery.slots import EndpointSlots
+from events_core.delivery.shares import ConsumerShares
 from events_core.delivery.subscription import Subscription
+from events_core.delivery.timers import LaneTimers
 from events_core.delivery.turn import Turn
 from events_core.delivery.validate import EndpointValidation
 from events_core.delivery.wakeup_queue import WakeupQueue
 from events_core.feeds.ports import CheckpointStore
 
-TURN = 20 * SECOND
+TURN = 3 * SECOND
 """How long a worker begins attempts on one lane before other lanes have their turn."""
-STAND_BY = 5 * SECOND
-"""A worker waits for work that is due within this time. The sweep finds what is due later."""
+SLOT = SECOND
+"""How long a lane waits for a slot. It holds a message of the queue, which others wait behind."""
+SOON = 5 * SECOND
+"""A timer wakes a lane that is due within this time. The sweep finds what is due later."""
 HOUR = 3_600 * SECOND
 """How long a lane sleeps if nothing may be sent to its endpoint. A change of the subscription wakes it."""
 FIRSTS, RETRIES = 64, 16
 """How many first attempts and retries are read at once."""
 REPLAYED_AT_ONCE = 200
-LANES_OF_ENDPOINT = 16
-"""How many lanes that lead to one endpoint a process serves at once."""
+DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 32
+"""How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
+MOST_TASKS = 1_000
+"""How many lanes are served or wait in the background. The sweep finds the others."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,26 +60,35 @@ class LaneWorker:
     validation: EndpointValidation
     attempts: Attempts
     wakeup_queue: WakeupQueue
+    shares: ConsumerShares
+    timers: LaneTimers
     clock: Callable[[], int]
-    slots: EndpointSlots = field(default_factory=lambda: EndpointSlots(LANES_OF_ENDPOINT))
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     async def serve(self, lane: Lane) -> None:
-        """Serve a lane until nothing is due soon, or for a turn. Leave a lane that another worker serves.
+        """Serve a lane for a turn, if its consumer has a slot for it. If not, wake it later.
+
+        Leave a lane that another worker serves. A timer wakes the lane if more is due soon.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer. The lane is due again when its lease ends.
         """
-        ends = self.clock() + TURN
-        while (due := await self._take_turn(lane)) is not None:
-            now = self.clock()
-            if due > now + STAND_BY or due > ends:
+        subscription = await self.cache.find(lane.subscription)
+        if subscription is None:
+            await self._take_turn(lane, validates=False)
+            return
+        validates = lane.replay == 0 and _is_due(subscription.validation.next_try, self.clock())
+        async with self._slots(subscription, validates=validates) as has_slots:
+            if has_slots:
+                self.timers.found_slot(lane)
+                await self._take_turn(lane, validates=validates)
                 return
-            await asyncio.sleep(max(0, due - now) / SECOND)
+        await self.timers.put_back(lane)
 
-    def serve_soon(self, lane: Lane) -> None:
-        """Serve a lane in the background. The sweep finds the lane if that fails."""
-        self.tasks.start(self._serve_quietly(lane))
+    def serve_soon(self, lane: Lane, seconds: float = 0) -> None:
+        """Serve a lane in the background, after a while. The sweep finds the lane if that fails."""
+        if len(self.tasks.running) < MOST_TASKS:
+            self.tasks.start(self._serve_quietly(lane, seconds))
 
     async def wake(self, subscription_id: int) -> None:
         """Make every lane of a subscription due, and serve them in the background.
@@ -84,20 +99,41 @@ class LaneWorker:
         for lane in await self.deliveries.wake_all(subscription_id, self.clock()):
             self.serve_soon(lane)
 
-    async def sweep(self, limit: int = 1_000) -> None:
-        """Enqueue wake-ups for lanes that are due and not served.
+    async def sweep(self) -> None:
+        """Enqueue wake-ups for lanes that are due and not served, the longest due first, few of each consumer.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        self.wakeup_queue.put(await self.deliveries.due(self.clock(), limit))
+        due = await self.deliveries.due(self.clock(), DUE_READ)
+        index = await self.cache.recent()
+        swept: Counter[str] = Counter()
+        for lane in due:
+            subscription = index.get(lane.subscription)
+            consumer = "" if subscription is None else subscription.consumer
+            if swept.total() < SWEPT and swept[consumer] < SWEPT_OF_CONSUMER and not self.timers.waits(lane):
+                swept[consumer] += 1
+                self.wakeup_queue.put([lane])
 
     async def close(self) -> None:
         """Stop the background tasks."""
         await self.tasks.close()
 
-    async def _serve_quietly(self, lane: Lane) -> None:
+    @asynccontextmanager
+    async def _slots(self, subscription: Subscription, *, validates: bool) -> AsyncIterator[bool]:
+        """Hold a slot for a lane, and one for a validation if it is due. False if there are none in time."""
+        ends, held = self.clock() + SLOT, True
+        async with AsyncExitStack() as stack:
+            if validates:
+                held = await stack.enter_async_context(self.shares.validation(subscription, SLOT / SECOND))
+            if held:
+                left = (ends - self.clock()) / SECOND
+                held = await stack.enter_async_context(self.shares.lane(subscription, left))
+            yield held
+
+    async def _serve_quietly(self, lane: Lane, seconds: float) -> None:
         try:
+            await asyncio.sleep(seconds)
             await self.serve(lane)
         except EventsError as error:
             _log.warning("lane postponed lane=%s: %s", lane, error.detail)
@@ -106,28 +142,33 @@ class LaneWorker:
 
     # -- One turn, from top to bottom ---------------------------------------------------------------------------------
 
-    async def _take_turn(self, lane: Lane) -> int | None:
-        """Take a lane, work, and release it. Return when postponed work is due; None: do not wait for this lane."""
+    async def _take_turn(self, lane: Lane, *, validates: bool) -> None:
+        """Take a lane, work, and release it. A timer wakes it if more is due soon."""
         turn = await Turn.take(
             self.deliveries, lane, length=TURN, longest_attempt=self.attempts.timeout, clock=self.clock
         )
         if turn is None:
-            return None
+            return
         try:
-            await self._work(turn)
+            await self._work(turn, validates=validates)
         except BaseException:
             turn.rest(self.clock() + PAUSE)
             with suppress(EventsError):
                 await self._end_lease(turn)
             raise
-        return await self._release(turn)
+        finally:
+            if turn.longest is not None:
+                self.shares.remember(lane.subscription, turn.longest)
+        due = await self._release(turn)
+        if due is not None and due <= self.clock() + SOON:
+            await self.timers.wake_at(lane, due)
 
-    async def _work(self, turn: Turn) -> None:
+    async def _work(self, turn: Turn, *, validates: bool) -> None:
         """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription."""
         await self.cache.fresh()
         subscription = await self.cache.find(turn.lane.subscription)
         while subscription is not None:
-            if await self._do_next(turn, subscription):
+            if await self._do_next(turn, subscription, validates=validates):
                 subscription = await self.cache.find(turn.lane.subscription)
             elif turn.is_over:
                 return
@@ -139,27 +180,25 @@ class LaneWorker:
                 subscription = stored
         await turn.drop_lane()
 
-    async def _do_next(self, turn: Turn, subscription: Subscription) -> bool:
+    async def _do_next(self, turn: Turn, subscription: Subscription, *, validates: bool) -> bool:
         """Validate, attempt or replay, whichever is due first. Return False if nothing is."""
         now = self.clock()
         if turn.is_over:
             return False
-        with self.slots.slot(subscription.endpoint) as has_slot:
-            if not has_slot:
-                turn.rest(now + SECOND)
+        if turn.lane.replay == 0 and _is_due(subscription.validation.next_try, now):
+            if not validates:  # it became due after the lane got its slot
+                turn.rest(now)
                 return False
-            next_try = subscription.validation.next_try
-            if turn.lane.replay == 0 and next_try is not None and next_try <= now:
-                await self._validate(subscription)
-                return True
-            if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
-                return False
-            firsts, retries = (1, 1) if turn.breaker.probing else (FIRSTS, RETRIES)
-            due = await self.deliveries.ready(turn.lease, now, firsts, retries)
-            if due:
-                await self.attempts.make(turn, subscription, due)
-                return True
-            return await self._replay(turn, subscription)
+            await self._validate(subscription)
+            return True
+        if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
+            return False
+        firsts, retries = (1, 1) if turn.breaker.probing else (FIRSTS, RETRIES)
+        due = await self.deliveries.ready(turn.lease, now, firsts, retries)
+        if due:
+            await self.attempts.make(turn, subscription, due)
+            return True
+        return await self._replay(turn, subscription)
 
     async def _validate(self, subscription: Subscription) -> None:
         """Validate the endpoint if the store says so too, and wake the lanes that waited for it."""
@@ -223,3 +262,7 @@ class LaneWorker:
             self.wakeup_queue.put([turn.lane])
             return None
         return turn.next_due
+
+
+def _is_due(at: int | None, now: int) -> bool:
+    return at is not None and at <= now

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
-from events_core.adapters.neighbours.http_connections import CONNECTIONS_PER_ORIGIN
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Lane
+from events_core.delivery.shares import CONNECTIONS_OF_CONSUMER
 from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
 from tests.support.delivering import Deployment, answering, deployment_on, names
@@ -243,8 +243,9 @@ async def test_a_paused_subscription_gets_nothing(deployment: Deployment) -> Non
 
 
 async def test_nothing_that_waits_for_a_connection_begins_after_a_pause(deployment: Deployment) -> None:
-    """An origin gets few connections. The other attempts look at the subscription again when it is their turn."""
-    subscriptions = [await deployment.subscribe(path=f"/{name}") for name in "abc"]
+    """A consumer gets few connections. The other attempts look at the subscription again when it is their turn."""
+    subscriptions = [await deployment.subscribe(path=f"/{name}") for name in "abcde"]
+    connections = CONNECTIONS_OF_CONSUMER * 3 // 4
     gate = asyncio.Event()
 
     async def answer(_: Received) -> web.Response:
@@ -254,7 +255,7 @@ async def test_nothing_that_waits_for_a_connection_begins_after_a_pause(deployme
     deployment.receiver.answer = answer
     await deployment.publish(*(event(f"e{number}", subject=f"/party/{number + 1}") for number in range(8)))
     delivering = asyncio.create_task(deployment.deliver())
-    while len(deployment.receiver.events()) < CONNECTIONS_PER_ORIGIN:
+    while len(deployment.receiver.events()) < connections:
         deployment.receiver.arrived.clear()
         await deployment.receiver.arrived.wait()
     for subscription in subscriptions:
@@ -263,7 +264,7 @@ async def test_nothing_that_waits_for_a_connection_begins_after_a_pause(deployme
         )
     gate.set()
     await delivering
-    assert len(deployment.receiver.events()) == CONNECTIONS_PER_ORIGIN
+    assert len(deployment.receiver.events()) == connections
 
 
 @pytest.mark.parametrize("change", ["delete", "pause"])

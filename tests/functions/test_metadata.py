@@ -13,6 +13,8 @@ from azure.functions import meta
 
 import function_app
 from events_core.adapters.cosmos.containers import CONTAINERS
+from events_core.adapters.storage_queue import QUEUE
+from events_core.delivery.shares import LANES
 from local.host import functions_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,15 +154,16 @@ def test_the_worker_accepts_the_types_of_parameters() -> None:
 
 
 def test_the_queue_triggers_delivery() -> None:
-    """An instance serves many lanes at once, since an attempt mostly waits for its endpoint."""
+    """An instance takes more messages at once than lanes have slots, so that each waits a second for a slot at most."""
     queue = trigger("deliver")
     assert (queue["type"], queue["queueName"], queue["connection"]) == (
         "queueTrigger",
-        "deliveries",
+        QUEUE,
         "AzureWebJobsStorage",
     )
     options = json.loads((ROOT / "host.json").read_text())["extensions"]["queues"]
     assert options["batchSize"] == 32  # the maximum of the host
+    assert options["batchSize"] + options["newBatchThreshold"] > LANES
     assert options["messageEncoding"] == "none"
 
 

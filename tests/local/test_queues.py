@@ -160,7 +160,7 @@ async def test_a_function_runs_for_several_messages_at_once() -> None:
 
 def test_the_options_come_from_host_json() -> None:
     """`at_once` is the batch size plus the threshold for a new batch."""
-    assert QueueOptions.read(ROOT) == QueueOptions(at_once=64, most_tries=5, pause_seconds=5)
+    assert QueueOptions.read(ROOT) == QueueOptions(at_once=256, most_tries=5, pause_seconds=5)
 
 
 def test_an_output_becomes_the_messages_that_the_worker_would_send() -> None:

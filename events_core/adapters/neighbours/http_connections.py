@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
-from weakref import WeakValueDictionary
 
 import aiohappyeyeballs
 
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
 from events_core.delivery.endpoint import Endpoint
 
-CONNECTIONS, CONNECTIONS_PER_ORIGIN = 256, 16
 KEPT_SECONDS = 15.0
 REST_SECONDS = 2.0
 """How long the rest of a response is waited for after its status line: it only lets the connection be kept."""
@@ -34,33 +32,42 @@ class NoConnectionError(OSError):
 
 
 class HttpConnections:
-    """Sends requests over kept and new connections. `open_socket` makes the socket for an address, or refuses it."""
+    """Sends requests over at most `most` connections, kept and new ones.
 
-    def __init__(self, open_socket: Callable[[AddressInfo], socket.socket], tls: Callable[[], ssl.SSLContext]) -> None:
+    `open_socket` makes the socket for an address, or refuses it.
+    """
+
+    def __init__(
+        self, open_socket: Callable[[AddressInfo], socket.socket], tls: Callable[[], ssl.SSLContext], most: int
+    ) -> None:
         self._open_socket = open_socket
         self._new_tls = tls
+        self._most = most
         self._idle: list[_Connection] = []
         self._busy = 0
-        self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse) -> None:
         """Send a request and read its response into `response`, until its status is known and its rest has come.
 
-        A kept connection that the server has closed is replaced by a new one. The caller holds a `slot`.
+        A kept connection that the server has closed is replaced by a new one. The caller sees to it that no more than
+        `most` requests are sent at once.
 
         Raises:
             OSError: No connection, or none that lasted until a status arrived.
             MalformedResponseError: What arrived has no status.
         """
-        kept = await self._take(endpoint.origin)
-        connection = kept or await self._open(endpoint)
+        self._busy += 1
         try:
-            await self._exchange(connection, request, response)
-        except OSError:
-            if kept is None or response.read:
-                raise
-            await self._exchange(await self._open(endpoint), request, response)
+            kept = await self._take(endpoint.origin)
+            connection = kept or await self._open(endpoint)
+            try:
+                await self._exchange(connection, request, response)
+            except OSError:
+                if kept is None or response.read:
+                    raise
+                await self._exchange(await self._open(endpoint), request, response)
+        finally:
+            self._busy -= 1
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -73,17 +80,6 @@ class HttpConnections:
     def _tls(self) -> ssl.SSLContext:
         return self._new_tls()
 
-    @asynccontextmanager
-    async def slot(self, origin: str) -> AsyncIterator[None]:
-        """Wait for the right to use a connection to an origin."""
-        of_origin = self._slots_of.setdefault(origin, asyncio.Semaphore(CONNECTIONS_PER_ORIGIN))
-        async with of_origin, self._slots:
-            self._busy += 1
-            try:
-                yield
-            finally:
-                self._busy -= 1
-
     async def _take(self, origin: str) -> _Connection | None:
         """Take the kept connection that was used last, of those that the server left open."""
         while connection := next((kept for kept in reversed(self._idle) if kept.origin == origin), None):
@@ -94,7 +90,7 @@ class HttpConnections:
 
     async def _open(self, endpoint: Endpoint) -> _Connection:
         """Connect to one of the addresses of a host. The oldest idle connection makes room."""
-        if self._idle and self._busy + len(self._idle) > CONNECTIONS:
+        if self._idle and self._busy + len(self._idle) > self._most:
             await self._idle.pop(0).end()
         loop = asyncio.get_running_loop()
         addresses = await loop.getaddrinfo(

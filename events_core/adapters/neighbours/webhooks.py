@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from typing_extensions import override
@@ -18,8 +18,9 @@ from events_core.adapters.neighbours.http_response import IncomingResponse, Malf
 from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Attempt
-from events_core.delivery.endpoint import Endpoint, EndpointPolicy, ForbiddenEndpointError, canonical_origin
+from events_core.delivery.endpoint import Endpoint, EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.ports import Outgoing, Response, WebhookSender
+from events_core.delivery.shares import CONNECTIONS
 from events_core.delivery.webhook import seconds_of
 
 UNSUPPORTED_MEDIA_TYPE = 415
@@ -59,25 +60,17 @@ class HttpWebhookSender(WebhookSender):
         self._policy = policy
         self._timeout = timeout_seconds
         self._clock = clock
-        self._connections = HttpConnections(self._socket, tls)
+        self._connections = HttpConnections(self._socket, tls, CONNECTIONS)
 
     @override
     async def send(self, outgoing: Outgoing, timeout_seconds: float | None = None) -> Response:
-        async with self._connections.slot(canonical_origin(outgoing.endpoint)):
-            return await self._send(outgoing, min(timeout_seconds or self._timeout, self._timeout))
-
-    @override
-    async def send_if(self, may_begin: Callable[[], Awaitable[bool]], outgoing: Outgoing) -> Response | None:
-        async with self._connections.slot(canonical_origin(outgoing.endpoint)):
-            return await self._send(outgoing, self._timeout) if await may_begin() else None
-
-    async def _send(self, outgoing: Outgoing, timeout_seconds: float) -> Response:
+        limit = min(timeout_seconds or self._timeout, self._timeout)
         began, started = self._clock(), time.perf_counter()
         media_types: Sequence[str | None] = outgoing.media_types or (None,)
         response, media_type, error = IncomingResponse(), media_types[0], None
         try:
             endpoint = self._policy.check(outgoing.endpoint)
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(limit):
                 for media_type in media_types:
                     response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
                     await self._connections.send(endpoint, _request(endpoint, outgoing, media_type), response)

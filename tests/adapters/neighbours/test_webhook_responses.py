@@ -254,11 +254,9 @@ async def test_an_idle_connection_is_closed_after_a_while(
             await server.ended.wait()
 
 
-async def test_the_oldest_idle_connection_makes_room(
-    sender: HttpWebhookSender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_oldest_idle_connection_makes_room(sender: HttpWebhookSender) -> None:
     """A process holds so many connections, idle ones included."""
-    monkeypatch.setattr(http_connections, "CONNECTIONS", 2)
+    sender._connections._most = 2
     async with RawServer(answering(OK, hold=True)) as first, RawServer(answering(OK, hold=True)) as second:
         await post(sender, first.url)
         await post(sender, second.url)
@@ -267,21 +265,3 @@ async def test_the_oldest_idle_connection_makes_room(
             async with asyncio.timeout(5):
                 await first.ended.wait()
             assert not second.ended.is_set()
-
-
-async def test_requests_to_one_endpoint_share_a_few_connections(sender: HttpWebhookSender) -> None:
-    """The others wait, and requests to another endpoint do not."""
-    gate = asyncio.Event()
-
-    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await request_from(reader)
-            await gate.wait()
-            writer.write(OK)
-
-    async with RawServer(slow) as hanging, RawServer(answering(OK)) as other:
-        waiting = [asyncio.create_task(post(sender, hanging.url)) for _ in range(40)]
-        assert (await post(sender, other.url)).attempt.succeeded
-        gate.set()
-        assert all([(await response).attempt.succeeded for response in waiting])
-        assert hanging.accepted == http_connections.CONNECTIONS_PER_ORIGIN

@@ -1,0 +1,63 @@
+"""The stores of a database: events, checkpoints, subscriptions and deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from events_core.adapters.entra import EntraCredential
+from events_core.adapters.sqlite import SqliteEventStore
+from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
+from events_core.adapters.sqlite.deliveries import SqliteDeliveries
+from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
+from events_core.delivery.ports import DeliveryStore, SubscriptionStore
+from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStreams
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """A database's stores. `secret` seals cursors and gives keys. `projected` only if the database copies events."""
+
+    events: EventStore
+    secret: bytes
+    checkpoints: CheckpointStore
+    subscriptions: SubscriptionStore
+    deliveries: DeliveryStore
+    projected: ProjectedStreams | None = None
+
+
+def open_file(path: Path, secret: bytes | None) -> Stores:
+    """Open the stores of an SQLite file. Without `secret`, the file's own key serves."""
+    events = SqliteEventStore(path)
+    return Stores(
+        events,
+        secret or events.key(),
+        SqliteCheckpoints(events),
+        SqliteSubscriptions(events),
+        SqliteDeliveries(events),
+    )
+
+
+def open_cosmos(
+    account: str | tuple[str, EntraCredential], database: str, secret: bytes, retention_days: int
+) -> Stores:
+    """Open the stores of a Cosmos DB database. `account` is a connection string, or an endpoint and an identity.
+
+    Raises:
+        ValueError: The connection string cannot be read.
+    """
+    # The SDK takes 0.4 s to import, which the embedded store must not pay.
+    from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore  # noqa: PLC0415
+    from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries  # noqa: PLC0415
+    from events_core.adapters.cosmos.delivery.lanes import CosmosLanes  # noqa: PLC0415
+    from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions  # noqa: PLC0415
+
+    if isinstance(account, str):
+        connection = CosmosConnection.of_string(account)
+    else:
+        endpoint, identity = account
+        connection = CosmosConnection(endpoint, identity)  # type: ignore[arg-type] # its tuple
+    events = CosmosEventStore(connection, database, key=secret)
+    deliveries = CosmosDeliveries(events.database, CosmosLanes(events.database), retention_days)
+    subscriptions = CosmosSubscriptions(events.database)
+    return Stores(events, secret, events.checkpoints, subscriptions, deliveries, events.projection)
