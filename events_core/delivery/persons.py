@@ -22,7 +22,7 @@ _HMAC = re.compile("[\ue000-\ue00f]{64}")
 _MASK = "***"
 _FLAGS = re.ASCII | re.IGNORECASE
 _PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+|(?<!\d)\d{11}(?!\d)", _FLAGS)
-_PART_OF_NUMBER = re.compile(r"(?:/person/|:person:identifier-no:)(?=[^/]*%)[^/]*\d", _FLAGS)
+_AFTER_NAME = re.compile(r"(?:/person/|:person:identifier-no:)([^/]*)", _FLAGS)
 
 
 def holds_number(text: str) -> bool:
@@ -32,7 +32,7 @@ def holds_number(text: str) -> bool:
 
 def holds_part_of_number(text: str) -> bool:
     """Whether a wildcard stands beside digits of a person number, which would be stored and could be completed."""
-    return _PART_OF_NUMBER.search(text) is not None
+    return any("%" in value and any(map(str.isdecimal, value)) for value in _AFTER_NAME.findall(text))
 
 
 def masked(text: str) -> str:
