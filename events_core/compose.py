@@ -41,6 +41,7 @@ from events_core.delivery.endpoint import EndpointPolicy
 from events_core.delivery.endpoint_test import EndpointTest
 from events_core.delivery.explain import Explanation
 from events_core.delivery.fan_out import FanOut
+from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import SubscriptionQuota
 from events_core.delivery.replay import Replays
 from events_core.delivery.shares import ConsumerShares
@@ -100,7 +101,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
             parts.stores.events,
             parts.stores.deliveries,
             parts.authorization,
-            Explanation(parts.stores.subscriptions, parts.authorization, parts.register),
+            Explanation(parts.stores.subscriptions, parts.authorization, parts.register, parts.persons),
         ),
         measure=parts.measure,
         report=partial(report, quietly=settings.development),
@@ -234,6 +235,7 @@ class _Parts:
             self.authorization,
             self.register,
             self.wakeup_queue,
+            self.persons,
             key=self.key(b"order"),
             clock=self.clock,
         )
@@ -242,6 +244,10 @@ class _Parts:
     def secrets(self) -> KeyRing:
         keys = [base64.b64decode(key.get_secret_value()) for key in self.settings.secret_key]
         return KeyRing(keys or [self.key(b"secrets")])
+
+    @cached_property
+    def persons(self) -> PersonNumbers:
+        return PersonNumbers(self.key(b"person"), self.secrets)
 
     @cached_property
     def endpoints(self) -> EndpointPolicy:
@@ -315,6 +321,7 @@ class _Parts:
             authorization=self.authorization,
             register=self.register,
             secrets=self.secrets,
+            persons=self.persons,
             policy=self.endpoints,
             cache=self.cache,
             fan_out=self.fan_out,

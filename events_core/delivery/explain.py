@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
@@ -11,14 +10,12 @@ from events_core.access.identity import Caller
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister, UndecidedError
 from events_core.delivery.delivery import Delivery, State
+from events_core.delivery.persons import PersonNumbers, masked
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.ports import StoredEvent
 
 _LISTED_AT_ONCE = 500
-_MASK = "***"
-_FLAGS = re.ASCII | re.IGNORECASE
-_PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+|(?<!\d)\d{11}(?!\d)", _FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,7 @@ class Explanation:
     subscriptions: SubscriptionStore
     authorization: Authorization
     register: PartyRegister
+    persons: PersonNumbers
 
     async def unreached(
         self, caller: Caller, event: StoredEvent, deliveries: Sequence[Delivery], *, is_publisher: bool
@@ -57,8 +55,8 @@ class Explanation:
                 may_see = await self._may_receive(caller, event)
                 if not may_see:
                     continue
-            main_units = await self._main_units(subscription, event)
-            if (reason := reason_of(subscription, event, own, main_units)) is not None:
+            differs = None if own else await self._difference(subscription, event)
+            if (reason := reason_of(subscription, event, own, differs)) is not None:
                 found.append(Unreached(subscription, reason, own[0].id if own else None))
         return found
 
@@ -79,28 +77,26 @@ class Explanation:
             raise UndecidedError
         return verdict is Verdict.PERMITTED
 
-    async def _main_units(self, subscription: Subscription, event: StoredEvent) -> set[str]:
-        if not subscription.filter.include_subunits or event.subject is None:
-            return set()
-        return {name.lower() for name in await self.register.main_units(event.subject)}
+    async def _difference(self, subscription: Subscription, event: StoredEvent) -> str | None:
+        """The name of the filter that stops an event, and what it shows; None if the event matches."""
+        main_units: set[str] = set()
+        if subscription.filter.include_subunits and event.subject is not None:
+            main_units = {name.lower() for name in await self.register.main_units(event.subject)}
+        name = subscription.filter.difference(self.persons.compared(event), main_units)
+        return None if name is None else _shown(name, subscription, event)
 
 
 def reason_of(
-    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], main_units: Collection[str]
+    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], difference: str | None
 ) -> str | None:
     """Return the first reason why an event did not reach a subscription, None if it did or its attempts say why."""
     if any(delivery.state is State.DELIVERED for delivery in deliveries):
         return None
-    if not deliveries and (name := subscription.filter.difference(event, main_units)) is not None:
-        return _difference(name, subscription, event)
+    if difference is not None:
+        return difference
     if not deliveries and event.position <= subscription.start:
         return "begun later"
     return _reason_to_wait(subscription) or _decision(deliveries)
-
-
-def masked(text: str) -> str:
-    """A text without the numbers of persons."""
-    return _PERSON.sub(_MASK, text)
 
 
 def _reason_to_wait(subscription: Subscription) -> str | None:
@@ -117,7 +113,7 @@ def _decision(deliveries: Sequence[Delivery]) -> str | None:
     return "undecidable" if any(delivery.is_undecided for delivery in deliveries) else None
 
 
-def _difference(name: str, subscription: Subscription, event: StoredEvent) -> str:
+def _shown(name: str, subscription: Subscription, event: StoredEvent) -> str:
     """The name of a filter, and both values unless it is an alternative subject, which may be a person."""
     filters = subscription.filter
     values = {

@@ -22,6 +22,7 @@ from events_core.common.errors import EventsError
 from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane
+from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
 from events_core.delivery.wakeup_queue import WakeupQueue
@@ -67,6 +68,7 @@ class FanOut(Follower[Delivery]):
     authorization: Authorization
     party_register: PartyRegister
     wakeup_queue: WakeupQueue
+    persons: PersonNumbers
     key: bytes
     clock: Callable[[], int]
 
@@ -108,7 +110,7 @@ class FanOut(Follower[Delivery]):
             EventsError: UNAVAILABLE when Register does not answer.
         """
         names = await self.party_register.main_units(event.subject or "")
-        return subscription.filter.lets_through(event, {name.lower() for name in names})
+        return subscription.filter.lets_through(self.persons.compared(event), {name.lower() for name in names})
 
     async def _deliveries(
         self, index: SubscriptionIndex, events: Sequence[StoredEvent], *, replay: int
@@ -116,7 +118,7 @@ class FanOut(Follower[Delivery]):
         """Make the deliveries of events to the subscriptions of an index, decided if the PDP answers in time."""
         wanted = [event for event in events if event.json is not None and index.any_of(event.resource)]
         main_units = await self._main_units(index, wanted)
-        matches = [match for event in wanted for match in _matches(index, event, main_units)]
+        matches = [match for event in wanted for match in self._matches(index, event, main_units)]
         now = self.clock()
         permits = iter(await self._permits([match for match in matches if not match.unsure]))
         return [self._delivery(match, replay, now, permit=None if match.unsure else next(permits)) for match in matches]
@@ -146,6 +148,23 @@ class FanOut(Follower[Delivery]):
             return [None] * len(matches)
         return [_PERMITS.get(verdict) for verdict in verdicts]
 
+    def _matches(self, index: SubscriptionIndex, event: StoredEvent, main_units: MainUnits) -> list[_Match]:
+        """The matches of an event. Matches by sub-units are unsure if Register did not answer."""
+        names = main_units.get(event.subject or "", ())
+        compared = self.persons.compared(event)
+        found = index.matching(compared, event.position, names or ())
+        matches = [_Match(subscription, event, unsure=False) for subscription in found]
+        if names is None:
+            known = {subscription.id for subscription in found}
+            matches += [
+                _Match(subscription, event, unsure=True)
+                for subscription in index.with_subunits(event.resource)
+                if subscription.id not in known
+                and event.position > subscription.start
+                and replace(subscription.filter, subject=None).lets_through(compared)
+            ]
+        return matches
+
     def _delivery(self, match: _Match, replay: int, now: int, *, permit: bool | None) -> Delivery:
         event = match.event
         undecided = Delivery(
@@ -161,20 +180,3 @@ class FanOut(Follower[Delivery]):
             unsure=match.unsure,
         )
         return undecided if permit is None else undecided.decision(permit=permit, at=now)
-
-
-def _matches(index: SubscriptionIndex, event: StoredEvent, main_units: MainUnits) -> list[_Match]:
-    """The matches of an event. Matches by sub-units are unsure if Register did not answer."""
-    names = main_units.get(event.subject or "", ())
-    found = index.matching(event, event.position, names or ())
-    matches = [_Match(subscription, event, unsure=False) for subscription in found]
-    if names is None:
-        known = {subscription.id for subscription in found}
-        matches += [
-            _Match(subscription, event, unsure=True)
-            for subscription in index.with_subunits(event.resource)
-            if subscription.id not in known
-            and event.position > subscription.start
-            and replace(subscription.filter, subject=None).lets_through(event)
-        ]
-    return matches

@@ -24,6 +24,7 @@ from events_core.access.names import (
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
 from events_core.common.errors import bad_field
+from events_core.delivery.persons import holds_number, holds_part_of_number
 from events_core.delivery.subscription import EventFilter
 
 NO_SUBJECT = "A valid subject to the authenticated identity is required"
@@ -70,6 +71,7 @@ def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | 
     resource = _resource(request)
     _check_source(request.source)
     _check_wildcards(request)
+    _check_numbers(request)
     is_app = _is_app(resource, request.source, apps_domain)
     if not is_app and not caller.has_scope(scopes.SUBSCRIBE):
         raise errors.forbidden(f"The scope {scopes.SUBSCRIBE} is required.")
@@ -137,6 +139,17 @@ def _check_wildcards(request: SubscriptionRequest) -> None:
     for name, text in filters.items():
         if text is not None and text.count("%") > MOST_WILDCARDS:
             raise bad_field(name, f"A filter holds at most {MOST_WILDCARDS} wildcards.")
+
+
+def _check_numbers(request: SubscriptionRequest) -> None:
+    """Only a subject may name a person, and by a whole number."""
+    for name, text in {"sourceFilter": request.source, "typeFilter": request.type}.items():
+        if text is not None and holds_number(text):
+            raise bad_field(name, "The filter must not hold the number of a person.")
+    subjects = {"subjectFilter": request.subject, "alternativeSubjectFilter": request.alternative_subject}
+    for name, text in subjects.items():
+        if text is not None and holds_part_of_number(text):
+            raise bad_field(name, "A wildcard stands for a whole person number, not for some of its digits.")
 
 
 # -- Kinds ------------------------------------------------------------------------------------------------------------

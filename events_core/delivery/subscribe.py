@@ -17,6 +17,7 @@ from events_core.delivery.cache import KEPT_SECONDS, SubscriptionCache
 from events_core.delivery.delivery import Delivery
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
 from events_core.delivery.fan_out import FanOut
+from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryFilter, DeliveryStore, SecretBox, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.rules import NO_SUBJECT, SubscriptionRequest, filter_for
 from events_core.delivery.subscription import CLOUD_EVENTS, EventFilter, SealedSecrets, Subscription, Validation
@@ -66,6 +67,7 @@ class Subscriber:
     authorization: Authorization
     register: PartyRegister
     secrets: SecretBox
+    persons: PersonNumbers
     policy: EndpointPolicy
     cache: SubscriptionCache
     fan_out: FanOut
@@ -89,7 +91,7 @@ class Subscriber:
         consumer = caller_of_consumer(caller.consumer, caller.level)
         if not await self.authorization.may_subscribe(consumer, filters.resource, filters.subject):
             raise _denied(filters)
-        return await self._create(caller, endpoint, filters, request)
+        return await self._create(caller, endpoint, self.persons.sealed(filters, caller.consumer), request)
 
     async def get(self, caller: Caller, subscription_id: int) -> Subscription:
         """Return a subscription of the caller."""
@@ -103,6 +105,10 @@ class Subscriber:
     async def list(self, caller: Caller, after: int, size: int) -> Sequence[Subscription]:
         """Return at most `size` subscriptions of the caller, by id, with ids greater than `after`."""
         return await self.subscriptions.owned_by(caller.consumer, after, size) if caller.consumer else []
+
+    def written(self, subscription: Subscription) -> EventFilter:
+        """The filters as the consumer of a subscription wrote them, for this consumer alone."""
+        return self.persons.opened(subscription.filter, subscription.consumer)
 
     async def paused_until(self, subscription: Subscription) -> int | None:
         """When the pause of a subscription's endpoint ends, None if it is not paused."""
@@ -190,7 +196,7 @@ class Subscriber:
         """The filters with the party that `alternative_subject` names as the subject, unless a subject is given."""
         if filters.alternative_subject is None or filters.subject is not None:
             return filters
-        party, alternative = None, Subject.parse(filters.alternative_subject)
+        party, alternative = None, Subject.parse(filters.alternative_subject.rstrip("/"))
         if alternative.alternative_unit is not None:
             party = await self.register.party_of_unit(alternative.alternative_unit, caller)
         elif alternative.alternative_person is not None:
@@ -224,7 +230,7 @@ class Subscriber:
         if is_new or not (stored.validation.tries or stored.validation.validated):
             await self._look_back(stored)
         if not is_new:
-            stored = await self._validate_again(stored, caller, request.content_type)
+            stored = await self._validate_again(stored, draft, request.content_type)
         await self._wake(stored.id)
         return Subscribed(stored, secret if is_new else None)
 
@@ -239,12 +245,15 @@ class Subscriber:
             at = rows[-1].position
             await self.fan_out.record(await self.fan_out.deliveries_to(subscription, rows))
 
-    async def _validate_again(self, stored: Subscription, caller: Caller, content_type: str | None) -> Subscription:
-        """Make a validation due. The authentication level is that of the newest token."""
+    async def _validate_again(
+        self, stored: Subscription, draft: Subscription, content_type: str | None
+    ) -> Subscription:
+        """Make a validation due. The authentication level is that of the newest token, and so is the key of filters."""
 
         def ask(current: Subscription) -> Subscription:
             validation = replace(current.validation, tries=0, next_try=self.clock())
-            changed = replace(current, validation=validation, level=caller.level)
+            filters = replace(current.filter, sealed=draft.filter.sealed)
+            changed = replace(current, validation=validation, level=draft.level, filter=filters)
             return changed.with_content_type(content_type)
 
         return await update_subscription(self.subscriptions, stored.id, ask) or stored

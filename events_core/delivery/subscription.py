@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from events_core.access.names import Subject
-from events_core.access.xacml_request import EventLike
 from events_core.delivery.endpoint import canonical_endpoint
 from events_core.feeds.stream import Stream, matches
 
@@ -18,8 +16,24 @@ CLOUD_EVENTS, JSON = "application/cloudevents+json", "application/json"
 _WILDCARD = "%"
 
 
-class Matchable(EventLike, Protocol):
+class Matchable(Protocol):
     """The attributes of an event that filters compare. CloudEvent and StoredEvent have them."""
+
+    @property
+    def resource(self) -> str:
+        """The event's `resource`."""
+
+    @property
+    def type(self) -> str:
+        """The event's `type`."""
+
+    @property
+    def source(self) -> str:
+        """The event's `source`."""
+
+    @property
+    def subject(self) -> str | None:
+        """The event's `subject`."""
 
     @property
     def alternative_subject(self) -> str | None:
@@ -28,12 +42,13 @@ class Matchable(EventLike, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """The filters of a subscription, as the subscriber wrote them. None lets every event through.
+    """The filters of a subscription. None lets every event through.
 
     `resource` is one exact resource. `source` is the URL of an app and matches every source below it. `type`,
     `subject`, `alternative_subject` and the host of `source` may hold `%`, which matches any run of characters. Case
     does not matter. With `include_subunits`, events about the sub-units of `subject` match too. If
-    `subject_is_derived`, Register gave the subject for `alternative_subject`, which then is not compared.
+    `subject_is_derived`, Register gave the subject for `alternative_subject`, which then is not compared. In a stored
+    subscription HMACs stand for person numbers, and `sealed` is what the subscriber wrote instead.
     """
 
     resource: str
@@ -43,6 +58,7 @@ class EventFilter:
     type: str | None = None
     include_subunits: bool = False
     subject_is_derived: bool = False
+    sealed: str | None = None
 
     @property
     def stream(self) -> Stream:
@@ -53,11 +69,6 @@ class EventFilter:
     def only_subject(self) -> str | None:
         """The one subject, in lower case, that matches; None if several subjects match."""
         return None if self.subject is None or _WILDCARD in self.subject else _comparable(self.subject)
-
-    @property
-    def subject_is_of_person(self) -> bool:
-        """Whether Register gave the subject for a person. No answer shows such a subject."""
-        return self.subject_is_derived and Subject.parse(self.alternative_subject or "").alternative_person is not None
 
     def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
         """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
@@ -164,7 +175,10 @@ class Subscription:
 
     @property
     def key(self) -> str:
-        """The identity of a subscription: consumer, endpoint and filters, as they are compared. SHA-256 in hex."""
+        """The identity of a subscription: consumer, endpoint and filters, as they are compared. SHA-256 in hex.
+
+        It tells no person number, because HMACs stand for these in stored filters.
+        """
         wanted = self.filter
         parts = [
             self.consumer,

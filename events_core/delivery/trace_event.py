@@ -14,7 +14,8 @@ from events_core.access.ports import UndecidedError
 from events_core.common import errors
 from events_core.common.errors import EventsError, bad_field
 from events_core.delivery.delivery import Delivery, State
-from events_core.delivery.explain import Explanation, masked
+from events_core.delivery.explain import Explanation
+from events_core.delivery.persons import masked
 from events_core.delivery.ports import DeliveryStore
 from events_core.feeds.ports import FOUND, EventStore, StoredEvent
 from events_core.feeds.stream import Stream

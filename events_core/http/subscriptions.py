@@ -12,9 +12,10 @@ import azure.functions as func
 
 from events_core.common import errors
 from events_core.common.errors import bad_field, shown
+from events_core.delivery.persons import shown_to_others
 from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscribe import Change
-from events_core.delivery.subscription import CLOUD_EVENTS, JSON, Subscription
+from events_core.delivery.subscription import CLOUD_EVENTS, JSON, EventFilter, Subscription
 from events_core.delivery.validate import PATH
 from events_core.feeds.publish import PLATFORM
 from events_core.http import authentication, query
@@ -108,7 +109,8 @@ async def validate(request: Request, application: Application) -> func.HttpRespo
     caller = await authentication.platform_app(request, application.tokens)
     if not caller.consumer.startswith(f"/app/{PLATFORM}/"):
         raise errors.forbidden("Only the platform may validate a subscription.")
-    return json_response(await _document(await application.subscriber.confirm(id_of(request)), application))
+    confirmed = await application.subscriber.confirm(id_of(request))
+    return json_response(await _document(confirmed, application, shown_to_others(confirmed.filter)))
 
 
 async def rotate_secret(request: Request, application: Application) -> func.HttpResponse:
@@ -130,14 +132,16 @@ def id_of(request: Request) -> int:
     return int(text)
 
 
-async def _document(subscription: Subscription, application: Application) -> dict[str, Any]:
-    """A subscription as JSON for its consumer."""
-    filters, validation = subscription.filter, subscription.validation
+async def _document(
+    subscription: Subscription, application: Application, filters: EventFilter | None = None
+) -> dict[str, Any]:
+    """A subscription as JSON: for its consumer, or for others with the `filters` that they may see."""
+    filters, validation = filters or application.subscriber.written(subscription), subscription.validation
     return {
         "id": subscription.id,
         "endPoint": subscription.endpoint,
         "sourceFilter": filters.source,
-        "subjectFilter": None if filters.subject_is_of_person else filters.subject,
+        "subjectFilter": filters.subject,
         "alternativeSubjectFilter": filters.alternative_subject,
         "resourceFilter": filters.resource,
         "typeFilter": filters.type,

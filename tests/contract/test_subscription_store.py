@@ -100,6 +100,20 @@ async def test_subscriptions_that_were_never_validated_have_their_own_quota(stor
     assert (refused.value.problem, refused.value.headers) == (Problem.TOO_MANY_REQUESTS, {"Retry-After": "30"})
 
 
+async def test_simultaneous_subscriptions_stay_within_the_quota_of_those_never_validated(stores: Stores) -> None:
+    """In two processes, beside one that was validated and another consumer's."""
+    both, quota = [stores.subscriptions, stores.other_subscriptions], SubscriptionQuota(9, 3)
+    await stores.subscriptions.create(subscription(was_validated=True))
+    await stores.subscriptions.create(subscription(consumer="/org/skd"))
+    drafts = [subscription(endpoint=f"https://example.com/{n}") for n in range(8)]
+    outcomes = await asyncio.gather(
+        *(both[n % 2].create(draft, quota) for n, draft in enumerate(drafts)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, EventsError)]
+    assert [error.headers for error in refused] == [{"Retry-After": "30"}] * 5
+    assert len(await stores.subscriptions.owned_by("/org/ttd", 0, 10)) == 4
+
+
 async def test_a_change_needs_the_version_that_was_read(store: SubscriptionStore) -> None:
     """The second of two changes to one version fails."""
     created, _ = await store.create(subscription())

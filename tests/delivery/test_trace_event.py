@@ -9,7 +9,7 @@ import pytest
 from events_core.access import scopes
 from events_core.access.identity import Caller, caller_of_consumer
 from events_core.common.errors import EventsError, Problem
-from events_core.delivery.explain import masked
+from events_core.delivery.persons import masked
 from events_core.feeds.ports import FOUND
 from tests.contract.event_store import event
 from tests.support.delivering import KNOWN_PERSON, KNOWN_UNIT, TTD, Deployment

@@ -31,6 +31,8 @@ from events_core.feeds.stream import Stream
 DELIVERIES = "deliveries"
 _AT_ONCE = 32
 _BATCH = 100
+_BEGUN_AFTER = 60 * SECOND
+"""When a replay is due whose beginning fails midway. It counts as unfinished, so it must come to an end."""
 _OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay"
 _FIRSTS = f"{_OF_LANE} AND c.state = 'pending' AND NOT IS_DEFINED(c.undecidable)"
 _RETRIES = f"{_OF_LANE} AND (c.state = 'failing' OR c.undecidable > 0)"
@@ -210,7 +212,7 @@ class CosmosDeliveries(DeliveryStore):
     async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
         lane = await self.lanes.next_replay(replay.lane.subscription)
         begun = replace(replay, lane=lane)
-        await self.database.create_if_absent("lane", DUE, new_lane(lane, begun))
+        await self.database.create_if_absent("lane", DUE, new_lane(lane, begun) | {"at": now + _BEGUN_AFTER})
         if quota is not None:  # added first, so that concurrent calls count each other
             await self.lanes.note_unfinished(lane, is_unfinished=True)
             if await self._unfinished(quota.subscriptions) > quota.most:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
+from events_core.common import errors
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Breaker, Lane, State
+from events_core.common.errors import EventsError, Problem
+from events_core.delivery.delivery import Breaker, Lane, Replay, State
+from events_core.delivery.ports import ReplayQuota
 from tests.support.deliveries import NOW, delivery, on_cosmos
 
 LANE = Lane(1)
@@ -53,3 +56,28 @@ async def test_a_worker_between_two_requests_of_a_record_loses_nothing(
     monkeypatch.undo()
     served.extend(await serve(store))
     assert served == list(range(1, 31))
+
+
+async def test_a_replay_that_cannot_be_counted_holds_no_place_for_ever(
+    store: CosmosDeliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lane is due a minute later, so that it is served and finished, though its caller was told of a failure."""
+    query = store.database.query
+
+    async def fail_to_count(operation: str, *arguments: Any) -> Any:
+        if operation == "replays":
+            raise errors.unavailable("The event store does not answer.")
+        return await query(operation, *arguments)
+
+    monkeypatch.setattr(store.database, "query", fail_to_count)
+    with pytest.raises(EventsError) as failed:
+        await store.begin_replay(Replay(LANE, 0, 9), NOW, ReplayQuota([1], 1))
+    monkeypatch.undo()
+    assert failed.value.problem is Problem.UNAVAILABLE
+    assert await store.due(NOW, 10) == []
+    (lane,) = await store.due(NOW + 60 * SECOND, 10)
+    begun, lease = await store.replay(lane), await store.take(lane, NOW, NOW + SECOND)
+    assert begun is not None
+    assert lease is not None
+    await store.move_replay(lease, replace(begun, done=True))
+    await store.begin_replay(Replay(LANE, 0, 9), NOW, ReplayQuota([1], 1))

@@ -1,0 +1,60 @@
+"""Person numbers in filters: HMACs stand for them wherever filters are stored and compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from events_core.adapters.secrets import KeyRing
+from events_core.delivery.persons import PersonNumbers, masked
+from events_core.delivery.subscription import EventFilter
+from tests.contract.event_store import APP, event
+from tests.support.deliveries import subscription
+
+NUMBER = "01899699552"
+GUID = "00000000-0000-4000-8000-a12345678901"
+PERSONS = PersonNumbers(bytes(32), KeyRing([bytes(32)]))
+
+
+def stored(**fields: str) -> EventFilter:
+    """Filters as they are stored."""
+    return PERSONS.sealed(EventFilter(APP, **fields), "/org/ttd")  # type: ignore[arg-type] # texts only
+
+
+def test_no_key_of_a_subscription_can_be_made_without_the_subject_key() -> None:
+    """Whoever has the database cannot try out numbers until one fits."""
+    keys = {
+        replace(subscription(), filter=PersonNumbers(key, PERSONS.secrets).sealed(wanted, "/org/ttd")).key
+        for key in (bytes(32), bytes([1]) * 32)
+        for wanted in [EventFilter(APP, subject="/party/1", alternative_subject=f"/person/{NUMBER}")]
+    }
+    assert len(keys) == 2
+    assert replace(subscription(), filter=stored(alternative_subject=f"/person/{NUMBER}")).key == (
+        replace(subscription(), filter=stored(alternative_subject=f"/person/{NUMBER}")).key
+    )
+
+
+@pytest.mark.parametrize(
+    "subject", ["/party/50002108", "/organisation/974760673", f"urn:altinn:party:uuid:{GUID}", "%"]
+)
+def test_filters_and_events_without_a_person_stay_as_they_are(subject: str) -> None:
+    """Eleven digits within a GUID are no number of a person."""
+    wanted, about = EventFilter(APP, subject=subject), event(subject=subject)
+    assert PERSONS.sealed(wanted, "/org/ttd") == wanted
+    assert PERSONS.compared(about) is about
+
+
+@pytest.mark.parametrize("digit", "0123456789abcdef")
+def test_no_wildcard_matches_a_part_of_an_hmac(digit: str) -> None:
+    """Otherwise events about persons would match filters by chance."""
+    about = PERSONS.compared(event(subject=f"/user/{NUMBER}"))
+    assert not stored(subject=f"/user/%{digit}%").lets_through(about)
+    assert stored(subject="/user/%").lets_through(about)
+
+
+def test_a_masked_filter_shows_no_hmac() -> None:
+    """It would tell which subscriptions name the same person."""
+    subject = stored(subject=f"/user/{NUMBER}").subject
+    assert subject is not None
+    assert masked(subject) == "/user/***"
