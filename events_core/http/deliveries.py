@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +24,7 @@ from events_core.http.subscriptions import id_of, refuse_unknown
 from events_core.operations.application import Application
 
 MAX_SIZE = 1_000
+_ID = re.compile("[0-9a-f]{32}")
 _REPLAYS = ("from", "after", "dead", "delivery", "eventId")
 TRACE_BY_PARAMETER = "GET /events/api/v1/trace?id=…&source=…"
 
@@ -138,12 +140,12 @@ def _replay_request(document: Mapping[str, Any], application: Application, strea
         return replay.ReplayRequest(dead=True)
     texts = _texts(document)
     if given[0] == "eventId":
-        return replay.ReplayRequest(event=(texts["source"], texts["eventId"]))
+        wanted = DeliveryFilter(event_id=texts["eventId"], source=texts["source"], newest_first=True)
+        return replay.ReplayRequest(delivery=wanted)
     if "delivery" in texts:
-        delivery = Delivery.parse_id(texts["delivery"])
-        if delivery is None:
+        if not _ID.fullmatch(texts["delivery"]):
             raise bad_field("delivery", "The field 'delivery' must be the id of a delivery of this subscription.")
-        return replay.ReplayRequest(delivery=delivery)
+        return replay.ReplayRequest(delivery=DeliveryFilter(id=texts["delivery"]))
     parameters = Parameters(texts.items())
     first, last = query.bounds(parameters)
     after = parameters.one("after")

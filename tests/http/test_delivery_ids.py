@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.asgi import Answer
 from tests.support.pdp_server import DENY, PERMIT
-from tests.support.service import Service, running
+from tests.support.service import PUBLISH, Service, instance_source, running
 from tests.support.subscribing import LOOPBACK, SUBSCRIPTIONS, published, settled, subscribed
 from tests.support.webhook_server import WebhookServer
 
@@ -31,6 +32,37 @@ def after_of(page: Answer) -> str:
 async def listed(service: Service, number: int, token: str | None = None, **query: Any) -> Answer:
     """A page of the deliveries of a subscription."""
     return await service.get(f"{SUBSCRIPTIONS}/{number}/deliveries", token or service.org(), **query)
+
+
+@pytest.mark.on_cosmos
+async def test_an_id_does_not_count_the_events_between(service: Service, receiver: WebhookServer) -> None:
+    """It is 32 random hexadecimal digits, in the header, the list and the trace."""
+    number = (await subscribed(service, receiver, typeFilter="mine"))["id"]
+    source = instance_source()
+    (first,) = await published(service, source=source, type="mine")
+    await published(service, 3, type="other")
+    await published(service, source=source, type="mine")
+    await settled()
+    deliveries = (await listed(service, number)).json()["deliveries"]
+    found = [delivery["id"] for delivery in deliveries]
+    assert all(re.fullmatch("[0-9a-f]{32}", delivery_id) for delivery_id in found)
+    assert len(set(found)) == 2
+    assert [request.headers["webhook-id"] for request in receiver.received[-2:]] == found
+    trace = await service.get(f"{PUBLISH}/{first}/trace", service.org(), source=source)
+    assert {entry["deliveryId"] for entry in trace.json()["entries"]} == {None, found[0]}
+
+
+async def test_ids_do_not_come_again_in_another_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: WebhookServer
+) -> None:
+    """The first delivery of the first subscription has another id in each: a receiver may keep ids for ever."""
+    for name in ("one", "other"):
+        async with running(tmp_path / name, monkeypatch, **LOOPBACK) as service:
+            await subscribed(service, receiver)
+            await published(service)
+            await settled()
+    found = [request.headers["webhook-id"] for request in receiver.received if "webhook-signature" in request.headers]
+    assert len(set(found)) == len(found) == 4
 
 
 @pytest.mark.on_cosmos
