@@ -34,6 +34,7 @@ def subscription_of(document: Mapping[str, Any], version: str) -> Subscription:
 def document_of_delivery(delivery: Delivery) -> Document:
     """A delivery as a document. Only an undecidable delivery has the member `undecidable`."""
     document = {
+        "deliveryId": delivery.id,
         "lane": str(delivery.lane),
         "stream": delivery.stream.name,
         "position": delivery.position,
@@ -59,6 +60,7 @@ def delivery_of(document: Mapping[str, Any], version: str) -> Delivery:
     lane = Lane.parse(document["lane"])
     assert lane is not None  # `document_of_delivery` wrote it
     return Delivery(
+        id=document["deliveryId"],
         lane=lane,
         stream=Stream(document["stream"]),
         position=document["position"],

@@ -238,7 +238,11 @@ class Attempts:
         )
         turn.postpone(attempted.next_attempt)
         if await self.deliveries.save(attempted) is None:
-            _log.warning("attempt not recorded delivery=%s: another worker has the lane", attempted.id)
+            _log.warning(
+                "attempt not recorded subscriptionId=%d delivery=%s: another worker has the lane",
+                current.id,
+                attempted.id,
+            )
         if pause.until:
             await self._store_pause(current, pause, response)
         if response.attempt.status == GONE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -16,11 +17,16 @@ ATTEMPTS_STORED = 50
 SETTLED_DAYS = 30
 """Days to keep finished deliveries. Dead letters are kept as long as their event."""
 GONE = 410
-_DELIVERY_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,18})(?:r([0-9]{1,9}))?")
+_ID_BYTES = 16
 _LANE = re.compile(r"([0-9]{1,18})(?:r([0-9]{1,9}))?")
 
 # A separate generator is independent of `random.seed`.
 jitter = random.Random().random  # noqa: S311 - jitter needs no secure randomness
+
+
+def new_id() -> str:
+    """An id for a delivery: 128 random bits in hexadecimal, so that it tells nothing and is never given twice."""
+    return secrets.token_hex(_ID_BYTES)
 
 
 class State(Enum):
@@ -85,15 +91,17 @@ class Attempt:
 class Delivery:
     """One event for one subscription.
 
-    The event stands at `position` of `stream`. `order` is a keyed hash of the event's subject: deliveries of one lane
-    with the same `order` are attempted one at a time, first attempts by position. The decision point said `permit` at
-    `decided`; None if it was not asked yet, or could not decide. `undecidable` counts how often in a row it could not
-    decide. A delivery is `unsure` while only Register knows whether the event matches. `tries` counts attempts since
-    the delivery was recorded or last revived. The next attempt is due at `next_attempt`; None if no attempt is to come.
-    `settled` is when the delivery reached its final state. `version` changes with every change, and is "" before the
-    delivery is stored. Times are microseconds since the epoch.
+    `id` is the `webhook-id` of every attempt: it is random, and stays as it was first stored. The event stands at
+    `position` of `stream`. `order` is a keyed hash of the event's subject: deliveries of one lane with the same `order`
+    are attempted one at a time, first attempts by position. The decision point said `permit` at `decided`; None if it
+    was not asked yet, or could not decide. `undecidable` counts how often in a row it could not decide. A delivery is
+    `unsure` while only Register knows whether the event matches. `tries` counts attempts since the delivery was
+    recorded or last revived. The next attempt is due at `next_attempt`; None if no attempt is to come. `settled` is
+    when the delivery reached its final state. `version` changes with every change, and is "" before the delivery is
+    stored. Times are microseconds since the epoch.
     """
 
+    id: str
     lane: Lane
     stream: Stream
     position: int
@@ -122,18 +130,6 @@ class Delivery:
     def is_shown(self) -> bool:
         """Whether the consumer may know the event: it is neither undecided nor withheld."""
         return not self.is_undecided and self.state is not State.WITHHELD
-
-    @property
-    def id(self) -> str:
-        """The `webhook-id`: the same in every attempt, and another one in a replay."""
-        suffix = f"r{self.lane.replay}" if self.lane.replay else ""
-        return f"{self.lane.subscription}-{self.position}{suffix}"
-
-    @staticmethod
-    def parse_id(text: str) -> tuple[Lane, int] | None:
-        """The lane and the position that an id names, None for any other text."""
-        match = _DELIVERY_ID.fullmatch(text)
-        return (Lane(int(match[1]), int(match[3] or 0)), int(match[2])) if match else None
 
     def decision(self, *, permit: bool, at: int) -> Delivery:
         """The delivery with a decision. A denied delivery is withheld."""

@@ -52,7 +52,7 @@ class Explanation:
         for subscription in await self._own(caller, event.resource):
             own = [delivery for delivery in deliveries if delivery.lane.subscription == subscription.id]
             if not own and not may_see:
-                may_see = await self._may_receive(caller, event)
+                may_see = await self.may_receive(caller, event)
                 if not may_see:
                     continue
             differs = None if own else await self._difference(subscription, event)
@@ -70,7 +70,12 @@ class Explanation:
                 break
         return [subscription for subscription in own if subscription.filter.resource == resource]
 
-    async def _may_receive(self, caller: Caller, event: StoredEvent) -> bool:
+    async def may_receive(self, caller: Caller, event: StoredEvent) -> bool:
+        """Whether the decision point permits an event to the caller now.
+
+        Raises:
+            EventsError: UNAVAILABLE when the decision point does not decide.
+        """
         action = Resource.parse(event.resource).action
         (verdict,) = await self.authorization.verdicts(caller, action, [event], RequestBudget())
         if verdict is Verdict.UNDECIDED:

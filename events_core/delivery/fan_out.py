@@ -1,7 +1,7 @@
 """Use case: find the subscriptions that an event matches, and record a delivery for each.
 
-Everything in a delivery follows from the event and the subscription, so a second fan-out of an event changes nothing
-(docs/architecture.md, "Subscriptions and deliveries").
+The place of a delivery follows from the event and the subscription, and the store keeps what is there, so a second
+fan-out of an event changes nothing (docs/architecture.md, "Subscriptions and deliveries").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from events_core.access.ports import PartyRegister
 from events_core.common.errors import EventsError
 from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Delivery, Lane
+from events_core.delivery.delivery import Delivery, Lane, new_id
 from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
@@ -168,6 +168,7 @@ class FanOut(Follower[Delivery]):
     def _delivery(self, match: _Match, replay: int, now: int, *, permit: bool | None) -> Delivery:
         event = match.event
         undecided = Delivery(
+            id=new_id(),
             lane=Lane(match.subscription.id, replay),
             stream=Stream.of_resource(event.resource),
             position=event.position,

@@ -120,12 +120,13 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which deliveries a list shows. `event_id` and `source` fit only deliveries whose event may be shown."""
+    """Which deliveries are wanted. `event_id` and `source` fit only deliveries whose event may be shown."""
 
     state: State | None = None
     event_id: str | None = None
     source: str | None = None
     newest_first: bool = False
+    id: str | None = None
 
 
 ALL = DeliveryFilter()
@@ -142,9 +143,9 @@ class DeliveryStore(Protocol):
     async def record(self, deliveries: Sequence[Delivery], now: int) -> None:
         """Store deliveries, then make the lanes due in which an attempt is to come.
 
-        A delivery that is stored under the same lane and position stays as it is. Callers give the deliveries of a
-        lane by position, and they become visible in that order. A lane whose lease is released at the same time stays
-        due, so no worker misses what was recorded after it looked.
+        A delivery that is stored under the same lane and position stays as it is, with its id. Callers give the
+        deliveries of a lane by position, and they become visible in that order. A lane whose lease is released at the
+        same time stays due, so no worker misses what was recorded after it looked.
         """
 
     async def wake(self, lane: Lane, at: int) -> None:

@@ -22,8 +22,8 @@ READ_AT_ONCE = 1_000
 class ReplayRequest:
     """What to replay: events registered from `start` on, or after `cursor` or `event_id`, until `end` if it is given.
 
-    Or only the `dead` deliveries, one `delivery` by its lane and position, or one `event` by its source and id. Times
-    are microseconds since the epoch, and both bounds are inclusive.
+    Or only the `dead` deliveries, or only the event of one `delivery` that this filter finds. Times are microseconds
+    since the epoch, and both bounds are inclusive.
     """
 
     start: int | None = None
@@ -31,8 +31,7 @@ class ReplayRequest:
     event_id: str | None = None
     end: int | None = None
     dead: bool = False
-    delivery: tuple[Lane, int] | None = None
-    event: tuple[str, str] | None = None
+    delivery: DeliveryFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +76,10 @@ class Replays:
     async def _bounds(self, subscription: Subscription, request: ReplayRequest) -> tuple[int, int]:
         """The positions after which, and up to which, events are replayed."""
         if request.delivery is not None:
-            lane, position = request.delivery
-            found = await self.deliveries.page(subscription.id, (position, lane.replay - 1), 1)
-            if (
-                lane.subscription != subscription.id
-                or not found
-                or (found[0].lane, found[0].position) != (lane, position)
-            ):
+            found = await self.deliveries.page(subscription.id, None, 1, request.delivery)
+            if not found:
                 raise errors.not_found("There is no such delivery.")
-            return position - 1, position
-        if request.event is not None:
-            position = await self._position_of(subscription.id, *request.event)
-            return position - 1, position
+            return found[0].position - 1, found[0].position
         stream = subscription.filter.stream
         head = await self.store.head(stream)
         first = await self.store.read(
@@ -101,11 +92,3 @@ class Replays:
             return after, head
         beyond = await self.store.read(ReadRequest(stream, registered_from=request.end + 1, limit=1, scan=1))
         return after, beyond.rows[0].position - 1 if beyond.rows else head
-
-    async def _position_of(self, subscription_id: int, source: str, event_id: str) -> int:
-        """The position of an event that had a delivery whose event the consumer may know."""
-        wanted = DeliveryFilter(event_id=event_id, source=source, newest_first=True)
-        found = await self.deliveries.page(subscription_id, None, 1, wanted)
-        if not found:
-            raise errors.not_found("There is no delivery of such an event.")
-        return found[0].position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,7 +57,8 @@ class Tracer:
         """Trace an event, in the order of time.
 
         A publisher of the event's resource sees every entry. A subscriber sees the entries of its own deliveries, also
-        while the decision point does not say whether it may publish. With `explain`, the caller also sees why the event
+        while the decision point does not say whether it may publish; of deliveries that hide their event only if the
+        decision point permits it the event now. With `explain`, the caller also sees why the event
         did not reach its own subscriptions.
 
         Raises:
@@ -75,7 +76,11 @@ class Tracer:
         traces: dict[str, list[Entry]] = {}
         for row, is_publisher in zip(rows, may_publish, strict=True):
             deliveries = await self.deliveries.of_event(Stream.of_resource(row.resource), row.position)
-            entries = await self._entries(caller, row, deliveries, is_publisher=is_publisher)
+            consumers = await self._consumers(deliveries)
+            if not is_publisher:
+                deliveries = await self._visible(caller, row, deliveries, consumers)
+            entries = [Entry(row.registered, "registered")] if is_publisher else []
+            entries += [entry for one in deliveries for entry in _entries(one, consumers[one.lane.subscription])]
             if explain and row.json is not None:
                 try:
                     entries += await self._unreached(caller, row, deliveries, is_publisher=is_publisher)
@@ -90,16 +95,18 @@ class Tracer:
         (found,) = traces.values()
         return sorted(found, key=lambda entry: entry.at)
 
-    async def _entries(
-        self, caller: Caller, row: StoredEvent, deliveries: Sequence[Delivery], *, is_publisher: bool
-    ) -> list[Entry]:
-        consumers = await self._consumers(deliveries)
-        entries = [Entry(row.registered, "registered")] if is_publisher else []
-        for delivery in deliveries:
-            consumer = consumers[delivery.lane.subscription]
-            if is_publisher or consumer == caller.consumer:
-                entries += _entries(delivery, consumer)
-        return entries
+    async def _visible(
+        self, caller: Caller, row: StoredEvent, deliveries: Sequence[Delivery], consumers: Mapping[int, str | None]
+    ) -> Sequence[Delivery]:
+        """The deliveries of an event that a subscriber may know to be of this event."""
+        own = [delivery for delivery in deliveries if consumers[delivery.lane.subscription] == caller.consumer]
+        shown = [delivery for delivery in own if delivery.is_shown]
+        if len(shown) == len(own):
+            return own
+        try:
+            return own if await self.explanation.may_receive(caller, row) else shown
+        except EventsError:
+            return shown
 
     async def _unreached(
         self, caller: Caller, row: StoredEvent, deliveries: Sequence[Delivery], *, is_publisher: bool

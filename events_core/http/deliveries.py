@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +15,7 @@ from events_core.delivery.delivery import Attempt, Delivery, State
 from events_core.delivery.ports import DeliveryFilter
 from events_core.delivery.trace_event import Entry
 from events_core.delivery.validate import PATH
-from events_core.feeds.stream import Stream
+from events_core.feeds.stream import PROOF_BYTES, Cursor, CursorCodec, Stream
 from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
@@ -23,6 +24,7 @@ from events_core.http.subscriptions import id_of, refuse_unknown
 from events_core.operations.application import Application
 
 MAX_SIZE = 1_000
+_ID = re.compile("[0-9a-f]{32}")
 _REPLAYS = ("from", "after", "dead", "delivery", "eventId")
 TRACE_BY_PARAMETER = "GET /events/api/v1/trace?id=…&source=…"
 
@@ -33,10 +35,11 @@ async def list_of_subscription(request: Request, application: Application) -> fu
     number = id_of(request)
     parameters = Parameters(request.query)
     size, wanted = query.size(parameters, MAX_SIZE), _filter(parameters)
-    after = _after(parameters, number)
+    cursors, its_list = application.cursors, Stream(f"deliveries:{number}")
+    after = _after(parameters, cursors, its_list)
     found = await application.subscriber.deliveries_of(caller, number, after, size, wanted)
     document = {"count": len(found), "deliveries": [_document(delivery) for delivery in found]}
-    last = found[-1].id if found else parameters.one("after")
+    last = cursors.encode(_cursor(found[-1]), its_list) if found else parameters.one("after")
     repeated = {name: parameters.one(name) for name in ("state", "eventId", "source", "order")}
     following = {"after": last, "size": size, **repeated}
     pairs = urlencode({name: value for name, value in following.items() if value is not None})
@@ -102,16 +105,20 @@ def _state(parameters: Parameters) -> State | None:
         raise bad_field("state", f"The state is one of {', '.join(state.value for state in State)}.") from None
 
 
-def _after(parameters: Parameters, subscription_id: int) -> tuple[int, int] | None:
+def _cursor(delivery: Delivery) -> Cursor:
+    """A cursor just after a delivery. Its proof is the number of the replay: rows of a list expire unverified."""
+    return Cursor(delivery.position, delivery.lane.replay.to_bytes(PROOF_BYTES))
+
+
+def _after(parameters: Parameters, cursors: CursorCodec, its_list: Stream) -> tuple[int, int] | None:
     """The position and the replay number of the delivery to start after."""
     text = parameters.one("after")
     if text is None:
         return None
-    found = Delivery.parse_id(text)
-    if found is None or found[0].subscription != subscription_id:
-        raise bad_field("after", "The 'after' parameter must be the id of a delivery of this subscription.")
-    lane, position = found
-    return position, lane.replay
+    cursor = cursors.decode(text, its_list)
+    if cursor is None:
+        raise bad_field("after", "The 'after' parameter must be that of the header 'next' of this list.")
+    return cursor.position, int.from_bytes(cursor.proof)
 
 
 def _replay_request(document: Mapping[str, Any], application: Application, stream: Stream) -> replay.ReplayRequest:
@@ -133,12 +140,12 @@ def _replay_request(document: Mapping[str, Any], application: Application, strea
         return replay.ReplayRequest(dead=True)
     texts = _texts(document)
     if given[0] == "eventId":
-        return replay.ReplayRequest(event=(texts["source"], texts["eventId"]))
+        wanted = DeliveryFilter(event_id=texts["eventId"], source=texts["source"], newest_first=True)
+        return replay.ReplayRequest(delivery=wanted)
     if "delivery" in texts:
-        delivery = Delivery.parse_id(texts["delivery"])
-        if delivery is None:
+        if not _ID.fullmatch(texts["delivery"]):
             raise bad_field("delivery", "The field 'delivery' must be the id of a delivery of this subscription.")
-        return replay.ReplayRequest(delivery=delivery)
+        return replay.ReplayRequest(delivery=DeliveryFilter(id=texts["delivery"]))
     parameters = Parameters(texts.items())
     first, last = query.bounds(parameters)
     after = parameters.one("after")

@@ -71,6 +71,16 @@ async def test_deliveries_are_found_by_their_event(store: DeliveryStore) -> None
         assert positions(await store.page(1, None, 10, wanted)) == expected, wanted
 
 
+async def test_a_delivery_is_found_by_its_id(store: DeliveryStore) -> None:
+    """Also one whose event is hidden, but only among those of its subscription."""
+    hidden: dict[str, Any] = {"state": State.WITHHELD, "next_attempt": None, "settled": NOW}
+    await store.record([one := delivery(1), two := delivery(2, **hidden)], NOW)
+    await store.record([replayed := delivery(1, Lane(1, 1)), other := delivery(1, Lane(2))], NOW)
+    for wanted, found in ((one, [one]), (two, [two]), (replayed, [replayed]), (other, [])):
+        page = await store.page(1, None, 10, DeliveryFilter(id=wanted.id))
+        assert [replace(item, version="") for item in page] == found
+
+
 async def test_an_events_deliveries_are_found(store: DeliveryStore) -> None:
     """They are those of every subscription and replay."""
     await store.record([delivery(3, Lane(n)) for n in (1, 2)], NOW)

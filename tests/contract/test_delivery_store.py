@@ -44,6 +44,21 @@ async def test_recording_again_changes_nothing(stores: Stores) -> None:
     ]
 
 
+async def test_a_delivery_keeps_the_id_that_was_stored_first(stores: Stores) -> None:
+    """Also if two processes record it at the same time; what is sent, listed and traced has this id."""
+    both = [stores.deliveries, stores.other_deliveries]
+    await asyncio.gather(*(both[n % 2].record([delivery(1), delivery(2)], NOW) for n in range(8)))
+    sent = await ready(stores.deliveries, await leased(stores.deliveries))
+    await stores.other_deliveries.record([delivery(1), delivery(2)], NOW)
+    ids = [item.id for item in sent]
+    assert [item.id for item in await stores.other_deliveries.page(1, None, 10)] == ids
+    assert [item.id for n in (1, 2) for item in await stores.deliveries.of_event(STREAM, n)] == ids
+    saved = await stores.deliveries.save(replace(sent[0], state=State.DEAD, next_attempt=None, settled=NOW))
+    assert saved is not None
+    assert await stores.deliveries.revive(1, NOW) == 1
+    assert [item.id for item in await stores.deliveries.page(1, None, 10)] == ids
+
+
 async def test_a_lane_has_one_lease(stores: Stores) -> None:
     """A leased lane is not due; once the lease has ended another worker may take it."""
     await stores.deliveries.record([delivery(1)], NOW)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
 from events_core.common.errors import EventsError, Problem
+from events_core.delivery.ports import DeliveryFilter
 from events_core.delivery.replay import ReplayRequest
 from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
@@ -72,33 +73,32 @@ async def test_a_replay_starts_after_an_event(deployment: Deployment) -> None:
 
 
 async def test_one_delivery_can_be_replayed(deployment: Deployment) -> None:
-    """By its lane and position. An unknown delivery is refused."""
+    """By its id. The delivery of another subscription is refused."""
     subscription = await deployment.subscribe()
+    other = await deployment.subscribe(type="x")
     await deployment.publish(event("a"), event("b"))
     await deployment.deliver()
     first, _ = await deployment.deliveries(subscription)
     deployment.receiver.received.clear()
-    await deployment.application.replays.begin(
-        OWNER, subscription.id, ReplayRequest(delivery=(first.lane, first.position))
-    )
+    wanted = ReplayRequest(delivery=DeliveryFilter(id=first.id))
+    await deployment.application.replays.begin(OWNER, subscription.id, wanted)
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
     with pytest.raises(EventsError) as unknown:
-        await deployment.application.replays.begin(
-            OWNER, subscription.id, ReplayRequest(delivery=(first.lane, 999_999))
-        )
+        await deployment.application.replays.begin(OWNER, other.id, wanted)
     assert unknown.value.problem is Problem.NOT_FOUND
 
 
 async def test_dead_deliveries_can_be_revived(deployment: Deployment) -> None:
-    """Their schedule starts again. Other deliveries are not sent again."""
+    """Their schedule starts again, under their ids. Other deliveries are not sent again."""
     subscription = await deployment.subscribe()
     deployment.receiver.answer = answering(500)
     await deployment.publish(event("a"))
     while await deployment.states(subscription) != ["dead"]:
         await deployment.deliver()
         deployment.clock.add(13 * 3_600)
+    dead = message_ids(deployment)
     deployment.receiver.answer = answering(200)
     await deployment.publish(event("b"))
     await deployment.deliver()
@@ -107,6 +107,7 @@ async def test_dead_deliveries_can_be_revived(deployment: Deployment) -> None:
     await deployment.idle()
     await deployment.deliver()
     assert names(deployment.receiver) == ["a"]
+    assert message_ids(deployment) < dead
     assert await deployment.states(subscription) == ["delivered", "delivered"]
 
 

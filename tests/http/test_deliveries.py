@@ -297,7 +297,8 @@ async def test_a_replay_sends_events_again_under_new_ids(service: Service, recei
         {"eventId": "a", "source": "urn:a", "to": "2026-01-01T00:00:00Z"},
         {"from": ANCIENT, "until": "2026-01-01T00:00:00Z"},
         {"delivery": "x"},
-        {"delivery": "1-1", "to": "2026-01-01T00:00:00Z"},
+        {"delivery": "1-1"},
+        {"delivery": "0123456789abcdef0123456789abcdef", "to": "2026-01-01T00:00:00Z"},
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
     ],
 )

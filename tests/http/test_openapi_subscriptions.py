@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from openapi_schema_validator import OAS31Validator
 
-from events_core.delivery.delivery import State
+from events_core.delivery.delivery import State, new_id
 from events_core.delivery.webhook import body_for, handshake_headers, headers_for, new_secret
 from tests.support.asgi import Answer
 from tests.support.deliveries import subscription
@@ -189,7 +189,7 @@ async def test_the_replay_of_a_delivery_is_documented(service: Service, receiver
     await settled()
     (delivery,) = await deliveries_of(service, number)
     await documented(service, "POST", REPLAY, 202, number, json_body={"delivery": delivery["id"]})
-    await documented(service, "POST", REPLAY, 404, number, json_body={"delivery": f"{number}-999999"})
+    await documented(service, "POST", REPLAY, 404, number, json_body={"delivery": new_id()})
 
 
 async def test_refusals_are_documented(service: Service) -> None:
@@ -276,7 +276,7 @@ def test_requests_to_slack_are_documented() -> None:
     """Slack gets an event and a validation in its own envelope."""
     slack = subscription(endpoint="https://hooks.slack.com/services/T0/B0/x")
     body, (media_type,) = body_for(slack, b'{"specversion": "1.0"}')
-    for name, message_id in (("event", "7-1201r2"), ("validation", "0b2bd4d8-6ab6-4cc1-9f0c-7a0bd1d2c9d1")):
+    for name, message_id in (("event", new_id()), ("validation", "0b2bd4d8-6ab6-4cc1-9f0c-7a0bd1d2c9d1")):
         headers = headers_for(message_id, 1_795_710_148, body, [new_secret()])
         sent = {"Content-Type": media_type, **handshake_headers("example.com"), **headers}
         assert_webhook(name, "POST", {header.lower(): value for header, value in sent.items()}, body)
@@ -286,7 +286,7 @@ def test_requests_to_slack_are_documented() -> None:
     "broken",
     [
         {"webhook-id": None},
-        {"webhook-id": "1201"},
+        {"webhook-id": "7-1201"},
         {"webhook-timestamp": "2026-11-26T15:02:28Z"},
         {"webhook-signature": "v1,short"},
         {"webhook-trace": "1"},
@@ -297,7 +297,7 @@ def test_requests_to_slack_are_documented() -> None:
 def test_an_undocumented_webhook_fails(broken: dict[str, str | None]) -> None:
     """The check refuses headers that are missing, wrong or undocumented, and another content type."""
     body, (media_type,) = body_for(subscription(endpoint="https://hooks.slack.com/"), b"{}")
-    headers = headers_for("7-1", 1, body, [new_secret()])
+    headers = headers_for(new_id(), 1, body, [new_secret()])
     sent = {"Content-Type": media_type, **handshake_headers("example.com"), **headers}
     good = {name.lower(): value for name, value in sent.items()}
     assert_webhook("event", "POST", good, body)

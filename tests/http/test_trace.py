@@ -11,6 +11,7 @@ import azure.functions as func
 import pytest
 from aiohttp import web
 
+from events_core import app
 from events_core.common.errors import EventsError
 from events_core.http import deliveries
 from events_core.http.query import Parameters
@@ -145,19 +146,66 @@ async def test_an_undecidable_right_to_publish_shows_no_trace(service: Service, 
 
 
 @pytest.mark.on_cosmos
-async def test_a_subscriber_sees_its_entries_while_the_right_to_publish_is_undecided(
+async def test_a_subscriber_sees_what_it_was_sent_while_the_right_to_publish_is_undecided(
     service: Service, receiver: WebhookServer
 ) -> None:
-    """The event of an app without a policy has a trace, and so has every event while the decision point is down."""
+    """The event of an app whose policy is lost has a trace, and so has every event while the decision point is down."""
     await subscribed(service, receiver)
     source = instance_source()
-    service.pdp.fails = lambda asked: "urn:altinn:instance-id" in asked.resource
     (name,) = await published(service, source=source)
     await settled()
+    service.pdp.fails = lambda asked: "urn:altinn:instance-id" in asked.resource
     for status in (200, 503):
         service.pdp.status = status
         answer = await trace_of(service, name, source, service.org("altinn:events.subscribe"))
-        assert [entry["activity"] for entry in answer.json().get("entries", [])] == ["matched", "undecided"]
+        assert [entry["activity"] for entry in answer.json().get("entries", [])] == [
+            "matched",
+            "attempted",
+            "delivered",
+        ]
+
+
+@pytest.mark.on_cosmos
+@pytest.mark.parametrize("explain", ["false", "true"])
+async def test_a_subscriber_cannot_find_a_withheld_event(
+    service: Service, receiver: WebhookServer, explain: str
+) -> None:
+    """Its trace is that of an unknown event until the decision point permits the event: the ids of a list hide it."""
+    subscription = await subscribed(service, receiver)
+    source = instance_source()
+    service.pdp.decide = lambda _: DENY
+    (name,) = await published(service, source=source)
+    await settled()
+    hidden = await trace_of(service, name, source, service.org(), explain=explain)
+    unknown = await trace_of(service, "unknown", source, service.org(), explain=explain)
+    assert (hidden.status, hidden.json()["detail"]) == (unknown.status, unknown.json()["detail"])
+    assert hidden.status == 404
+    (withheld,) = await deliveries_of(service, subscription["id"])
+    service.pdp.decide = lambda asked: DENY if asked.action == "publish" else PERMIT
+    (await app.current()).authorization.decisions.cache._kept.clear()
+    shown = (await trace_of(service, name, source, service.org(), explain=explain)).json()["entries"]
+    assert {entry["deliveryId"] for entry in shown} == {withheld["id"]}
+    assert [entry["activity"] for entry in shown if entry["activity"] != "unreached"] == ["matched", "withheld"]
+    assert [entry["reason"] for entry in shown if entry["activity"] == "unreached"] == ["withheld"] * (
+        explain == "true"
+    )
+
+
+@pytest.mark.on_cosmos
+async def test_a_subscriber_cannot_find_an_undecided_event(service: Service, receiver: WebhookServer) -> None:
+    """Its trace is that of an unknown event while the decision point answers the caller's other questions."""
+    await subscribed(service, receiver)
+    (decided,) = await published(service)
+    await settled()
+    source = instance_source(guid="00000000-0000-0000-0000-000000000001")
+    service.pdp.decide = lambda asked: DENY if asked.action == "publish" else PERMIT
+    service.pdp.fails = lambda asked: asked.resource.get("urn:altinn:instance-id", "").endswith("-000000000001")
+    (undecided,) = await published(service, source=source)
+    await settled()
+    assert ids((await service.get(APP_FEED, service.org(), from_=ANCIENT)).json()) == [decided]
+    for explain in ("false", "true"):
+        answer = await trace_of(service, undecided, source, service.org(), explain=explain)
+        assert answer.status == 404, answer.body
 
 
 @pytest.mark.on_cosmos
@@ -260,19 +308,19 @@ async def test_an_explained_trace_names_the_state_of_a_subscription(service: Ser
 
 @pytest.mark.on_cosmos
 async def test_an_explained_trace_names_the_decision(service: Service, receiver: WebhookServer) -> None:
-    """Withheld or undecidable: the subscriber sees the decision of its own delivery, and no value of the event."""
+    """Withheld or undecidable, to the event's publisher, who may read neither."""
     subscription = await subscribed(service, receiver)
     source = instance_source()
     service.pdp.decide = lambda _: DENY
     (withheld,) = await published(service, source=source)
     await settled()
-    assert await unreached(service, withheld, source, service.org()) == {subscription["id"]: "withheld"}
+    admin = service.org("altinn:events.publish.admin")
+    assert await unreached(service, withheld, source, admin) == {subscription["id"]: "withheld"}
     service.pdp.decide = lambda _: PERMIT
     source = instance_source(party=PARTY, guid="00000000-0000-0000-0000-000000000001")
     service.pdp.fails = lambda asked: "urn:altinn:instance-id" in asked.resource
     (undecided,) = await published(service, source=source)
     await settled()
-    admin = service.org("altinn:events.publish.admin")
     assert await unreached(service, undecided, source, admin) == {subscription["id"]: "undecidable"}
 
 

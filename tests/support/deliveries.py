@@ -17,7 +17,7 @@ from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
 from events_core.adapters.sqlite.subscriptions import SqliteSubscriptions
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Delivery, Lane
+from events_core.delivery.delivery import Delivery, Lane, new_id
 from events_core.delivery.ports import DeliveryStore, Lease, SubscriptionStore
 from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription, Validation
 from events_core.feeds.stream import Stream
@@ -85,6 +85,7 @@ def subscription(**changes: Any) -> Subscription:
 def delivery(position: int, lane: Lane | None = None, **changes: Any) -> Delivery:
     """A due delivery. `changes` replace its fields."""
     values: dict[str, Any] = {
+        "id": new_id(),
         "lane": lane or Lane(1),
         "stream": STREAM,
         "position": position,

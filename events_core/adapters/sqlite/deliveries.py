@@ -35,7 +35,9 @@ _AFTER, _BEFORE = " AND (position, replay) > (:position, :replay)", " AND (posit
 _OF_STATE = " AND state = :column AND json_extract(document, '$.state') = :state"
 _SHOWN = """ AND state <> 'withheld'
 AND NOT (next_attempt IS NOT NULL AND json_extract(document, '$.permit') IS NULL)"""
-_OF_ID, _OF_SOURCE = (f" AND json_extract(document, '$.{name}') = :{name}" for name in ("eventId", "source"))
+_OF_DELIVERY, _OF_EVENT_ID, _OF_SOURCE = (
+    f" AND json_extract(document, '$.{name}') = :{name}" for name in ("deliveryId", "eventId", "source")
+)
 _ORDERS = {False: " ORDER BY position, replay", True: " ORDER BY position DESC, replay DESC"}
 _OF_EVENT = "SELECT version, document FROM deliveries WHERE position = ? ORDER BY subscription, replay"
 _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND state = 'dead'"
@@ -312,7 +314,8 @@ def _page(
     conditions = {
         _BEFORE if wanted.newest_first else _AFTER: after is not None,
         _OF_STATE: wanted.state is not None,
-        _OF_ID: wanted.event_id is not None,
+        _OF_DELIVERY: wanted.id is not None,
+        _OF_EVENT_ID: wanted.event_id is not None,
         _OF_SOURCE: wanted.source is not None,
         _SHOWN: wanted.event_id is not None or wanted.source is not None,
     }
@@ -322,6 +325,7 @@ def _page(
         "position": position,
         "replay": replay,
         "state": wanted.state.value if wanted.state else None,
+        "deliveryId": wanted.id,
         "eventId": wanted.event_id and storable(wanted.event_id),
         "source": wanted.source and storable(wanted.source),
         "limit": limit,

@@ -123,7 +123,7 @@ CREATE TABLE followed (
 CREATE INDEX followed_pending ON followed (stream) WHERE catch_up_pending;
 CREATE INDEX followed_quarantined ON followed (stream) WHERE quarantined <> '[]'
 """
-_VERSION = 5
+_VERSION = 6
 """The version of the layout. A file of another version is refused."""
 
 

@@ -343,10 +343,10 @@ class CosmosDeliveries(DeliveryStore):
 def _fits(wanted: DeliveryFilter) -> tuple[str, dict[str, Any]]:
     """The conditions of a list, and their values."""
     state = wanted.state.value if wanted.state else None
-    values = {"state": state, "eventId": wanted.event_id, "source": wanted.source}
+    values = {"deliveryId": wanted.id, "state": state, "eventId": wanted.event_id, "source": wanted.source}
     given = {name: storable(value) for name, value in values.items() if value is not None}
     conditions = "".join(f" AND c.{name} = @{name}" for name in given)
-    return conditions + (_SHOWN if given.keys() - {"state"} else ""), given
+    return conditions + (_SHOWN if given.keys() & {"eventId", "source"} else ""), given
 
 
 def _partition(subscription: int, segment: int) -> str:
