@@ -43,6 +43,8 @@ LONGEST_PAUSE = 3_600.0
 SEARCH_EVERY = 30 * SECOND
 """How often a process looks for a question that is decided, while none of a lane is."""
 LANES_REMEMBERED = 10_000
+BYTES_READ = 512 * 1024
+"""Events of about so many bytes are read at once for first attempts, and half as many for retries."""
 OTHERS_READ = 100
 """How many deliveries are read from the first one on, and after those that are due, to find a witness."""
 
@@ -92,7 +94,7 @@ class Attempts:
             EventsError: UNAVAILABLE when the store does not answer. A delivery that was sent and not recorded is sent
                 again.
         """
-        matched = await self._match(subscription, await self._read_events(due))
+        matched = await self._match(subscription, await self._read_events(that_fit(due)))
         decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
@@ -184,7 +186,7 @@ class Attempts:
         positions: set[int] = set()
         for after in (0, max(ready.delivery.position for ready in due)):
             page = await self.deliveries.page(subscription.id, (after, 0), OTHERS_READ)
-            positions |= {delivery.position for delivery in page}
+            positions |= {delivery.position for delivery in that_fit(page)}
         rows = await self.store.at(subscription.filter.stream, sorted(positions))
         return [row for row in rows if row.json is not None]
 
@@ -317,3 +319,14 @@ class Attempts:
         turn.rest(until)
         turn.postpone(until)
         return False
+
+
+def that_fit(due: Sequence[Delivery]) -> list[Delivery]:
+    """The deliveries whose events are read at once: at least the first one, and the first retry. Others stay due."""
+    left = {False: BYTES_READ, True: BYTES_READ // 2}
+    chosen = []
+    for delivery in due:
+        if left[delivery.is_retry] > 0:
+            left[delivery.is_retry] -= delivery.size
+            chosen.append(delivery)
+    return chosen

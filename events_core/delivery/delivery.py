@@ -89,7 +89,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one subscription.
+    """One event for one subscription. `size` is how many bytes the event's JSON text has.
 
     `id` is the `webhook-id` of every attempt: it is random, and stays as it was first stored. The event stands at
     `position` of `stream`. `order` is a keyed hash of the event's subject: deliveries of one lane with the same `order`
@@ -107,6 +107,7 @@ class Delivery:
     position: int
     event_id: str
     source: str
+    size: int
     order: str
     registered: int
     recorded: int
@@ -120,6 +121,11 @@ class Delivery:
     unsure: bool = False
     settled: int | None = None
     version: str = ""
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the delivery was attempted before, or could not be decided."""
+        return self.state is State.FAILING or self.undecidable > 0
 
     @property
     def is_undecided(self) -> bool:

@@ -174,6 +174,7 @@ class FanOut(Follower[Delivery]):
             position=event.position,
             event_id=event.id,
             source=event.source,
+            size=len(event.json or b""),
             order=hashlib.blake2b((event.subject or "").encode(), key=self.key, digest_size=9).hexdigest(),
             registered=event.registered,
             recorded=now,

@@ -218,7 +218,7 @@ class LaneWorker:
         wanted = [row for row in rows if row.position <= replay.until]
         deliveries = await self.fan_out.deliveries_to(subscription, wanted, replay.lane.replay)
         await self.deliveries.record(deliveries, self.clock())
-        done = len(wanted) < REPLAYED_AT_ONCE
+        done = not rows or len(wanted) < len(rows)
         after = wanted[-1].position if wanted else replay.until
         await self.deliveries.move_replay(turn.lease, replace(replay, after=after, done=done))
         return True

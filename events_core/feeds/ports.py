@@ -38,6 +38,8 @@ class StoredEvent(EventLike, Protocol):
         """The cursor just after this row."""
 
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""Events of about so many bytes are read at once."""
 FOUND = 100
 """The most rows that are found by an id without a source."""
 
@@ -60,7 +62,7 @@ class ReadRequest:
     filters: Filters = NO_FILTERS
     limit: int = 50
     scan: int = 10_000
-    max_bytes: int = 4 * 1024 * 1024
+    max_bytes: int = PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ class CheckpointStore(Protocol):
 
     async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
         """The next rows in order, tombstones among them, without a gap; none only at the end of the stream.
+
+        At most `limit` rows, and fewer when they would hold more than `PAGE_BYTES` or so.
 
         Where retention has removed rows, reading goes on with the oldest kept row.
 

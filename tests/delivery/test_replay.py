@@ -42,6 +42,18 @@ async def test_a_replay_sends_the_matching_events_from_a_time_on(deployment: Dep
     assert not live & message_ids(deployment)
 
 
+async def test_a_replay_of_large_events_sends_all_of_them(deployment: Deployment) -> None:
+    """They do not fit into one page of the store."""
+    large = events(40, data="x" * 120_000)
+    for number in range(0, len(large), 8):
+        await deployment.publish(*large[number : number + 8])
+    subscription = await deployment.subscribe()
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
+    await deployment.idle()
+    await deployment.deliver()
+    assert names(deployment.receiver) == ids(large)
+
+
 async def test_a_replay_ends_at_a_time(deployment: Deployment) -> None:
     """The bound is inclusive. A bound before every event replays nothing."""
     subscription = await deployment.subscribe()

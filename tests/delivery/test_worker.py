@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from aiohttp import web
 
 from events_core.access.identity import caller_of_consumer
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Lane
+from events_core.delivery.attempt import that_fit
+from events_core.delivery.delivery import Lane, State
 from events_core.delivery.shares import CONNECTIONS_OF_CONSUMER
 from events_core.delivery.subscribe import Change
 from tests.contract.event_store import event, events, ids
@@ -152,6 +154,21 @@ async def test_a_redirect_is_a_failure(deployment: Deployment) -> None:
     assert names(deployment.receiver, "/other") == []
     (delivery,) = await deployment.deliveries(subscription)
     assert [(attempt.status, attempt.error) for attempt in delivery.attempts] == [(302, "redirect")]
+
+
+# -- Large events -----------------------------------------------------------------------------------------------------
+
+
+async def test_large_events_are_read_few_at_a_time(deployment: Deployment) -> None:
+    """However many are due, a lane holds little memory. Retries have room of their own."""
+    subscription = await deployment.subscribe()
+    for _ in range(4):
+        await deployment.publish(*events(4, data="x" * 200_000))
+    due = await deployment.deliveries(subscription)
+    retries = [replace(delivery, state=State.FAILING) for delivery in due]
+    assert len(that_fit([*due, *retries])) == 3 + 2
+    await deployment.deliver()
+    assert len(names(deployment.receiver)) == 16
 
 
 # -- Deciding ---------------------------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ def delivery(position: int, lane: Lane | None = None, **changes: Any) -> Deliver
         "stream": STREAM,
         "position": position,
         "event_id": f"e{position}",
+        "size": 100,
         "source": "urn:x",
         "order": "o",
         "registered": NOW,

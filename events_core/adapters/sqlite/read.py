@@ -26,7 +26,7 @@ from events_core.adapters.sqlite.rows import (
 )
 from events_core.adapters.sqlite.schema import LARGEST, SAMPLED, Session
 from events_core.common.texts import fitting, storable
-from events_core.feeds.ports import FOUND, Chunk, ReadRequest
+from events_core.feeds.ports import FOUND, PAGE_BYTES, Chunk, ReadRequest
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _FIRST_REGISTERED = f"""
@@ -72,11 +72,17 @@ def at(session: Session, names: Names, stream: Stream, positions: Sequence[int])
 
 
 def read_after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> list[Row]:
-    """The next rows of the stream after a position, in order."""
+    """The next rows of the stream after a position, in order, as many as fit into `PAGE_BYTES`."""
     rows = rows_of(stream, session.hashes)
     sql = f"""SELECT {COLUMNS} FROM events INDEXED BY {index_of(stream)} WHERE {rows.sql} AND position > ?
         ORDER BY position LIMIT ?"""
-    return _decoded(session, names, session.connection.execute(sql, (*rows.values, position, limit)).fetchall())
+    page: list[Columns] = []
+    left = PAGE_BYTES
+    with closing(session.connection.execute(sql, (*rows.values, position, limit))) as found:
+        while left > 0 and (row := found.fetchone()) is not None:
+            page.append(row)
+            left -= len(_json(row) or b"")
+    return _decoded(session, names, page)
 
 
 def find(session: Session, names: Names, source: str | None, event_id: str) -> list[Row]:
