@@ -10,15 +10,14 @@ from events_core.access.authorization import Authorization, RequestBudget, Verdi
 from events_core.access.identity import Caller
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister, UndecidedError
+from events_core.common import persons
 from events_core.delivery.delivery import Delivery, State
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.ports import StoredEvent
 
 _LISTED_AT_ONCE = 500
-_MASK = "***"
-_FLAGS = re.ASCII | re.IGNORECASE
-_PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+|(?<!\d)\d{11}(?!\d)", _FLAGS)
+_NAMED_AS_PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +98,8 @@ def reason_of(
 
 
 def masked(text: str) -> str:
-    """A text without the numbers of persons."""
-    return _PERSON.sub(_MASK, text)
+    """A text without the numbers of persons, and without malformed ones after a name that announces them."""
+    return _NAMED_AS_PERSON.sub(persons.MASK, persons.masked(text))
 
 
 def _reason_to_wait(subscription: Subscription) -> str | None:
