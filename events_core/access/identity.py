@@ -22,8 +22,8 @@ from events_core.access.names import (
     SYSTEM_USER_ID,
     USER_ID,
     AppId,
-    ends_in_person_number,
 )
+from events_core.common.persons import holds_person_number
 
 _CLAIMED_ORGANISATION_NUMBER = "urn:altinn:orgNumber"
 _CLAIMED_SCOPE = "urn:altinn:scope"
@@ -40,6 +40,7 @@ _PERSONAL = re.compile("urn:(.*:)?(person:identifier-no|ssn|pid|fnr)(:.*)?", re.
 """The names of claims that hold a person number. They never become attributes."""
 
 _ORG_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PERSON_ID = re.compile(r"[!-~]{1,200}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _NINE_DIGITS = re.compile(r"[0-9]{9}")
 _ISO6523 = re.compile(r"0192:([0-9]{9})")
@@ -102,19 +103,19 @@ class Caller:
 def caller_from_claims(claims: Mapping[str, object], bearer: str) -> Caller:
     """The caller that the claims of a verified bearer token describe.
 
-    If a claim that identifies somebody is unreadable, the caller is nobody and has no rights. Falling through to
-    another claim would turn one caller into another.
+    If a claim that identifies somebody is there and cannot be read, or one of scopes, the caller is nobody and has no
+    rights. Falling through to another claim would turn one caller into another.
     """
     try:
-        identities = _Identities.read(claims)
+        identities, scopes = _Identities.read(claims), [*_scope_texts(claims)]
     except _UnreadableError:
         return Caller(Kind.NONE, "", level=None, bearer=bearer)
     kind, consumer = identities.consumer()
     return Caller(
         kind,
         consumer,
-        attributes=tuple(sorted({*_subject(claims, identities, kind)})),
-        scopes=frozenset(" ".join(_scope_texts(claims)).split()),
+        attributes=tuple(sorted({*_subject(claims, identities, kind, scopes)})),
+        scopes=frozenset(" ".join(scopes).split()),
         level=_level(claims, kind, identities),
         bearer=bearer,
     )
@@ -144,7 +145,7 @@ def caller_of_consumer(consumer: str, level: int | None) -> Caller:
 
 
 class _UnreadableError(Exception):
-    """A claim that identifies somebody is present but unreadable."""
+    """A claim is there and cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +162,15 @@ class _Identities:
 
     @classmethod
     def read(cls, claims: Mapping[str, object]) -> _Identities:
-        organisation = _text(claims, _CLAIMED_ORGANISATION_NUMBER, _NINE_DIGITS)
+        organisation = _number(claims, _CLAIMED_ORGANISATION_NUMBER, _NINE_DIGITS)
+        maskinporten = _maskinporten_consumer(claims)
         return cls(
             org=_text(claims, ORG, _ORG_NAME),
-            person=_scalar(claims.get(PERSON_UUID)),
-            user=_text(claims, USER_ID, _NUMBER),
-            party=_text(claims, PARTY_ID, _NUMBER),
-            system_user=_system_user(claims.get("authorization_details")),
-            organisation=organisation or _maskinporten_consumer(claims.get("consumer")),
+            person=_text(claims, PERSON_UUID, _PERSON_ID),
+            user=_number(claims, USER_ID, _NUMBER),
+            party=_number(claims, PARTY_ID, _NUMBER),
+            system_user=_system_user(claims),
+            organisation=organisation or maskinporten,
             exchanged=organisation is not None,
         )
 
@@ -195,14 +197,20 @@ class _Identities:
 
 
 def _text(claims: Mapping[str, object], name: str, form: re.Pattern[str]) -> str | None:
-    """The claim as text of the given form, None if it is absent, null or empty."""
-    value = claims.get(name)
-    if value is None or value == "":
+    """The claim as text of the given form without a person's number, None only if it is absent."""
+    if name not in claims:
         return None
-    text = _scalar(value)
-    if text is None or not form.fullmatch(text):
+    text = claims[name]
+    if not isinstance(text, str) or not form.fullmatch(text) or holds_person_number(text):
         raise _UnreadableError(name)
     return text
+
+
+def _number(claims: Mapping[str, object], name: str, form: re.Pattern[str]) -> str | None:
+    """The claim as digits of the given form, also where it is a JSON number; see `_text`."""
+    value = claims.get(name)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return _text({name: str(value)} if is_integer else claims, name, form)
 
 
 def _scalar(value: object) -> str | None:
@@ -214,29 +222,37 @@ def _scalar(value: object) -> str | None:
     return str(value) if isinstance(value, int | float) else None
 
 
-def _system_user(details: object) -> str | None:
-    """The system user's UUID in RFC 9396 `authorization_details`, which is an object or a list of one object."""
+def _system_user(claims: Mapping[str, object]) -> str | None:
+    """The UUID of the one system user in RFC 9396 `authorization_details`, an object or a list of objects.
+
+    Entries of other types are ignored. An entry without a type may be anything, so it cannot be read.
+    """
+    details = claims.get("authorization_details", [])
     entries: list[Any] = details if isinstance(details, list) else [details]
-    if not any(isinstance(entry, dict) and entry.get("type") == SYSTEM_USER for entry in entries):
-        return None
-    ids = entries[0].get("systemuser_id") if len(entries) == 1 else None
-    match ids:
-        case [str() as uuid] | (str() as uuid) if _GUID.fullmatch(uuid):
+    if not all(isinstance(entry, dict) and _is_named(entry.get("type")) for entry in entries):
+        raise _UnreadableError("authorization_details")
+    match [entry.get("systemuser_id") for entry in entries if entry["type"].lower() == SYSTEM_USER]:
+        case []:
+            return None
+        case [[str() as uuid]] | [str() as uuid] if _GUID.fullmatch(uuid):
             return uuid.lower()
         case _:
             raise _UnreadableError("authorization_details")
 
 
-def _maskinporten_consumer(consumer: object) -> str | None:
+def _is_named(kind: object) -> bool:
+    return isinstance(kind, str) and bool(kind.strip())
+
+
+def _maskinporten_consumer(claims: Mapping[str, object]) -> str | None:
     """The organisation number in an ISO 6523 `consumer` claim."""
-    match consumer:
-        case {"authority": "iso6523-actorid-upis", "ID": str() as number}:
-            found = _ISO6523.fullmatch(number)
-            if not found:
-                raise _UnreadableError("consumer")
+    if "consumer" not in claims:
+        return None
+    match claims["consumer"]:
+        case {"authority": "iso6523-actorid-upis", "ID": str() as number} if found := _ISO6523.fullmatch(number):
             return found[1]
         case _:
-            return None
+            raise _UnreadableError("consumer")
 
 
 def _app(iss: object, name: object) -> AppId | None:
@@ -246,7 +262,7 @@ def _app(iss: object, name: object) -> AppId | None:
     return AppId.parse(f"{iss}/{name}")
 
 
-def _subject(claims: Mapping[str, object], identities: _Identities, kind: Kind) -> _Pairs:
+def _subject(claims: Mapping[str, object], identities: _Identities, kind: Kind, scope_texts: Iterable[str]) -> _Pairs:
     """The subject attributes of a token, as Altinn's own enforcement library builds them (Altinn.Common.PEP 4).
 
     The decision point refuses a system user's id beside any other attribute.
@@ -255,15 +271,15 @@ def _subject(claims: Mapping[str, object], identities: _Identities, kind: Kind) 
         yield SYSTEM_USER_ID, str(identities.system_user)
         return
     yield from identities.identifier()
-    yield from _named([_SCOPE], islice(_scope_texts(claims), 1))
+    yield from _named([_SCOPE], islice(scope_texts, 1))
     for name, value in claims.items():
         if name.startswith("urn:") and name.lower() not in _IDENTIFIERS and not _PERSONAL.fullmatch(name):
             yield from _named([name], _texts(value))
 
 
 def _named(names: Iterable[str], texts: Iterable[str]) -> _Pairs:
-    """Each text under each of the names. A text that ends in a person number, such as a person's URN, is left out."""
-    return ((name, text) for text in texts if not ends_in_person_number(text) for name in names)
+    """Each text under each of the names, unless name or text holds a person's number."""
+    return ((name, text) for text in texts for name in names if not holds_person_number(f"{name} {text}"))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -273,13 +289,16 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _scope_texts(claims: Mapping[str, object]) -> Iterator[str]:
-    """The text of each claim that holds scopes. A list is joined by spaces."""
+    """The text of each claim that holds scopes: a text or a list of texts, which is joined by spaces. Null has none."""
     for name in ("scope", _CLAIMED_SCOPE):
-        value = claims.get(name)
+        if (value := claims.get(name)) is None:
+            continue
         listed = value if isinstance(value, list) else [value]
-        text = " ".join(part for part in listed if isinstance(part, str))
-        if text.strip():
-            yield text
+        texts = [part for part in listed if isinstance(part, str)]
+        if len(texts) < len(listed):
+            raise _UnreadableError(name)
+        if any(map(str.strip, texts)):
+            yield " ".join(texts)
 
 
 def _level(claims: Mapping[str, object], kind: Kind, identities: _Identities) -> int | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
+from events_core.common.persons import holds_person_number
+
 RESOURCE = "urn:altinn:resource"
 RESOURCE_PREFIX = f"{RESOURCE}:"
 APP_PREFIX = f"{RESOURCE_PREFIX}app_"
@@ -41,8 +43,6 @@ _ATTRIBUTE_NAME = re.compile("[A-Za-z0-9:._-]+")
 _PARTY_ID_DIGITS = re.compile("[0-9]{1,10}")
 _ORGANISATION_DIGITS = re.compile("[0-9]{9}")
 _PERSON_DIGITS = re.compile("[0-9]{11}")
-_ELEVEN_DIGITS_AT_THE_END = re.compile(r"(?:\A|[:/])\s*[0-9]{11}\s*\Z")
-_MAY_NAME_A_PERSON = re.compile("^/person/|^urn:altinn:person:|(?<![0-9a-f-])[0-9]{11}(?![0-9a-f-])", _ANY_CASE)
 _HTTPS_URL = re.compile(r"https://((?:[a-z0-9-]++\.)*+[a-z0-9-]++(?::[0-9]++)?)(?:[/?#].*)?", _ANY_CASE | re.DOTALL)
 _PARSED = 10_000
 """How many parsed names of each kind a process remembers."""
@@ -57,8 +57,8 @@ class AppId:
 
     @classmethod
     def parse(cls, text: str) -> AppId | None:
-        """The app that `org/app` names, None if no app can have that name."""
-        match = _APP_ID.fullmatch(text)
+        """The app that `org/app` names, None if no app can have that name. A person's number is in no name."""
+        match = None if holds_person_number(text) else _APP_ID.fullmatch(text)
         return cls(*match.groups()) if match else None
 
     @property
@@ -201,12 +201,16 @@ class Subject:
 
     @property
     def attribute(self) -> tuple[str, str] | None:
-        """The XACML attribute of the subject. None for a person number, and for a form that no policy knows."""
-        if ends_in_person_number(self.text):
+        """The XACML attribute of the subject.
+
+        None for a subject that holds a person's number, in the name of the attribute too, and for a form that no policy
+        knows.
+        """
+        if holds_person_number(self.text):
             return None
         if self.kind is SubjectKind.URN:
             name, _, value = self.text.rpartition(":")
-            return (name, value) if _ATTRIBUTE_NAME.fullmatch(name) else None
+            return (name, value) if value.strip() and _ATTRIBUTE_NAME.fullmatch(name) else None
         name_of_kind = _ATTRIBUTES.get(self.kind)
         return None if name_of_kind is None else (name_of_kind, self.value)
 
@@ -231,19 +235,6 @@ def subjects_of_organisation(party_id: int, number: str) -> list[str]:
 def is_person_number(text: str) -> bool:
     """Whether a text has the form of a person number: eleven digits."""
     return _PERSON_DIGITS.fullmatch(text) is not None
-
-
-def ends_in_person_number(identifier: str) -> bool:
-    """Whether a URN or path ends in eleven digits, or a text is nothing else. No other number has as many.
-
-    White space around the digits does not matter.
-    """
-    return _ELEVEN_DIGITS_AT_THE_END.search(identifier) is not None
-
-
-def may_name_person(text: str) -> bool:
-    """Whether a text is a person's subject or holds eleven digits that stand alone, so that no URL may hold it."""
-    return _MAY_NAME_A_PERSON.search(text) is not None
 
 
 def is_under(url: str, domain: str) -> bool:

@@ -26,6 +26,7 @@ from events_core.access.names import (
     Subject,
     SubjectKind,
 )
+from events_core.common.persons import masked
 
 Attributes = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -121,8 +122,9 @@ def subject_of(caller: Caller) -> Attributes:
 def resource_of(event: EventLike, subject_override: str | None = None) -> Attributes:
     """The resource attributes of an event, without its id.
 
-    A person number and a subject of unknown form never become attributes. For a person, `subject_override` replaces
-    the event's subject by `urn:altinn:party:uuid:…`.
+    A subject of unknown form never becomes an attribute, and a person's number is never sent: a subject that holds one
+    gives no attribute, and it is masked in the others. For a person, `subject_override` replaces the event's subject by
+    `urn:altinn:party:uuid:…`.
     """
     subject = event.subject if subject_override is None else subject_override
     if Resource.parse(event.resource).app is not None:
@@ -139,40 +141,44 @@ def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes
     instance = named if named is not None and named.app == app else None
     if instance is not None:
         attributes.append((INSTANCE_ID, instance.id))
-    about = _about(subject, attributes)
+    about = _about(subject)
     if instance is not None and not any(name.lower() in _NAMES_OF_A_PARTY for name, _ in about):
         attributes.append((PARTY_ID, instance.party))
-    return tuple(sorted([*attributes, *about]))
+    return _sent([*attributes, *about])
 
 
 @lru_cache(maxsize=_MEMORY)
 def _of_other_event(resource: str, source: str, kind: str, subject: str | None, instance: str | None) -> Attributes:
-    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source), Resource.parse(resource).attribute]
+    attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source)]
     if instance is not None:
         attributes.append((RESOURCE_INSTANCE, instance))
-    return tuple(sorted([*attributes, *_about(subject, attributes)]))
+    return _sent([*attributes, Resource.parse(resource).attribute, *_about(subject)])
 
 
 def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
     """The resource attributes of a subscription to the events of a resource, or to those about one subject."""
     if Resource.parse(resource).app is not None:
         return _of_app_event(resource, "", subject)
-    own = [Resource.parse(resource).attribute]
-    return tuple(sorted([*own, *_about(subject, own)]))
+    return _sent([Resource.parse(resource).attribute, *_about(subject)])
 
 
-def _about(subject: str | None, own: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The attribute of a subject, unless the question has that attribute already, or a URN names the resource by it.
+def _about(subject: str | None) -> list[tuple[str, str]]:
+    """The attribute of a subject, unless a URN names the resource by it."""
+    parsed = Subject.parse(subject or "")
+    about = parsed.attribute
+    names_resource = parsed.kind is SubjectKind.URN and about is not None and about[0].lower() in _NAMES_OF_THE_RESOURCE
+    return [] if about is None or names_resource else [about]
+
+
+def _sent(attributes: Iterable[tuple[str, str]]) -> Attributes:
+    """The attributes of a question: the first of each name, without numbers of persons.
 
     A second value of an attribute would be dangerous: a policy matches a bag of two values if it matches either.
     """
-    parsed = Subject.parse(subject or "")
-    about = parsed.attribute
-    if about is None:
-        return []
-    name = about[0].lower()
-    names_resource = parsed.kind is SubjectKind.URN and name in _NAMES_OF_THE_RESOURCE
-    return [] if names_resource or any(name == taken.lower() for taken, _ in own) else [about]
+    first: dict[str, tuple[str, str]] = {}
+    for name, value in attributes:
+        first.setdefault(name.lower(), (masked(name), masked(value)))
+    return tuple(sorted(first.values()))
 
 
 def to_request(questions: Sequence[Question]) -> dict[str, object]:
@@ -227,7 +233,7 @@ def _category(key: str, attributes: Attributes, *, back: bool, event_id: str | N
     included = {"IncludeInResult": True} if back else {}
     listed: list[dict[str, object]] = [{"AttributeId": name, "Value": value, **included} for name, value in attributes]
     if event_id is not None:
-        listed.append({"AttributeId": EVENT_ID, "Value": event_id})
+        listed.append({"AttributeId": EVENT_ID, "Value": masked(event_id)})
     return {"Id": key, "Attribute": listed}
 
 

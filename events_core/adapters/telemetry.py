@@ -13,11 +13,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from events_core.common import trace
+from events_core.common import persons, trace
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SENSITIVE = re.compile(r"eyJ[\w-]+\.[\w.-]+|(?<![0-9A-Za-z-])\d{11}(?![0-9A-Za-z-])")
-_MASK = "***"
+_TOKEN = re.compile(r"eyJ[\w-]+\.[\w.-]+")
 
 
 class JsonLines(logging.Formatter):
@@ -52,7 +51,7 @@ def _masked(value: object) -> object:
         case None | bool():
             return value
         case dict():
-            return {_SENSITIVE.sub(_MASK, str(name)): _masked(item) for name, item in value.items()}
+            return {_masked_text(str(name)): _masked(item) for name, item in value.items()}
         case list() | tuple():
             return [_masked(item) for item in value]
         case int() if abs(value) < 10**10:  # fewer digits than a person number
@@ -60,7 +59,11 @@ def _masked(value: object) -> object:
         case float() if math.isfinite(value):
             return value
         case _:
-            return _SENSITIVE.sub(_MASK, str(value))
+            return _masked_text(str(value))
+
+
+def _masked_text(text: str) -> str:
+    return persons.masked(_TOKEN.sub(persons.MASK, text))
 
 
 def configure_logging() -> None:

@@ -8,26 +8,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from events_core.access.names import GUID
+from events_core.common import persons
 from events_core.delivery.ports import SecretBox
 from events_core.delivery.subscription import EventFilter, Matchable
-
-_NUMBER = re.compile(rf"{GUID}|(?<!\d)(\d{{11}})(?!\d)")
-"""Eleven digits that stand alone, in any script. GUIDs match without the group, so that they stay whole."""
-
 
 _UNPRINTABLE = str.maketrans({digit: chr(0xE000 + int(digit, 16)) for digit in "0123456789abcdef"})
 """Writes hexadecimal digits as private characters, which no filter may hold: a wildcard stands for none or all."""
 _HMAC = re.compile("[\ue000-\ue00f]{64}")
-_MASK = "***"
 _FLAGS = re.ASCII | re.IGNORECASE
-_PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+|(?<!\d)\d{11}(?!\d)", _FLAGS)
+_NAMED_AS_PERSON = re.compile(r"(?<=/person/)[^/\s]+|(?<=:person:identifier-no:)[^/\s]+", _FLAGS)
 _AFTER_NAME = re.compile(r"(?:/person/|:person:identifier-no:)([^/]*)", _FLAGS)
-
-
-def holds_number(text: str) -> bool:
-    """Whether eleven digits stand alone in a text. Digits within a GUID do not count."""
-    return any(match[1] for match in _NUMBER.finditer(text))
 
 
 def holds_part_of_number(text: str) -> bool:
@@ -36,8 +26,8 @@ def holds_part_of_number(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """A text without person numbers and their HMACs."""
-    return _PERSON.sub(_MASK, _HMAC.sub(_MASK, text))
+    """A text without person numbers, their HMACs, and whatever stands after a name that announces a number."""
+    return _NAMED_AS_PERSON.sub(persons.MASK, persons.masked(_HMAC.sub(persons.MASK, text)))
 
 
 def shown_to_others(filters: EventFilter) -> EventFilter:
@@ -82,11 +72,10 @@ class PersonNumbers:
         return _Compared(event.resource, event.type, event.source, subject, alternative)
 
     def _hidden(self, text: str) -> str:
-        return _NUMBER.sub(self._hmac, text)
+        return persons.with_numbers_replaced(text, self._hmac)
 
-    def _hmac(self, match: re.Match[str]) -> str:
-        number = match[1]
-        return hmac.digest(self.key, number.encode(), "sha256").hex().translate(_UNPRINTABLE) if number else match[0]
+    def _hmac(self, number: str) -> str:
+        return hmac.digest(self.key, number.encode(), "sha256").hex().translate(_UNPRINTABLE)
 
 
 @dataclass(frozen=True, slots=True)

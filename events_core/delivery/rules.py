@@ -17,14 +17,13 @@ from events_core.access.names import (
     RESOURCE_PREFIX,
     AppId,
     Resource,
-    ends_in_person_number,
     is_under,
-    may_name_person,
 )
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
 from events_core.common.errors import bad_field
-from events_core.delivery.persons import holds_number, holds_part_of_number
+from events_core.common.persons import holds_person_number, names_person
+from events_core.delivery.persons import holds_part_of_number
 from events_core.delivery.subscription import EventFilter
 
 NO_SUBJECT = "A valid subject to the authenticated identity is required"
@@ -55,7 +54,7 @@ class SubscriptionRequest:
     @property
     def has_subject(self) -> bool:
         """Whether the request names a subject. One with a wildcard names none."""
-        return any(text is not None and "%" not in text for text in (self.subject, self.alternative_subject))
+        return _is_one_subject(self.subject) or _is_one_subject(self.alternative_subject)
 
 
 def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | None) -> EventFilter:
@@ -78,9 +77,15 @@ def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | 
     filters = _app_filter(request, resource, apps_domain) if is_app else _other_filter(request, resource)
     if request.include_subunits and not request.has_subject:
         raise bad_field("includeSubunits", "IncludeSubunits requires a subject filter.")
-    if is_app and not request.has_subject and caller.kind is not Kind.SERVICE_OWNER:
+    needs_subject = request.include_subunits or (is_app and caller.kind is not Kind.SERVICE_OWNER)
+    if needs_subject and not request.has_subject:
         raise bad_field("subjectFilter", NO_SUBJECT)
-    return filters
+    return replace(filters, subject=None) if needs_subject and not _is_one_subject(request.subject) else filters
+
+
+def _is_one_subject(text: str | None) -> bool:
+    """Whether a filter names one subject: it has no wildcard, and is more than slashes and spaces."""
+    return text is not None and "%" not in text and bool(text.strip("/ "))
 
 
 # -- Form -------------------------------------------------------------------------------------------------------------
@@ -99,7 +104,7 @@ def _resource(request: SubscriptionRequest) -> str | None:
         raise bad_field("resourceFilter", f"The resource must be one URN, which begins with urn:.{hint}")
     if not is_urn(resource) or resource.endswith(":"):
         raise bad_field("resourceFilter", "The resource must be one URN, without wildcards.")
-    if ends_in_person_number(resource):
+    if names_person(resource):
         raise bad_field("resourceFilter", "The resource must not be a person.")
     if resource.startswith(APP_PREFIX) and Resource.parse(resource).app is None:
         raise bad_field("resourceFilter", "The resource must be urn:altinn:resource:app_{org}_{app}.")
@@ -109,7 +114,7 @@ def _resource(request: SubscriptionRequest) -> str | None:
 def _meant(text: str) -> str | None:
     """The resource that a name without `urn:` probably stands for."""
     name = text.rpartition(":")[2]
-    if may_name_person(name):
+    if names_person(text):
         return None
     app = AppId.parse(name)
     if app is not None:
@@ -144,7 +149,7 @@ def _check_wildcards(request: SubscriptionRequest) -> None:
 def _check_numbers(request: SubscriptionRequest) -> None:
     """Only a subject may name a person, and by a whole number."""
     for name, text in {"sourceFilter": request.source, "typeFilter": request.type}.items():
-        if text is not None and holds_number(text):
+        if text is not None and holds_person_number(text):
             raise bad_field(name, "The filter must not hold the number of a person.")
     subjects = {"subjectFilter": request.subject, "alternativeSubjectFilter": request.alternative_subject}
     for name, text in subjects.items():

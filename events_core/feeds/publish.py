@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 from events_core.access import scopes
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.identity import Caller, Kind
-from events_core.access.names import AppId, Instance, Resource, ends_in_person_number, is_under
+from events_core.access.names import AppId, Instance, Resource, is_under
 from events_core.access.ports import UndecidedError
 from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.common import clock, errors
 from events_core.common.errors import EventsError, FieldError, Problem
+from events_core.common.persons import names_person
 from events_core.feeds.ports import Appended, EventStore
 from events_core.feeds.stream import CursorCodec, Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
@@ -185,9 +186,9 @@ def _refuse_reserved_types(caller: Caller, events: Sequence[CloudEvent]) -> None
 
 
 def _refuse_persons_as_resources(events: Sequence[CloudEvent]) -> None:
-    """Refuse person numbers as resources: a resource goes to the decision point and into URLs."""
+    """Refuse resources that name a person anywhere: a resource goes to the decision point and into URLs."""
     for index, event in enumerate(events):
-        if ends_in_person_number(event.resource):
+        if names_person(event.resource):
             raise _bad_attribute(f"{_prefix(index, events)}resource", "The resource must not be a person.")
 
 

@@ -12,6 +12,7 @@ import azure.functions as func
 
 from events_core.common import trace
 from events_core.common.errors import EventsError, Problem
+from events_core.common.persons import names_person
 from events_core.http.request import Request
 from events_core.http.response import problem
 from events_core.operations.application import Application
@@ -51,9 +52,9 @@ class Edge:
 
 
 def _successor(path: str) -> str | None:
-    """The path that replaces the path of an older route."""
+    """The path that replaces the path of an older route, None for any other and for one that names a person."""
     older = _OLDER.fullmatch(path)
-    if older is None:
+    if older is None or names_person(path):
         return None
     if older["owner"]:
         return f"/events/api/v1/app/{older['owner']}"

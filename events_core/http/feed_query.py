@@ -14,9 +14,10 @@ from urllib.parse import urlencode
 from werkzeug.datastructures import ETags
 from werkzeug.http import parse_etags
 
-from events_core.access.names import RESOURCE_PREFIX, AppId, Resource, may_name_person
+from events_core.access.names import RESOURCE_PREFIX, AppId, Resource
 from events_core.common import errors
 from events_core.common.errors import bad_field, shown
+from events_core.common.persons import names_person
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import CursorCodec, Filters, Stream
 from events_core.http.query import Parameters, app_id, bounds, size
@@ -30,6 +31,7 @@ _OF_EVERY_FEED = ("after", "at", "from", "to", "size", "type", "eventType", "sou
 _REPEATABLE = frozenset({"type", "eventtype", "source"})
 _MAY_BE_NUMBERS = frozenset({"party", "unit", "size"})
 _NEVER_REPEATED = frozenset({"after", "at", "person"})
+_NEVER_PERSONS = frozenset({"type", "eventtype", "source", "org", "app"})
 _LIST = re.compile(r"([^\[\]]+)\[[0-9]*\]")
 _BRACKETS = re.compile(r"[\[\]]")
 
@@ -93,8 +95,11 @@ class FeedQuery:
         parameters = Parameters(pairs)
         if Takes.PARTY in takes and parameters.one("person"):
             raise bad_field("person", "The person is taken in the header 'person' only, never in a URL.")
-        repeated = tuple(pair for pair in request.query if _is_repeated(_plain(pair[0]).lower(), pair[1], takes))
-        return cls._parse(request, parameters, takes, max_size, _encoded(repeated))
+        kept = [pair for pair in request.query if _is_repeated(_plain(pair[0]).lower(), takes)]
+        repeated = tuple((name, _clamped(name, value, max_size)) for name, value in kept)
+        query = cls._parse(request, parameters, takes, max_size, _encoded(repeated))
+        _refuse_persons(repeated)
+        return query
 
     @classmethod
     def of_body(cls, request: Request, takes: Takes, max_size: int) -> Self:
@@ -255,7 +260,9 @@ def _resource(request: Request, parameters: Parameters) -> tuple[Resource, str |
         raise bad_field("resource", f"The 'resource' parameter must begin with `{RESOURCE_PREFIX}`")
     in_url, in_header = parameters.one("subject"), request.header("altinn-subject")
     alternative = request.header("altinn-alternativesubject")
-    if in_url and may_name_person(in_url):
+    if names_person(text):
+        raise bad_field("resource", "The resource must not be a person.")
+    if in_url and names_person(in_url):
         raise bad_field("subject", "A subject that names a person is taken in the header Altinn-Subject only.")
     if in_url and in_header and in_url != in_header:
         raise bad_field("subject", "The subject is given once, as a parameter or in the header Altinn-Subject.")
@@ -272,11 +279,21 @@ def _media_type(request: Request) -> str:
     return found
 
 
-def _is_repeated(name: str, value: str, takes: Takes) -> bool:
+def _is_repeated(name: str, takes: Takes) -> bool:
     """Whether `next` repeats a parameter: not the position, which it replaces, no person, and nothing unknown."""
-    if name not in _known(takes) or name in _NEVER_REPEATED:
-        return False
-    return name != "subject" or not may_name_person(value)
+    return name in _known(takes) and name not in _NEVER_REPEATED
+
+
+def _clamped(name: str, value: str, max_size: int) -> str:
+    """The value of a parameter as `next` repeats it: a huge size has as many digits as a person's number."""
+    return str(max_size) if name.lower() == "size" and len(value) > 9 and value.isdigit() else value
+
+
+def _refuse_persons(repeated: Iterable[tuple[str, str]]) -> None:
+    """Refuse texts that name a person in a URL, because `next` would repeat them."""
+    for name, value in repeated:
+        if _plain(name).lower() in _NEVER_PERSONS and names_person(value):
+            raise bad_field(_plain(name), "A text that names a person is not taken in a URL.")
 
 
 @lru_cache(maxsize=1_000)

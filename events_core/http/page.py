@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 import azure.functions as func
 
 from events_core.access.identity import Caller
+from events_core.common.persons import names_person
 from events_core.feeds.read import FeedPage
 from events_core.http.feed_query import FeedQuery
 from events_core.http.response import next_headers, respond
@@ -22,8 +23,12 @@ _COMMON = {
 def page_response(
     query: FeedQuery, caller: Caller, page: FeedPage, cursor: str, more: Mapping[str, str]
 ) -> func.HttpResponse:
-    """200 with the page, or 304 if the caller has it. `cursor` is the end of the page; `more` are further headers."""
-    position = f"after={cursor}" if page.last_id is None else f"after={quote_plus(page.last_id)}&at={cursor}"
+    """200 with the page, or 304 if the caller has it. `cursor` is the end of the page; `more` are further headers.
+
+    `next` does not repeat an id that names a person.
+    """
+    last = page.last_id
+    position = f"after={cursor}" if last is None or names_person(last) else f"after={quote_plus(last)}&at={cursor}"
     url = f"{query.link}{position}"
     body = b"[" + b",".join(page.events) + b"]"
     caught_up = "true" if page.caught_up else "false"

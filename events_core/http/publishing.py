@@ -13,6 +13,7 @@ from events_core.access.names import Resource
 from events_core.cloudevent import RawEvent, read_batch, read_binary, read_structured
 from events_core.common import errors
 from events_core.common.errors import bad_field
+from events_core.common.persons import names_person
 from events_core.feeds.publish import Published
 from events_core.feeds.stream import Cursor, Stream
 from events_core.http import authentication, query
@@ -80,6 +81,8 @@ async def erase_event(request: Request, application: Application) -> func.HttpRe
     if source is None or resource is None:
         name = "source" if source is None else "resource"
         raise bad_field(name, f"The '{name}' parameter must be defined.")
+    if names_person(resource):
+        raise bad_field("resource", "The resource must not be a person.")
     if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
         raise errors.not_found("There is no such event.")
     return func.HttpResponse(b"", status_code=204)

@@ -155,5 +155,5 @@ def app_id(org: str, name: str) -> AppId:
     """The app of an org, named in a route or by parameters."""
     parsed = AppId.parse(f"{org}/{name}")
     if parsed is None:
-        raise bad_field("app", "Org and app are names of letters, digits and hyphens.")
+        raise bad_field("app", "Org and app are names of letters, digits and hyphens, and hold no number of a person.")
     return parsed

@@ -70,56 +70,6 @@ def test_the_first_row_that_applies_names_the_consumer(left_out: tuple[str, ...]
     assert caller(**{name: value for name, value in claims.items() if name not in left_out}).consumer == consumer
 
 
-@pytest.mark.parametrize("absent", [None, ""])
-def test_a_null_or_empty_claim_counts_as_absent(absent: str | None) -> None:
-    """The row of such a claim does not apply, and a later row may."""
-    assert caller(altinn_org=absent, altinn_userid=20012345).consumer == "/user/20012345"
-
-
-@pytest.mark.parametrize(
-    "malformed",
-    [
-        {"altinn_org": "ttd/apps-test"},
-        {"altinn_org": "ttd_x"},
-        {"altinn_org": "ttd\n"},
-        {"altinn_org": ["ttd", "skd"]},
-        {"altinn_org": "t" * 65},
-        {"altinn_userid": "twenty"},
-        {"altinn_userid": -1},
-        {"altinn_userid": 0},
-        {"altinn_userid": True},
-        {"altinn_userid": 1.5},
-        {"altinn_userid": "\u0663"},
-        {"altinn_partyid": "50002108; 1"},
-        {"altinn_orgNumber": "97476067"},
-        {"altinn_orgNumber": {"ID": "974760673"}},
-        {"authorization_details": {"type": "urn:altinn:systemuser"}},
-        {"authorization_details": {"type": "urn:altinn:systemuser", "systemuser_id": ["1"]}},
-        {"authorization_details": {"type": "urn:altinn:systemuser", "systemuser_id": [UUID, UUID]}},
-        {"authorization_details": {"type": "urn:altinn:systemuser", "systemuser_id": [None]}},
-        {"authorization_details": [SYSTEM_USER, SYSTEM_USER]},
-        {"authorization_details": [{"type": "other"}, SYSTEM_USER]},
-        {"consumer": {**MASKINPORTEN, "ID": "0192:97476067"}},
-        {"consumer": {**MASKINPORTEN, "ID": "974760673"}},
-    ],
-)
-def test_a_claim_that_names_somebody_and_cannot_be_read_grants_nothing(malformed: dict[str, Any]) -> None:
-    """It never falls through to another identity, and the token's scopes do not count."""
-    made = caller(**{"altinn_userid": 20012345, "scope": "altinn:events.publish.admin", **malformed})
-    assert made == Caller(Kind.NONE, "", level=None, bearer="token")
-
-
-def test_authorization_details_of_another_type_are_ignored() -> None:
-    """Only the type urn:altinn:systemuser makes a system user (RFC 9396)."""
-    details = [{"type": "payment", "systemuser_id": [UUID]}, "text", None]
-    assert caller(authorization_details=details, altinn_orgNumber="974760673").kind is Kind.ORGANISATION
-
-
-def test_a_consumer_of_another_authority_is_nobody() -> None:
-    """Only ISO 6523 numbers of Maskinporten are organisation numbers."""
-    assert caller(consumer={**MASKINPORTEN, "authority": "other"}).kind is Kind.NONE
-
-
 def test_the_case_of_a_system_user_id_is_ignored() -> None:
     """A UUID in upper case and in lower case is one consumer."""
     details = {**SYSTEM_USER, "systemuser_id": [UUID.upper()]}
@@ -132,8 +82,8 @@ def test_the_case_of_a_system_user_id_is_ignored() -> None:
         ({"scope": "a  b\tc"}, {"a", "b", "c"}),
         ({"altinn_scope": "a b"}, {"a", "b"}),
         ({"scope": "a", "altinn_scope": "b"}, {"a", "b"}),
-        ({"scope": ["a b", "c", 1]}, {"a", "b", "c"}),
-        ({"scope": {"a": 1}}, set()),
+        ({"scope": ["a b", "c"]}, {"a", "b", "c"}),
+        ({"scope": ["a", ""], "altinn_scope": ["a"]}, {"a"}),
         ({"scope": None}, set()),
         ({}, set()),
     ],
@@ -217,7 +167,7 @@ def test_a_claim_that_is_named_like_an_identifier_is_not_copied(name: str) -> No
     [
         ({"scope": "a  b c"}, "a  b c"),
         ({"altinn_scope": "a b"}, "a b"),
-        ({"scope": ["a b", "c", 1]}, "a b c"),
+        ({"scope": ["a b", "c"]}, "a b c"),
         ({"scope": "a", "altinn_scope": "b"}, "a"),
         ({"scope": "a", "urn:scope": "b"}, "a"),
         ({"scope": " ", "altinn_scope": "b"}, "b"),
@@ -228,7 +178,7 @@ def test_the_scopes_are_one_attribute(scopes: dict[str, Any], value: str) -> Non
     assert caller(altinn_userid=1, **scopes).attributes == (("urn:altinn:userid", "1"), ("urn:scope", value))
 
 
-@pytest.mark.parametrize("scopes", [{}, {"scope": None}, {"scope": ""}, {"scope": []}, {"scope": {"a": 1}}])
+@pytest.mark.parametrize("scopes", [{}, {"scope": None}, {"scope": ""}, {"scope": []}, {"scope": [""]}])
 def test_without_scopes_there_is_no_attribute_of_them(scopes: dict[str, Any]) -> None:
     """A policy that demands a scope does not match."""
     assert caller(altinn_userid=1, **scopes).attributes == (("urn:altinn:userid", "1"),)

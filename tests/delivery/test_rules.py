@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from events_core.delivery.rules import SubscriptionRequest, filter_for
 
 TTD = Caller(Kind.SERVICE_OWNER, "/org/ttd", scopes=frozenset({scopes.SUBSCRIBE}))
 USER = Caller(Kind.USER, "/user/20012345")
+SYSTEM_USER = Caller(Kind.SYSTEM_USER, "/systemuser/6b3c2f7e-9a41-4d0b-8a57-0d1f6f1c2a10")
+ORGANISATION = Caller(Kind.ORGANISATION, "/organisation/974760673")
 NOBODY = Caller(Kind.NONE, "")
 APP, MAIL = "urn:altinn:resource:app_ttd_apps-test", "urn:altinn:resource:ttd-mail"
 DOMAIN = "apps.altinn.example"
@@ -76,6 +79,8 @@ def test_without_an_apps_domain_any_host_can_have_apps() -> None:
         ({"source": f"https://{'%.' * 11}{DOMAIN}/ttd/apps-test"}, "at most 10 wildcards", "sourceFilter"),
         ({"resource": MAIL, "subject": "/party/%", "include_subunits": True}, "requires a subject", "includeSubunits"),
         ({"resource": "urn:altinn:person:identifier-no:01899699552"}, "must not be a person", "resourceFilter"),
+        ({"resource": f"{APP}-01899699552"}, "must not be a person", "resourceFilter"),
+        ({"source": f"https://ttd.{DOMAIN}/ttd/01899699552"}, "must not hold the number of a person", "sourceFilter"),
         ({"resource": MAIL, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
         ({"resource": APP, "include_subunits": True}, "IncludeSubunits requires a subject filter.", "includeSubunits"),
     ],
@@ -101,10 +106,32 @@ def test_only_a_service_owner_may_omit_the_subject() -> None:
 
 def test_a_subject_with_a_wildcard_is_no_subject() -> None:
     """It would stand for every subject, so only a service owner may use it alone."""
-    for wanted in ({"subject": "/party/%"}, {"alternative_subject": "/person/%"}):
-        status, detail, _ = refusal(USER, resource=APP, **wanted)
-        assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
+    for caller in (USER, SYSTEM_USER, ORGANISATION):
+        for text in ("%", "/party/%", "%/party/1", "urn:altinn:partyid:%", "/%", "%25"):
+            for wanted in (
+                {"subject": text},
+                {"alternative_subject": text},
+                {"subject": text, "alternative_subject": "%"},
+            ):
+                status, detail, _ = refusal(caller, resource=APP, **wanted)
+                assert (status, detail) == (400, "A valid subject to the authenticated identity is required")
     assert filter_for(TTD, SubscriptionRequest(resource=APP, subject="/party/%"), DOMAIN).subject == "/party/%"
+
+
+@pytest.mark.parametrize("blank", [" ", "/", " / ", "//"])
+def test_a_subject_of_spaces_and_slashes_is_no_subject(blank: str) -> None:
+    """Nothing is called that."""
+    assert refusal(USER, resource=APP, subject=blank)[0] == 400
+    assert refusal(TTD, resource=APP, subject=blank, include_subunits=True)[2] == ["includeSubunits"]
+
+
+@pytest.mark.parametrize("subject", ["%", "/party/%", " "])
+def test_a_subject_that_is_none_gives_way_to_the_alternative_subject(subject: str) -> None:
+    """The party of the alternative subject is looked up, and the decision point is asked about it."""
+    wanted = SubscriptionRequest(resource=APP, subject=subject, alternative_subject="/org/974760673")
+    assert filter_for(USER, wanted, DOMAIN).subject is None
+    assert filter_for(TTD, replace(wanted, include_subunits=True), DOMAIN).subject is None
+    assert filter_for(TTD, wanted, DOMAIN).subject == subject
 
 
 def test_ten_wildcards_are_taken() -> None:

@@ -17,6 +17,10 @@ NOBODY: dict[str, dict[str, Any]] = {
     "a party": {"urn:altinn:partyid": PARTY},
     "a person": {"urn:altinn:person:uuid": "6158e32f-7fd2-4cef-93fd-d29dd78439c4"},
     "an unreadable user": {"urn:altinn:userid": "x", "urn:altinn:orgNumber": "974760673"},
+    "a consumer that is no object": {"urn:altinn:org": "ttd", "consumer": "0192:974760673"},
+    "a consumer that is null": {"urn:altinn:org": "ttd", "consumer": None},
+    "details that are no object": {"urn:altinn:org": "ttd", "authorization_details": ["urn:altinn:systemuser"]},
+    "details without a type": {"urn:altinn:userid": 20012345, "authorization_details": {"systemuser_id": ["1"]}},
 }
 GETS = [
     f"{APP_FEED}?from={ANCIENT}",

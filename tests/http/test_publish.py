@@ -307,11 +307,3 @@ async def test_a_permit_for_one_resource_is_none_for_another(service: Service) -
     service.pdp.decide = lambda asked: PERMIT if resource_of(asked) == "ttd-mail" else DENY
     answers = [await structured(service, event(resource)) for resource in (RESOURCE, f"{RESOURCE}-2", RESOURCE)]
     assert [answer.status for answer in answers] == [200, 403, 200]
-
-
-async def test_a_person_is_no_resource(service: Service) -> None:
-    """The problem names `resource` and does not repeat the number."""
-    answer = await structured(service, event("urn:altinn:person:identifier-no:01899699552"))
-    assert (answer.status, answer.json()["errors"][0]["field"]) == (400, "resource")
-    assert b"01899699552" not in answer.body
-    assert service.pdp.requests == []

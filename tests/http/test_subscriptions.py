@@ -110,6 +110,17 @@ async def test_an_end_user_needs_a_known_subject(
         assert "10987654321" not in answer.body.decode()
 
 
+@pytest.mark.parametrize("subject", ["%", "/user/%", "urn:altinn:partyid:%", "urn:altinn:person:identifier-no:%"])
+async def test_a_wildcard_is_no_subject_of_the_question(service: Service, subject: str) -> None:
+    """The decision point is asked about the app, and not about a party that is named `%`."""
+    fields = {"endPoint": ENDPOINT, "resourceFilter": APP_RESOURCE, "subjectFilter": subject}
+    assert (await asked(service, service.org(), **fields)).status == 201
+    (request,) = service.pdp.requests
+    (resource,) = request["Request"]["Resource"]
+    names = {attribute["AttributeId"] for attribute in resource["Attribute"]}
+    assert names == {"urn:altinn:org", "urn:altinn:app", "urn:altinn:appresource"}
+
+
 async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) -> None:
     """Register gives the party of a unit. The party of a person is not shown."""
     for alternative, subject in ((f"/org/{UNIT}", f"/party/{UNIT_PARTY}"), (f"/person/{PERSON}", None)):

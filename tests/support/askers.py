@@ -44,11 +44,12 @@ def other_event(
     *,
     subject: str | None = None,
     resource: str = OTHER_RESOURCE,
+    source: str = "https://letters.example/1",
     kind: str = "letter.sent",
     instance: str | None = None,
 ) -> CloudEvent:
     """An event of a resource that is not an app."""
-    return CloudEvent(event_id, "https://letters.example/1", kind, subject, resource, instance, None, b"{}")
+    return CloudEvent(event_id, source, kind, subject, resource, instance, None, b"{}")
 
 
 def question(subject: str = "20012345", resource: str = "ttd-letters", action: str = "subscribe") -> Question:
