@@ -24,6 +24,7 @@ from local.data_dir import open_issuer
 from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served
 from tests.support.cosmos import started_server
+from tests.support.rights import rights, umask
 
 ANCIENT = "2000-01-01T00:00:00Z"
 OWNER_FEED = f"/events/api/v1/app/ttd/apps-test?from={ANCIENT}&size=1000"
@@ -98,6 +99,19 @@ def test_sample_data_can_be_left_out(tmp_path: Path) -> None:
     """The feed is then empty."""
     with served(tmp_path, "--no-sample-data") as running:
         assert get(running.url + OWNER_FEED, owner_token(running)) == (200, [])
+
+
+@pytest.mark.parametrize("mask", [0, 0o022])
+def test_everything_in_the_data_directory_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
+    """The store, the issuer's key and what else the service writes, whatever the umask is."""
+    data = tmp_path / "data"
+    with umask(mask), served(data) as running:
+        assert get(running.url + OWNER_FEED, owner_token(running))[0] == 200
+        found = {path.name: rights(path) for path in data.rglob("*")}
+    assert rights(data) == 0o700
+    assert {name for name, mode in found.items() if mode == 0o700} == {"issuer"}
+    assert {name for name, mode in found.items() if mode == 0o600} == found.keys() - {"issuer"}
+    assert {"key.pem", "events.db", "events.db-wal", "events.db-shm"} <= found.keys()
 
 
 @pytest.mark.parametrize(
