@@ -13,7 +13,7 @@ import azure.functions as func
 
 from events_core.common import errors, trace
 from events_core.common.errors import EventsError
-from events_core.http.response import problem
+from events_core.http.response import PROTECTION, problem, protect
 from local.routing import Router, decode_path, encode_path
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -25,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Response = tuple[int, Headers, bytes]
 
+PROTECTION_HEADERS: Headers = [(name.lower().encode(), value.encode()) for name, value in PROTECTION.items()]
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SET_BY_SERVER = frozenset({"content-length", "transfer-encoding", "connection", "date"})
@@ -86,7 +87,7 @@ class HttpHost:
         try:
             body = await _read_body(headers, receive)
         except EventsError as error:
-            return _response(problem(error, trace.begin(headers.get("traceparent")).trace_id))
+            return _response(protect(problem(error, trace.begin(headers.get("traceparent")).trace_id)))
         if body is None:
             return _empty(400)
         try:
@@ -97,7 +98,7 @@ class HttpHost:
 
 
 def _empty(status: int) -> Response:
-    return status, [(b"content-length", b"0")], b""
+    return status, [*PROTECTION_HEADERS, (b"content-length", b"0")], b""
 
 
 def _request_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -158,6 +158,20 @@ def test_it_stops_cleanly_while_a_long_poll_is_open(tmp_path: Path, stop: int) -
         poll.join()
 
 
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [(b"no HTTP", 400), (b"GET /health HTTP/1.1\r\nHost: a b", 400), (b"PUT / HTTP/1.0", 404)],
+)
+def test_answers_of_the_server_itself_are_protected(service: Served, request_line: bytes, status: int) -> None:
+    """A browser neither guesses their type nor shows them in a frame."""
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(request_line + b"\r\nConnection: close\r\n\r\n")
+        answer = connection.makefile("rb").read().lower()
+    assert answer.startswith(b"http/1.1 %d" % status)
+    assert answer.count(b"x-content-type-options: nosniff\r\n") == 1
+    assert answer.count(b"frame-ancestors 'none'\r\n") == 1
+
+
 def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> None:
     """One client sends half a request, another client sends nothing."""
     with served(tmp_path) as running:
