@@ -19,6 +19,7 @@ from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response
+from events_core.operations import audit
 from events_core.operations.application import Application
 
 ERASE_BY_PARAMETER = "DELETE /events/api/v1/events?id=…&source=…&resource=…"
@@ -80,6 +81,8 @@ async def erase_event(request: Request, application: Application) -> func.HttpRe
     if source is None or resource is None:
         name = "source" if source is None else "resource"
         raise bad_field(name, f"The '{name}' parameter must be defined.")
-    if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
+    urn = Resource.parse(resource).urn
+    if not await application.store.erase(urn, source, event_id):
         raise errors.not_found("There is no such event.")
+    audit.record("erase", caller.consumer, resource=urn, source=source, id=event_id)
     return func.HttpResponse(b"", status_code=204)
