@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -91,7 +91,9 @@ class HttpHost:
         if body is None:
             return _empty(400)
         try:
-            return _response(await function(_request(scope, path, headers, parameters, body)))
+            call = function(_request(scope, path, headers, parameters, body))
+            may_wait = scope["method"] == "GET" and "prefer" in headers
+            return _response(await (_until_gone(call, receive) if may_wait else call))
         except Exception:  # noqa: BLE001 - no function may stop the host
             _log.exception("function failed name=%s", function.name)
             return _empty(500)
@@ -136,6 +138,23 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
     if max(length, len(body)) > MAX_BODY_BYTES:
         raise errors.too_large(f"A body has at most {MAX_BODY_BYTES // 1024**2} MiB.")
     return bytes(body)
+
+
+async def _until_gone(call: Coroutine[Any, Any, Any], receive: Receive) -> object:
+    """Run a function that only reads; end it if the client goes away, so that a long poll gives its slot back."""
+    calling, leaving = asyncio.create_task(call), asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait((calling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return calling.result() if calling.done() else func.HttpResponse(status_code=503)  # which nobody reads
+    finally:
+        calling.cancel()
+        leaving.cancel()
+        await asyncio.gather(calling, leaving, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _request(
