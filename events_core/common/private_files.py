@@ -36,7 +36,7 @@ def close_file(path: Path) -> None:
             path.chmod(0o600)
 
 
-def is_open(directory: Path) -> bool:
+def open_to_others(directory: Path) -> bool:
     """Whether an existing directory lets other users of the machine in."""
     with suppress(OSError):
         return bool(directory.stat().st_mode & _OTHERS)

@@ -57,7 +57,7 @@ class SqliteEventStore(EventStore):
         digest: Digest = keyed_digest,
     ) -> None:
         self._path = path.absolute()
-        if private_files.is_open(self._path.parent):
+        if private_files.open_to_others(self._path.parent):
             _log.warning("the directory of EVENTS_DATA_DIR is open to other users of this machine")
         self._clock = clock
         self._busy_timeout = busy_timeout
