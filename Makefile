@@ -17,7 +17,7 @@ NODE_IS_RECENT := npm --version >/dev/null 2>&1 && \
   node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
   >/dev/null 2>&1
 
-.PHONY: help run install test check bench package clean
+.PHONY: help run install test check bench package hashes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,6 +41,11 @@ bench: $(VENV)/.test ## run every benchmark
 package: $(VENV)/.test ## build the package to deploy in .package (FOR=3.13 refuses any other Python)
 	@$(PYTHON) -c 'import sys; now = "%d.%d" % sys.version_info[:2]; sys.exit("$(FOR)" not in ("", now) and f"this is Python {now}, not $(FOR)")'
 	@$(PYTHON) tools/package.py .package/app --dependencies --zip .package/events.zip
+
+hashes: | $(PYTHON) ## pin the packages of requirements.txt by hash, after a change of it
+	@$(PIP) install --upgrade --target $(VENV)/uv uv==0.13.9
+	@$(VENV)/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-deps --no-annotate --generate-hashes \
+	  --custom-compile-command "make hashes" requirements.txt --output-file requirements-hashes.txt
 
 clean: ## remove installed packages and caches; the events in .data stay
 	rm -rf $(VENV) .bench .hypothesis .package .mypy_cache .pytest_cache .ruff_cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,7 +13,7 @@ import azure.functions as func
 
 from events_core.common import errors, trace
 from events_core.common.errors import EventsError
-from events_core.http.response import problem
+from events_core.http.response import PROTECTION, problem, protect
 from local.routing import Router, decode_path, encode_path
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -25,6 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Response = tuple[int, Headers, bytes]
 
+PROTECTION_HEADERS: Headers = [(name.lower().encode(), value.encode()) for name, value in PROTECTION.items()]
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SET_BY_SERVER = frozenset({"content-length", "transfer-encoding", "connection", "date"})
@@ -86,18 +87,20 @@ class HttpHost:
         try:
             body = await _read_body(headers, receive)
         except EventsError as error:
-            return _response(problem(error, trace.begin(headers.get("traceparent")).trace_id))
+            return _response(protect(problem(error, trace.begin(headers.get("traceparent")).trace_id)))
         if body is None:
             return _empty(400)
         try:
-            return _response(await function(_request(scope, path, headers, parameters, body)))
+            call = function(_request(scope, path, headers, parameters, body))
+            may_wait = scope["method"] == "GET" and "prefer" in headers
+            return _response(await (_until_gone(call, receive) if may_wait else call))
         except Exception:  # noqa: BLE001 - no function may stop the host
             _log.exception("function failed name=%s", function.name)
             return _empty(500)
 
 
 def _empty(status: int) -> Response:
-    return status, [(b"content-length", b"0")], b""
+    return status, [*PROTECTION_HEADERS, (b"content-length", b"0")], b""
 
 
 def _request_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -135,6 +138,23 @@ async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
     if max(length, len(body)) > MAX_BODY_BYTES:
         raise errors.too_large(f"A body has at most {MAX_BODY_BYTES // 1024**2} MiB.")
     return bytes(body)
+
+
+async def _until_gone(call: Coroutine[Any, Any, Any], receive: Receive) -> object:
+    """Run a function that only reads; end it if the client goes away, so that a long poll gives its slot back."""
+    calling, leaving = asyncio.create_task(call), asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait((calling, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return calling.result() if calling.done() else func.HttpResponse(status_code=503)  # which nobody reads
+    finally:
+        calling.cancel()
+        leaving.cancel()
+        await asyncio.gather(calling, leaving, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _request(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from events_core.common import private_files
 from local.listener import LOOPBACK_OF, listen, url_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class DevelopmentIssuer:
 
     def __init__(self, data_dir: Path) -> None:
         self._directory = (data_dir / "issuer").resolve()
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_files.make_directory(self._directory)
         self._key = _load_or_make(self._directory / "key.pem")
         self._jwk = _public_jwk(self._key)
         _replace(self.jwks_path, orjson.dumps(self.jwks()))

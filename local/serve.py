@@ -8,11 +8,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 
 import uvicorn
 import uvloop
 from typing_extensions import override
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from events_core import app
 from events_core.common.clock import now
@@ -20,7 +22,7 @@ from events_core.common.errors import EventsError, MisconfiguredError
 from events_core.feeds.wait import WaitingReaders
 from events_core.operations.application import Application
 from events_core.settings import SettingsError, load_settings
-from local.asgi import HttpHost
+from local.asgi import PROTECTION_HEADERS, HttpHost
 from local.background import background
 from local.environment import prepare
 from local.errors import LocalError
@@ -81,6 +83,16 @@ async def _compose(*, sample_data: bool) -> Application:
     return application
 
 
+class _Protocol(HttpToolsProtocol):
+    """HTTP of uvicorn, whose own answer to a malformed request gets the headers of every response too."""
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        self.server_state = copy(self.server_state)  # of this connection, which ends
+        self.server_state.default_headers = PROTECTION_HEADERS
+        super().send_400_response(msg)
+
+
 class _Server(uvicorn.Server):
     """Uvicorn that calls `ready` once it listens, and ends long polls when it stops."""
 
@@ -88,7 +100,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 http,
-                http="httptools",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 access_log=False,

@@ -1,7 +1,7 @@
 """Build the package to deploy: the compiled app, with or without its dependencies.
 
     python tools/package.py .package/app                    the files of the app
-    python tools/package.py .package/app --dependencies     with the dependencies that requirements.txt pins
+    python tools/package.py .package/app --dependencies     with the dependencies, as requirements-hashes.txt pins them
     python tools/package.py ... --zip .package/events.zip   and a zip file to deploy
 
 The Python that runs this script compiles the files. At import, Python does not compare a compiled file with its source
@@ -23,6 +23,8 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+HASHES = ROOT / "requirements-hashes.txt"
+"""The dependencies with their hashes, which `make hashes` makes from requirements.txt."""
 DEPENDENCIES = Path(".python_packages/lib/site-packages")
 """The folder where the Functions worker looks for dependencies of an app."""
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
@@ -43,13 +45,14 @@ def build(folder: Path, *, dependencies: bool = False) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, target)
     if dependencies:
-        _install(folder / DEPENDENCIES)
+        install(folder / DEPENDENCIES)
     _compile(folder)
 
 
-def _install(target: Path) -> None:
-    options = ["--disable-pip-version-check", "--quiet", "--no-compile", "--only-binary", ":all:"]
-    paths = ["--target", str(target), "-r", str(ROOT / "requirements.txt")]
+def install(target: Path, requirements: Path = HASHES) -> None:
+    """Install packages into a folder. Pip refuses a file without the hash that is pinned for it."""
+    options = ["--disable-pip-version-check", "--quiet", "--no-compile", "--only-binary", ":all:", "--require-hashes"]
+    paths = ["--target", str(target), "-r", str(requirements)]
     command = [sys.executable, "-m", "pip", "install", *options, *paths]
     subprocess.run(command, check=True)  # noqa: S603 - pip, with a file of this repository
 
@@ -87,7 +90,7 @@ def main(arguments: list[str]) -> None:
     """Build the package and print its size."""
     parser = argparse.ArgumentParser(description="Build the package to deploy.")
     parser.add_argument("folder", type=Path, help="the folder to build in")
-    parser.add_argument("--dependencies", action="store_true", help="add the dependencies that requirements.txt pins")
+    parser.add_argument("--dependencies", action="store_true", help="add the dependencies, pinned by hash")
     parser.add_argument("--zip", type=Path, help="the zip file to write")
     wanted = parser.parse_args(arguments)
     build(wanted.folder, dependencies=wanted.dependencies)

@@ -14,7 +14,7 @@ from events_core.common import trace
 from events_core.common.errors import EventsError, Problem
 from events_core.common.persons import names_person
 from events_core.http.request import Request
-from events_core.http.response import problem
+from events_core.http.response import problem, protect
 from events_core.operations.application import Application
 
 Handler = Callable[[Request, Application], Awaitable[func.HttpResponse]]
@@ -48,7 +48,7 @@ class Edge:
         if request and (successor := _successor(request.path)):
             _deprecate(response, f"{request.base_url}{successor}")
         _record(handler, response, started)
-        return response
+        return protect(response)
 
 
 def _successor(path: str) -> str | None:

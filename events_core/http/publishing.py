@@ -20,6 +20,7 @@ from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response
+from events_core.operations import audit
 from events_core.operations.application import Application
 
 ERASE_BY_PARAMETER = "DELETE /events/api/v1/events?id=…&source=…&resource=…"
@@ -83,6 +84,8 @@ async def erase_event(request: Request, application: Application) -> func.HttpRe
         raise bad_field(name, f"The '{name}' parameter must be defined.")
     if names_person(resource):
         raise bad_field("resource", "The resource must not be a person.")
-    if not await application.store.erase(Resource.parse(resource).urn, source, event_id):
+    urn = Resource.parse(resource).urn
+    if not await application.store.erase(urn, source, event_id):
         raise errors.not_found("There is no such event.")
+    audit.record("erase", caller.consumer, resource=urn, source=source, id=event_id)
     return func.HttpResponse(b"", status_code=204)

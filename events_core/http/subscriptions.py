@@ -22,6 +22,7 @@ from events_core.http import authentication, query
 from events_core.http.query import Parameters
 from events_core.http.request import Request
 from events_core.http.response import json_response, next_headers, rfc3339
+from events_core.operations import audit
 from events_core.operations.application import Application
 
 MAX_LENGTH = 2_048
@@ -116,7 +117,9 @@ async def validate(request: Request, application: Application) -> func.HttpRespo
 async def rotate_secret(request: Request, application: Application) -> func.HttpResponse:
     """Replace the secret of a subscription. The response is the only one that shows it."""
     caller = await authentication.bearer(request, application.tokens)
-    secret = await application.subscriber.rotate_secret(caller, id_of(request))
+    number = id_of(request)
+    secret = await application.subscriber.rotate_secret(caller, number)
+    audit.record("rotate-secret", caller.consumer, subscriptionId=number)
     return json_response({"secret": secret}, headers={"Cache-Control": "no-store"})
 
 

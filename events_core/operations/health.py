@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from events_core.common.errors import EventsError, MisconfiguredError
 from events_core.common.ports import Pingable
+from events_core.common.single_flight import SingleFlightCache
 from events_core.operations.application import Application
 
-KEPT_SECONDS = 5.0
-"""How long a report of `alive` is kept, so that probes do not load the store."""
+ALIVE_SECONDS, READY_SECONDS = 5.0, 1.0
+"""How long each report is kept, so that probes do not load the store and the neighbours."""
 PING_SECONDS = 5.0
 
 Checks = Mapping[str, str]
 """What each part says: "up", or why it is down."""
+Ports = Callable[[Application], Mapping[str, Pingable]]
+"""Chooses the ports of a report."""
 
 
 class HealthChecks:
-    """Asks the parts of the application of this process. `clock` gives seconds and never goes back."""
+    """Asks the parts of the application of this process. `clock` gives seconds and never goes back.
+
+    Requests that come while a report is made share it.
+    """
 
     def __init__(
         self, application: Callable[[], Awaitable[Application]], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._application = application
-        self._clock = clock
-        self._alive: Checks = {}
-        self._alive_until = -math.inf
-        self._ready: asyncio.Task[Checks] | None = None
+        self._alive: SingleFlightCache[Ports, Checks] = SingleFlightCache(
+            clock=clock, ttl_seconds=ALIVE_SECONDS, size=1
+        )
+        self._ready: SingleFlightCache[Ports, Checks] = SingleFlightCache(
+            clock=clock, ttl_seconds=READY_SECONDS, size=1
+        )
 
     async def alive(self) -> Checks:
-        """Whether the settings are right and the store answers; the answer may be `KEPT_SECONDS` old."""
-        if self._clock() >= self._alive_until:
-            self._alive = await self._check(lambda application: {"store": application.store})
-            self._alive_until = self._clock() + KEPT_SECONDS
-        return self._alive
+        """Whether the settings are right and the store answers."""
+        return (await self._alive.get([_only_store], self._checked))[_only_store]
 
     async def ready(self) -> Checks:
-        """Whether store, decision point, Register and issuers answer; concurrent callers share one check."""
-        running = self._ready
-        if running is None or running.done() or running.get_loop() is not asyncio.get_running_loop():
-            running = self._ready = asyncio.create_task(self._check(_every_port))
-        return await asyncio.shield(running)
+        """Whether store, decision point, Register and issuers answer."""
+        return (await self._ready.get([_every_port], self._checked))[_every_port]
 
-    async def _check(self, ports: Callable[[Application], Mapping[str, Pingable]]) -> Checks:
+    async def _checked(self, wanted: Sequence[Ports]) -> Mapping[Ports, Checks]:
+        return {ports: await self._check(ports) for ports in wanted}
+
+    async def _check(self, ports: Ports) -> Checks:
         try:
             application = await self._application()
         except MisconfiguredError as error:
@@ -55,6 +59,10 @@ class HealthChecks:
         named = ports(application)
         answers = await asyncio.gather(*(_ping(port) for port in named.values()))
         return {"settings": "up", **dict(zip(named, answers, strict=True))}
+
+
+def _only_store(application: Application) -> Mapping[str, Pingable]:
+    return {"store": application.store}
 
 
 def _every_port(application: Application) -> Mapping[str, Pingable]:

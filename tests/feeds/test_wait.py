@@ -169,6 +169,21 @@ async def test_nobody_holds_every_slot(store: CountingStore) -> None:
             assert not takes_slot(waiting, caller), caller
 
 
+async def test_a_displaced_caller_that_asks_again_displaces_nobody(store: CountingStore) -> None:
+    """It still has a slot until it is down to one like everybody else, so nobody displaces another in a loop."""
+    waiting = WaitingReaders(store, 8)
+    callers = [f"/org/{number}" for number in range(8)]
+    with ExitStack() as stack:
+        slots = [stack.enter_context(waiting.slot("/org/greedy")) for _ in range(8)]
+        slots += [stack.enter_context(waiting.slot(caller)) for caller in callers]
+        displaced = [slot is not None and slot.displaced for slot in slots]
+        assert displaced == [True] * 7 + [False] * 9
+        assert slots[-1] is None  # everybody holds one
+        for caller in ["/org/greedy", *callers] * 3:
+            assert not takes_slot(waiting, caller), caller
+        assert [slot is not None and slot.displaced for slot in slots] == displaced
+
+
 async def test_a_displaced_request_returns_no_slot(store: CountingStore) -> None:
     """Its slot is the newcomer's."""
     waiting = WaitingReaders(store, 2)

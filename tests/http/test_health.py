@@ -39,7 +39,7 @@ def down(answer: Answer) -> set[str]:
 
 @pytest.fixture
 def clock(service: Service, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the health report."""
+    """The clock of the health reports."""
     clock = Clock()
     monkeypatch.setattr(function_app, "checks", HealthChecks(app.current, clock=clock))
     return clock
@@ -133,11 +133,15 @@ async def test_a_health_report_is_kept_for_5_seconds(service: Service, clock: Cl
     assert (await service.get("/health")).status == 200
 
 
-async def test_readiness_is_never_kept(service: Service) -> None:
-    """`/health/ready` asks every dependency for each request."""
+async def test_readiness_is_kept_for_a_second(service: Service, clock: Clock) -> None:
+    """A neighbour that goes down or comes back is seen a second later, and not before."""
     assert (await service.get("/health/ready")).status == 200
-    await service.pdp.stop()
-    assert (await service.get("/health/ready")).status == 503
+    service.issuer.down = True
+    for clock.now, status in ((0.9, 200), (1.0, 503), (1.9, 503)):
+        assert (await service.get("/health/ready")).status == status
+    service.issuer.down = False
+    for clock.now, status in ((1.9, 503), (2.0, 200)):
+        assert (await service.get("/health/ready")).status == status
 
 
 @pytest.mark.parametrize(
@@ -159,10 +163,14 @@ async def test_a_dependency_that_answers_500_is_down(service: Service) -> None:
 
 
 @asynccontextmanager
-async def serving(status: int, meeting: asyncio.Barrier | None = None) -> AsyncIterator[str]:
+async def serving(
+    status: int, meeting: asyncio.Barrier | None = None, asked: list[str] | None = None
+) -> AsyncIterator[str]:
     """Serve one status for every request; with a meeting, answer only once all parties have come."""
 
-    async def answer(_: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.Response:
+        if asked is not None:
+            asked.append(request.path)
         if meeting:
             await meeting.wait()
         return web.Response(status=status)
@@ -209,6 +217,29 @@ async def test_a_slow_dependency_is_down(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(health, "PING_SECONDS", 0.2)
     async with serving(200, asyncio.Barrier(99)) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
         assert down(await service.get("/health/ready")) == {"decisionPoint", "register", "issuers"}
+
+
+async def test_many_requests_cause_one_round_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 requests at once and 200 one after the other ask each of the five dependencies once a second."""
+    asked, clock = list[str](), Clock()
+    async with serving(200, asked=asked) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
+        monkeypatch.setattr(function_app, "checks", HealthChecks(app.current, clock=clock))
+        for clock.now in (0.0, 1.0):
+            answers = await asyncio.gather(*(service.get("/health/ready") for _ in range(200)))
+            answers += [await service.get("/health/ready") for _ in range(200)]
+            assert {answer.status for answer in answers} == {200}
+    assert len(asked) == 2 * 5
+
+
+async def test_a_hanging_dependency_is_asked_once_by_many_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that come while it hangs share the round."""
+    monkeypatch.setattr(health, "PING_SECONDS", 0.2)
+    hangs, asked = asyncio.Barrier(99), list[str]()
+    async with serving(200, hangs, asked) as url, running(tmp_path, monkeypatch, **dependencies(url)) as service:
+        answers = await asyncio.gather(*(service.get("/health/ready") for _ in range(200)))
+    assert ({answer.status for answer in answers}, len(asked)) == ({503}, 5)
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])

@@ -185,6 +185,21 @@ async def test_nobody_can_hold_every_slot(tmp_path: Path, monkeypatch: pytest.Mo
             assert (ids(answer.json()), answer.headers["preference-applied"]) == (ids(published), "wait=20")
 
 
+async def test_nine_honest_callers_leave_each_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has one request: the ninth is answered at once, however often it asks, and the others wait on."""
+    async with running(tmp_path, monkeypatch) as service:
+        readers = []
+        for count in range(1, 9):
+            readers.append(waiting(service, service.org(org=f"org{count}")))
+            await until_waiting(count)
+        for _ in range(5):
+            refused = await asyncio.wait_for(waiting(service, service.org(org="org9")), 10)
+            assert (refused.status, refused.json(), "preference-applied" in refused.headers) == (200, [], False)
+        assert not any(reader.done() for reader in readers)
+        await service.publish(*(published := app_events(1)))
+        assert [ids((await reader).json()) for reader in readers] == [ids(published)] * 8
+
+
 async def test_the_limit_holds_for_simultaneous_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20 readers at once, as many wait as the setting allows."""
     async with running(tmp_path, monkeypatch, EVENTS_MAX_WAITERS="3") as service:

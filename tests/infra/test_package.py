@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -73,6 +74,47 @@ def test_every_dependency_is_pinned() -> None:
     assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==[\w.]+( ; python_version .*)?", line) for line in lines)
     pinned = {re.split(r"[=\[]", line)[0].lower().replace("_", "-") for line in lines}
     assert {installed.name.lower().replace("_", "-") for installed in closure(lines)} == pinned
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_hashes_are_of_the_pinned_versions(version: str) -> None:
+    """On each Python, the file of hashes names what requirements.txt pins, each with a hash: else run `make hashes`."""
+    pinned, hashed = (versions_on(version, ROOT / name) for name in ("requirements.txt", "requirements-hashes.txt"))
+    assert hashed == pinned
+    lines = package.HASHES.read_text().replace("\\\n", "").splitlines()
+    assert all("--hash=sha256:" in line for line in lines if "==" in line)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_dependency_with_other_content_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, changed: bool
+) -> None:
+    """A registry that serves another file under the same version ends the build."""
+    wheel = tmp_path / "sample-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("sample.py", "")
+        file.writestr("sample-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
+        file.writestr("sample-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("sample-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes() + b"!" * changed).hexdigest()
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"sample==1.0 --hash=sha256:{digest}\n")
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(subprocess.CalledProcessError) if changed else nullcontext():
+        package.install(tmp_path / "installed", requirements)
+    assert (tmp_path / "installed" / "sample.py").exists() is not changed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_registry_serves_the_pinned_files(tmp_path: Path) -> None:
+    """Pip finds a wheel with a pinned hash for each dependency, on the Python of this test."""
+    options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--dest", str(tmp_path)]
+    command = [sys.executable, "-m", "pip", "download", *options, "--requirement", str(package.HASHES)]
+    subprocess.run(command, check=True)
+    here = ".".join(map(str, sys.version_info[:2]))
+    assert len(list(tmp_path.iterdir())) == len(versions_on(here, package.HASHES))
 
 
 def test_every_import_is_in_the_requirements(built: Path) -> None:
@@ -144,6 +186,17 @@ def closure(requirements: list[str]) -> list[Distribution]:
                 if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
             ]
     return list(found.values())
+
+
+def versions_on(python: str, requirements: Path) -> dict[str, str]:
+    """The versions that a file pins on a Python, by name."""
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    wanted = [line.partition(" \\")[0] for line in requirements.read_text().splitlines() if "==" in line]
+    return {
+        pinned.name.lower().replace("_", "-"): str(pinned.specifier)
+        for pinned in map(Requirement, wanted)
+        if pinned.marker is None or pinned.marker.evaluate(environment)
+    }
 
 
 def modules_of(installed: Distribution) -> set[str]:

@@ -74,7 +74,11 @@ def sync(req: func.HttpRequest) -> str:
 async def wait(req: func.HttpRequest) -> str:
     """Wait until the test opens the gate."""
     gates["entered"].set()
-    await gates["released"].wait()
+    try:
+        await gates["released"].wait()
+    except asyncio.CancelledError:
+        gates["cancelled"].set()
+        raise
     gates["finished"].set()
     return "done"
 
@@ -96,7 +100,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(autouse=True)
 def closed_gates() -> None:
     """Close the gates of the function `wait` for each test."""
-    gates.update({name: asyncio.Event() for name in ("entered", "released", "finished")})
+    gates.update({name: asyncio.Event() for name in ("entered", "released", "finished", "cancelled")})
 
 
 async def echoed(host: Hosted, request: bytes) -> dict[str, Any]:
@@ -256,6 +260,32 @@ async def test_a_disconnect_does_not_stop_the_function(host: Hosted, session: ai
     await asyncio.wait([request])
     gates["released"].set()
     await asyncio.wait_for(gates["finished"].wait(), 5)
+
+
+async def test_a_disconnect_ends_a_long_poll(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """A GET with `Prefer` is cancelled, so that its slot is free at once."""
+    poll = asyncio.create_task(session.get(f"{host.url}/wait", headers={"Prefer": "wait=30"}).__aenter__())
+    await gates["entered"].wait()
+    poll.cancel()
+    await asyncio.wait_for(gates["cancelled"].wait(), 5)
+    assert not gates["finished"].is_set()
+
+
+async def test_a_disconnect_does_not_stop_a_change(host: Hosted, session: aiohttp.ClientSession) -> None:
+    """A POST runs to its end, also with `Prefer`."""
+    request = asyncio.create_task(session.post(f"{host.url}/wait", headers={"Prefer": "wait=30"}).__aenter__())
+    await gates["entered"].wait()
+    request.cancel()
+    await asyncio.wait([request])
+    gates["released"].set()
+    await asyncio.wait_for(gates["finished"].wait(), 5)
+
+
+@pytest.mark.parametrize("kind", ["text", "missing"])
+async def test_a_long_poll_is_answered_as_any_request(host: Hosted, session: aiohttp.ClientSession, kind: str) -> None:
+    """A client that stays gets the response, or the 500 of a function that fails."""
+    async with session.get(f"{host.url}/returns/{kind}", headers={"Prefer": "wait=30"}) as response:
+        assert (response.status, await response.text()) == ((200, "plain") if kind == "text" else (500, ""))
 
 
 async def test_a_request_with_half_a_body_reaches_no_function(host: Hosted) -> None:

@@ -24,6 +24,7 @@ from local.data_dir import open_issuer
 from local.persona import PARTY, USER
 from tests.support.command_line import Served, line_of, run, served
 from tests.support.cosmos import started_server
+from tests.support.rights import rights, umask
 
 ANCIENT = "2000-01-01T00:00:00Z"
 OWNER_FEED = f"/events/api/v1/app/ttd/apps-test?from={ANCIENT}&size=1000"
@@ -100,6 +101,19 @@ def test_sample_data_can_be_left_out(tmp_path: Path) -> None:
         assert get(running.url + OWNER_FEED, owner_token(running)) == (200, [])
 
 
+@pytest.mark.parametrize("mask", [0, 0o022])
+def test_everything_in_the_data_directory_is_for_its_owner_alone(tmp_path: Path, mask: int) -> None:
+    """The store, the issuer's key and what else the service writes, whatever the umask is."""
+    data = tmp_path / "data"
+    with umask(mask), served(data) as running:
+        assert get(running.url + OWNER_FEED, owner_token(running))[0] == 200
+        found = {path.name: rights(path) for path in data.rglob("*")}
+    assert rights(data) == 0o700
+    assert {name for name, mode in found.items() if mode == 0o700} == {"issuer"}
+    assert {name for name, mode in found.items() if mode == 0o600} == found.keys() - {"issuer"}
+    assert {"key.pem", "events.db", "events.db-wal", "events.db-shm"} <= found.keys()
+
+
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [
@@ -142,6 +156,20 @@ def test_it_stops_cleanly_while_a_long_poll_is_open(tmp_path: Path, stop: int) -
         assert time.perf_counter() - begun < 4
         assert answered.get(timeout=5) == (200, [])
         poll.join()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [(b"no HTTP", 400), (b"GET /health HTTP/1.1\r\nHost: a b", 400), (b"PUT / HTTP/1.0", 404)],
+)
+def test_answers_of_the_server_itself_are_protected(service: Served, request_line: bytes, status: int) -> None:
+    """A browser neither guesses their type nor shows them in a frame."""
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(request_line + b"\r\nConnection: close\r\n\r\n")
+        answer = connection.makefile("rb").read().lower()
+    assert answer.startswith(b"http/1.1 %d" % status)
+    assert answer.count(b"x-content-type-options: nosniff\r\n") == 1
+    assert answer.count(b"frame-ancestors 'none'\r\n") == 1
 
 
 def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from logging import getLogger
 from pathlib import Path
 
 from events_core.adapters.sqlite.hashes import Digest, Hashes
-from events_core.common import errors
+from events_core.common import errors, private_files
 
 _log = getLogger(__name__)
 
@@ -165,7 +165,7 @@ def failures_as_unavailable() -> Iterator[None]:
 
 
 def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) -> Session:
-    """Open the file; with `create`, make it if it does not exist.
+    """Open the file; with `create`, make it if it does not exist. Only its owner may read it.
 
     Waits `busy_timeout` seconds for another process that is making the file. The connection itself does not wait.
 
@@ -174,7 +174,7 @@ def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) ->
         EventsError: UNAVAILABLE if the file has another version.
     """
     if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
     try:
@@ -184,6 +184,14 @@ def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) ->
         connection.close()
         raise
     return Session(connection, bytes(key), Hashes(key, digest))
+
+
+def _make_private(path: Path) -> None:
+    """Make the file and its directory. SQLite gives the files beside it the rights of the file."""
+    private_files.make_directory(path.parent)
+    private_files.make_file(path)
+    for suffix in ("", "-wal", "-shm"):  # an earlier version may have made them readable
+        private_files.close_file(path.with_name(path.name + suffix))
 
 
 def _prepare(connection: sqlite3.Connection, *, create: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from logging import getLogger
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,12 +23,14 @@ from events_core.adapters.sqlite.schema import KEY, Session, connect, failures_a
 from events_core.adapters.sqlite.write import Transaction
 from events_core.adapters.sqlite.writer import Writer
 from events_core.cloudevent import CloudEvent
-from events_core.common import clock, errors
+from events_core.common import clock, errors, private_files
 from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Stream
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+_log = getLogger(__name__)
 
 SCAN_ROWS = 10_000
 _LOG_PAGES = 4_000
@@ -54,6 +57,8 @@ class SqliteEventStore(EventStore):
         digest: Digest = keyed_digest,
     ) -> None:
         self._path = path.absolute()
+        if private_files.open_to_others(self._path.parent):
+            _log.warning("the directory of EVENTS_DATA_DIR is open to other users of this machine")
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._digest = digest
