@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
 from events_core.access.identity import Caller
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister, UndecidedError
+from events_core.common.slices import Slices
 from events_core.delivery.delivery import Delivery, State
+from events_core.delivery.matching import Comparison
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription
 from events_core.feeds.ports import StoredEvent
@@ -49,16 +51,21 @@ class Explanation:
         Raises:
             EventsError: UNAVAILABLE when the store or Register does not answer, or the decision point does not decide.
         """
-        found = []
+        found, slices = [], Slices()
         may_see = is_publisher
-        for subscription in await self._own(caller, event.resource):
-            own = [delivery for delivery in deliveries if delivery.lane.subscription == subscription.id]
+        by_subscription: dict[int, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_subscription.setdefault(delivery.lane.subscription, []).append(delivery)
+        own_subscriptions, compared = await self._own(caller, event.resource), None
+        for subscription in own_subscriptions:
+            await slices.pause()
+            own = by_subscription.get(subscription.id, [])
             if not own and not may_see:
                 may_see = await self._may_receive(caller, event)
                 if not may_see:
                     continue
-            main_units = await self._main_units(subscription, event)
-            if (reason := reason_of(subscription, event, own, main_units)) is not None:
+            compared = compared or Comparison(event, await self._main_units(own_subscriptions, event))
+            if (reason := reason_of(subscription, event, own, compared)) is not None:
                 found.append(Unreached(subscription, reason, own[0].id if own else None))
         return found
 
@@ -79,19 +86,18 @@ class Explanation:
             raise UndecidedError
         return verdict is Verdict.PERMITTED
 
-    async def _main_units(self, subscription: Subscription, event: StoredEvent) -> set[str]:
-        if not subscription.filter.include_subunits or event.subject is None:
-            return set()
-        return {name.lower() for name in await self.register.main_units(event.subject)}
+    async def _main_units(self, subscriptions: Sequence[Subscription], event: StoredEvent) -> Sequence[str]:
+        asked = any(subscription.filter.include_subunits for subscription in subscriptions)
+        return await self.register.main_units(event.subject) if asked and event.subject is not None else ()
 
 
 def reason_of(
-    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], main_units: Collection[str]
+    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], compared: Comparison
 ) -> str | None:
     """Return the first reason why an event did not reach a subscription, None if it did or its attempts say why."""
     if any(delivery.state is State.DELIVERED for delivery in deliveries):
         return None
-    if not deliveries and (name := subscription.filter.difference(event, main_units)) is not None:
+    if not deliveries and (name := subscription.filter.compiled().difference(compared)) is not None:
         return _difference(name, subscription, event)
     if not deliveries and event.position <= subscription.start:
         return "begun later"
