@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,9 +45,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Asking:
-    """The questions that may still be asked about a page, until `ends` on the clock of the event loop."""
+    """The questions that may still be asked about a page, and the seconds to wait for the answers."""
 
-    ends: float
+    seconds: float = ANSWER_SECONDS
     questions: int = MOST_QUESTIONS
 
 
@@ -139,7 +140,7 @@ class FanOut(Follower[Delivery]):
         self, index: SubscriptionIndex, events: Sequence[StoredEvent], *, replay: int
     ) -> list[Delivery]:
         """Make the deliveries of events to the subscriptions of an index, decided if the PDP answers in time."""
-        slices, asking = Slices(), _Asking(asyncio.get_running_loop().time() + ANSWER_SECONDS)
+        slices, asking = Slices(), _Asking()
         wanted = [event for event in events if event.json is not None and index.any_of(event.resource)]
         main_units = await self._main_units(index, wanted)
         deliveries: list[Delivery] = []
@@ -185,12 +186,14 @@ class FanOut(Follower[Delivery]):
             if not match.unsure:
                 distinct.setdefault(match.question, match)
         permits: dict[_Question, bool | None] = {}
+        began = time.monotonic()
         try:
-            async with asyncio.timeout_at(asking.ends):
+            async with asyncio.timeout(asking.seconds):
                 await self._ask(distinct, asking, permits)
         except (EventsError, TimeoutError):
             left, asking.questions = len(distinct) - len(permits), 0
             _log.warning("decision postponed questions=%d: the policy decision point does not answer", left)
+        asking.seconds -= time.monotonic() - began
         return permits
 
     async def _ask(
