@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import repeat
 
-from events_core.access.decisions import Ahead, Decisions
+from events_core.access.decisions import Ahead, DecisionBudget, Decisions
 from events_core.access.identity import Caller
 from events_core.access.names import Resource, Subject, is_person_number
 from events_core.access.ports import PartyRegister, UndecidedError
@@ -44,8 +44,17 @@ class Verdict(Enum):
 class RequestBudget:
     """The requests that one page, publish or round of deliveries may send."""
 
-    decision_point: Requests = field(default_factory=lambda: Requests(64))
+    decision_point: DecisionBudget = field(default_factory=DecisionBudget)
     register: Requests = field(default_factory=lambda: Requests(32))
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no question may be asked any more."""
+        return self.decision_point.questions <= 0
+
+    def for_another_page(self) -> RequestBudget:
+        """The budget of a further page for the same request of a caller: as many requests, but no more questions."""
+        return RequestBudget(DecisionBudget(questions=self.decision_point.questions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ UNDECIDABLE_SECONDS = 60
 """How long a process remembers that a question is undecidable."""
 SIDE_BY_SIDE = 8
 BESIDE_WITNESS = SIDE_BY_SIDE - 1
+MOST_QUESTIONS = 1_000
+"""How many questions one request of a caller, or one round of deliveries, may ask."""
 CANDIDATES = 8
 """How many questions are asked at most to find a witness."""
 WITNESSES_KEPT = 10_000
@@ -54,6 +56,18 @@ def undecidable_cache(*, clock: Callable[[], float] = time.monotonic) -> TTLCach
     return TTLCache(DECISIONS_KEPT, UNDECIDABLE_SECONDS, timer=clock)
 
 
+@dataclass(slots=True)
+class DecisionBudget(Requests):
+    """The requests that may still be sent, and how many `questions` may still be asked in them.
+
+    A question counts once, however often a search asks it again, and not if its decision is cached. The few candidates
+    of a search for a witness do not count.
+    """
+
+    left: int = 64
+    questions: int = MOST_QUESTIONS
+
+
 @dataclass(frozen=True, slots=True)
 class Decisions:
     """Asks the decision point as seldom as the contract allows.
@@ -67,9 +81,9 @@ class Decisions:
     witnesses: LRUCache[bytes, Question] = field(default_factory=lambda: LRUCache(WITNESSES_KEPT))
 
     async def get(
-        self, questions: Sequence[Question], requests: Requests, *, ahead: Ahead | None = None
+        self, questions: Sequence[Question], budget: DecisionBudget, *, ahead: Ahead | None = None
     ) -> dict[Question, Decision]:
-        """The decision on each question that could be decided with the remaining `requests`.
+        """The decision on each question that could be decided within the budget, the first questions first.
 
         The obligations of a decision are still to be compared with the caller's level (`allows`).
 
@@ -77,7 +91,7 @@ class Decisions:
             EventsError: UNAVAILABLE if the decision point does not answer.
         """
         asked = [question for question in questions if not self.is_undecidable(question)]
-        return await self.cache.get(asked, partial(self._ask, requests=requests, ahead=ahead))
+        return await self.cache.get(asked, partial(self._ask, budget=budget, ahead=ahead))
 
     def is_undecidable(self, question: Question) -> bool:
         """Whether the question was found to be undecidable within the last minute."""
@@ -89,17 +103,18 @@ class Decisions:
             self.undecidable.pop(question.digest, None)
 
     async def _ask(
-        self, questions: Sequence[Question], *, requests: Requests, ahead: Ahead | None
+        self, questions: Sequence[Question], *, budget: DecisionBudget, ahead: Ahead | None
     ) -> Mapping[Question, Decision]:
         # Another page may have found some of them to be undecidable.
-        questions = [question for question in questions if not self.is_undecidable(question)]
-        if not questions or requests.left < 1:
+        questions = [question for question in questions if not self.is_undecidable(question)][: budget.questions]
+        if not questions or budget.left < 1:
             return {}
-        requests.left -= 1
+        budget.left -= 1
+        budget.questions -= len(questions)
         answers = await self._answers(questions)
         if answers is None:
             has_one_subject = len({question.subject for question in questions}) == 1
-            return await self._search(questions, requests, ahead) if has_one_subject else {}
+            return await self._search(questions, budget, ahead) if has_one_subject else {}
         return answers
 
     async def _answers(self, questions: Sequence[Question]) -> dict[Question, Decision] | None:

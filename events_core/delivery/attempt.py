@@ -12,10 +12,9 @@ from math import ceil
 from cachetools import LRUCache
 
 from events_core.access.authorization import Authorization, RequestBudget, Verdict
-from events_core.access.decisions import DECISION_SECONDS
+from events_core.access.decisions import DECISION_SECONDS, DecisionBudget
 from events_core.common.clock import SECOND, to_rfc3339
 from events_core.common.errors import EventsError
-from events_core.common.halves import Requests
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import GONE, Delivery, Lane, RetrySchedule, jitter
 from events_core.delivery.endpoint import canonical_origin
@@ -171,7 +170,7 @@ class Attempts:
         anew = any(ready.delivery.undecidable for ready in due)
         lane = due[0].delivery.lane
         searches = not 0 <= self.clock() - self.searched.get(lane, 0) < SEARCH_EVERY
-        budget = RequestBudget() if searches else RequestBudget(decision_point=Requests(1))
+        budget = RequestBudget() if searches else RequestBudget(decision_point=DecisionBudget(1))
         others = partial(self._other_events, subscription, due)
         verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew, ahead=others)
         if searches and set(verdicts) == {Verdict.UNDECIDED}:

@@ -9,7 +9,9 @@ from events_core.access.authorization import Authorization, RequestBudget, Verdi
 from events_core.access.identity import Caller
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister, UndecidedError
+from events_core.common.slices import Slices
 from events_core.delivery.delivery import Delivery, State
+from events_core.delivery.matching import Comparison
 from events_core.delivery.persons import PersonNumbers, masked
 from events_core.delivery.ports import SubscriptionStore
 from events_core.delivery.subscription import Subscription
@@ -47,16 +49,23 @@ class Explanation:
         Raises:
             EventsError: UNAVAILABLE when the store or Register does not answer, or the decision point does not decide.
         """
-        found = []
+        found, slices = [], Slices()
         may_see = is_publisher
-        for subscription in await self._own(caller, event.resource):
-            own = [delivery for delivery in deliveries if delivery.lane.subscription == subscription.id]
+        by_subscription: dict[int, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_subscription.setdefault(delivery.lane.subscription, []).append(delivery)
+        own_subscriptions, compared = await self._own(caller, event.resource), None
+        for subscription in own_subscriptions:
+            await slices.pause()
+            own = by_subscription.get(subscription.id, [])
             if not own and not may_see:
                 may_see = await self.may_receive(caller, event)
                 if not may_see:
                     continue
-            differs = None if own else await self._difference(subscription, event)
-            if (reason := reason_of(subscription, event, own, differs)) is not None:
+            if compared is None:
+                main_units = await self._main_units(own_subscriptions, event)
+                compared = Comparison(self.persons.compared(event), main_units)
+            if (reason := reason_of(subscription, event, own, compared)) is not None:
                 found.append(Unreached(subscription, reason, own[0].id if own else None))
         return found
 
@@ -82,23 +91,19 @@ class Explanation:
             raise UndecidedError
         return verdict is Verdict.PERMITTED
 
-    async def _difference(self, subscription: Subscription, event: StoredEvent) -> str | None:
-        """The name of the filter that stops an event, and what it shows; None if the event matches."""
-        main_units: set[str] = set()
-        if subscription.filter.include_subunits and event.subject is not None:
-            main_units = {name.lower() for name in await self.register.main_units(event.subject)}
-        name = subscription.filter.difference(self.persons.compared(event), main_units)
-        return None if name is None else _shown(name, subscription, event)
+    async def _main_units(self, subscriptions: Sequence[Subscription], event: StoredEvent) -> Sequence[str]:
+        asked = any(subscription.filter.include_subunits for subscription in subscriptions)
+        return await self.register.main_units(event.subject) if asked and event.subject is not None else ()
 
 
 def reason_of(
-    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], difference: str | None
+    subscription: Subscription, event: StoredEvent, deliveries: Sequence[Delivery], compared: Comparison
 ) -> str | None:
     """Return the first reason why an event did not reach a subscription, None if it did or its attempts say why."""
     if any(delivery.state is State.DELIVERED for delivery in deliveries):
         return None
-    if difference is not None:
-        return difference
+    if not deliveries and (name := subscription.filter.compiled().difference(compared)) is not None:
+        return _shown(name, subscription, event)
     if not deliveries and event.position <= subscription.start:
         return "begun later"
     return _reason_to_wait(subscription) or _decision(deliveries)

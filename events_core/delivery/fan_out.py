@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
 from events_core.access.authorization import Asked, Authorization, RequestBudget, Verdict
+from events_core.access.decisions import MOST_QUESTIONS, DecisionBudget
 from events_core.access.identity import caller_of_consumer
 from events_core.access.names import Resource
 from events_core.access.ports import PartyRegister
 from events_core.common.errors import EventsError
-from events_core.common.halves import Requests
+from events_core.common.slices import Slices
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane, new_id
+from events_core.delivery.matching import Comparison
 from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
@@ -32,9 +35,25 @@ from events_core.feeds.stream import Stream
 
 ANSWER_SECONDS = 2.0
 """Timeout for the PDP and Register here. Unanswered questions are asked again at delivery."""
+ASKED_AT_ONCE = 500
+"""How many consumers and events one request to the PDP is about."""
+MATCHES_AT_ONCE = 2_000
+"""After how many matches of a page deliveries are made of them."""
 
 _PERMITS = {Verdict.PERMITTED: True, Verdict.DENIED: False}
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """The questions that may still be asked about a page, and the seconds to wait for the answers."""
+
+    seconds: float = ANSWER_SECONDS
+    questions: int = MOST_QUESTIONS
+
+
+_Question = tuple[str, int | None, int]
+"""A consumer, its level, and the position of an event. Subscriptions of one consumer share the decision."""
 
 MainUnits = Mapping[str, Sequence[str] | None]
 """The names of the main unit of each subject; None if Register did not answer."""
@@ -53,6 +72,11 @@ class _Match:
     subscription: Subscription
     event: StoredEvent
     unsure: bool
+
+    @property
+    def question(self) -> _Question:
+        """The question whether the consumer may read the event."""
+        return self.subscription.consumer, self.subscription.level, self.event.position
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +108,9 @@ class FanOut(Follower[Delivery]):
     @override
     async def targets(self, events: Sequence[StoredEvent]) -> dict[str, dict[int, Delivery]]:
         targets: dict[str, dict[int, Delivery]] = {}
+        slices = Slices()
         for delivery in await self._deliveries(await self.cache.fresh(), events, replay=0):
+            await slices.pause()
             targets.setdefault(str(delivery.lane), {})[delivery.position] = delivery
         return targets
 
@@ -110,18 +136,33 @@ class FanOut(Follower[Delivery]):
             EventsError: UNAVAILABLE when Register does not answer.
         """
         names = await self.party_register.main_units(event.subject or "")
-        return subscription.filter.lets_through(self.persons.compared(event), {name.lower() for name in names})
+        return subscription.filter.compiled().lets_through(Comparison(self.persons.compared(event), names))
 
     async def _deliveries(
         self, index: SubscriptionIndex, events: Sequence[StoredEvent], *, replay: int
     ) -> list[Delivery]:
         """Make the deliveries of events to the subscriptions of an index, decided if the PDP answers in time."""
+        slices, asking = Slices(), _Asking()
         wanted = [event for event in events if event.json is not None and index.any_of(event.resource)]
         main_units = await self._main_units(index, wanted)
-        matches = [match for event in wanted for match in self._matches(index, event, main_units)]
-        now = self.clock()
-        permits = iter(await self._permits([match for match in matches if not match.unsure]))
-        return [self._delivery(match, replay, now, permit=None if match.unsure else next(permits)) for match in matches]
+        deliveries: list[Delivery] = []
+        matches: list[_Match] = []
+        for event in wanted:
+            matches += await self._matches(index, event, main_units, slices)
+            if len(matches) >= MATCHES_AT_ONCE or event is wanted[-1]:
+                deliveries += await self._decided(matches, replay, asking, slices)
+                matches = []
+        return deliveries
+
+    async def _decided(self, matches: Sequence[_Match], replay: int, asking: _Asking, slices: Slices) -> list[Delivery]:
+        """Make the deliveries of matches."""
+        permits = await self._permits(matches, asking, slices)
+        now, deliveries = self.clock(), []
+        for match in matches:
+            await slices.pause()
+            permit = None if match.unsure else permits.get(match.question)
+            deliveries.append(self._delivery(match, replay, now, permit=permit))
+        return deliveries
 
     async def _main_units(self, index: SubscriptionIndex, events: Sequence[StoredEvent]) -> MainUnits:
         """Ask Register for the main units of the events' subjects, if a subscription asks for sub-units."""
@@ -137,31 +178,52 @@ class FanOut(Follower[Delivery]):
             _log.warning("sub-unit match postponed: Register does not answer")
             return None
 
-    async def _permits(self, matches: Sequence[_Match]) -> Sequence[bool | None]:
-        """Ask for every decision in one request. None for each match that the PDP does not decide in time."""
-        asked = [asked_for(match.subscription, match.event) for match in matches]
+    async def _permits(
+        self, matches: Sequence[_Match], asking: _Asking, slices: Slices
+    ) -> Mapping[_Question, bool | None]:
+        """Ask for the decisions, by question. Those that the PDP does not decide in time are left out, or None."""
+        distinct: dict[_Question, _Match] = {}
+        for match in matches:
+            await slices.pause()
+            if not match.unsure:
+                distinct.setdefault(match.question, match)
+        permits: dict[_Question, bool | None] = {}
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                verdicts = await self.authorization.verdicts_each(asked, RequestBudget(decision_point=Requests(1)))
+            async with asyncio.timeout(asking.seconds):
+                await self._ask(distinct, asking, permits)
         except (EventsError, TimeoutError):
-            _log.warning("decision postponed deliveries=%d: the policy decision point does not answer", len(matches))
-            return [None] * len(matches)
-        return [_PERMITS.get(verdict) for verdict in verdicts]
+            left, asking.questions = len(distinct) - len(permits), 0
+            _log.warning("decision postponed questions=%d: the policy decision point does not answer", left)
+        asking.seconds -= time.monotonic() - began
+        return permits
 
-    def _matches(self, index: SubscriptionIndex, event: StoredEvent, main_units: MainUnits) -> list[_Match]:
+    async def _ask(
+        self, distinct: Mapping[_Question, _Match], asking: _Asking, permits: dict[_Question, bool | None]
+    ) -> None:
+        """Add the decisions to `permits`, a part at a time, with one request for each part."""
+        questions = list(distinct)
+        for start in range(0, len(questions), ASKED_AT_ONCE):
+            part = questions[start : start + ASKED_AT_ONCE]
+            budget = DecisionBudget(1, questions=asking.questions)
+            asked = [asked_for(distinct[question].subscription, distinct[question].event) for question in part]
+            verdicts = await self.authorization.verdicts_each(asked, RequestBudget(decision_point=budget))
+            permits.update(zip(part, map(_PERMITS.get, verdicts), strict=True))
+            asking.questions = budget.questions
+
+    async def _matches(
+        self, index: SubscriptionIndex, event: StoredEvent, main_units: MainUnits, slices: Slices
+    ) -> list[_Match]:
         """The matches of an event. Matches by sub-units are unsure if Register did not answer."""
         names = main_units.get(event.subject or "", ())
         compared = self.persons.compared(event)
-        found = index.matching(compared, event.position, names or ())
+        found = await index.matching(compared, event.position, slices, names or ())
         matches = [_Match(subscription, event, unsure=False) for subscription in found]
         if names is None:
             known = {subscription.id for subscription in found}
+            possible = await index.matching_for_subunits(compared, event.position, slices)
             matches += [
-                _Match(subscription, event, unsure=True)
-                for subscription in index.with_subunits(event.resource)
-                if subscription.id not in known
-                and event.position > subscription.start
-                and replace(subscription.filter, subject=None).lets_through(compared)
+                _Match(subscription, event, unsure=True) for subscription in possible if subscription.id not in known
             ]
         return matches
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from events_core.common import persons
+from events_core.delivery.matching import Matchable
 from events_core.delivery.ports import SecretBox
-from events_core.delivery.subscription import EventFilter, Matchable
+from events_core.delivery.subscription import EventFilter
 
 _UNPRINTABLE = str.maketrans({digit: chr(0xE000 + int(digit, 16)) for digit in "0123456789abcdef"})
 """Writes hexadecimal digits as private characters, which no filter may hold: a wildcard stands for none or all."""

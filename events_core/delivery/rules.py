@@ -69,7 +69,7 @@ def filter_for(caller: Caller, request: SubscriptionRequest, apps_domain: str | 
         raise errors.bad_request("Missing event consumer")
     resource = _resource(request)
     _check_source(request.source)
-    _check_wildcards(request)
+    _check_patterns(request)
     _check_numbers(request)
     is_app = _is_app(resource, request.source, apps_domain)
     if not is_app and not caller.has_scope(scopes.SUBSCRIBE):
@@ -134,14 +134,17 @@ def _check_source(source: str | None) -> None:
         raise bad_field("sourceFilter", "The source filter must be an absolute URL that begins with https://.")
 
 
-def _check_wildcards(request: SubscriptionRequest) -> None:
+def _check_patterns(request: SubscriptionRequest) -> None:
+    """Refuse filters with many wildcards, and those that are longer than what they are compared with."""
     filters = {
-        "sourceFilter": request.source,
-        "subjectFilter": request.subject,
-        "alternativeSubjectFilter": request.alternative_subject,
-        "typeFilter": request.type,
+        "sourceFilter": (request.source, 2_048),
+        "subjectFilter": (request.subject, 512),
+        "alternativeSubjectFilter": (request.alternative_subject, 512),
+        "typeFilter": (request.type, 256),
     }
-    for name, text in filters.items():
+    for name, (text, longest) in filters.items():
+        if text is not None and len(text) > longest:
+            raise bad_field(name, f"The filter has at most {longest:,} characters.")
         if text is not None and text.count("%") > MOST_WILDCARDS:
             raise bad_field(name, f"A filter holds at most {MOST_WILDCARDS} wildcards.")
 

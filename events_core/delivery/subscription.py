@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from events_core.common.slices import Slices
 from events_core.delivery.endpoint import canonical_endpoint
-from events_core.feeds.stream import Stream, matches
+from events_core.delivery.matching import Comparison, CompiledFilter, Matchable, comparable, comparable_source
+from events_core.feeds.patterns import WILDCARD, Pattern
+from events_core.feeds.stream import Stream
 
 CLOUD_EVENTS, JSON = "application/cloudevents+json", "application/json"
 """The media types that deliveries may have."""
-_WILDCARD = "%"
-
-
-class Matchable(Protocol):
-    """The attributes of an event that filters compare. CloudEvent and StoredEvent have them."""
-
-    @property
-    def resource(self) -> str:
-        """The event's `resource`."""
-
-    @property
-    def type(self) -> str:
-        """The event's `type`."""
-
-    @property
-    def source(self) -> str:
-        """The event's `source`."""
-
-    @property
-    def subject(self) -> str | None:
-        """The event's `subject`."""
-
-    @property
-    def alternative_subject(self) -> str | None:
-        """The event's `alternativesubject`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +45,25 @@ class EventFilter:
     @property
     def only_subject(self) -> str | None:
         """The one subject, in lower case, that matches; None if several subjects match."""
-        return None if self.subject is None or _WILDCARD in self.subject else _comparable(self.subject)
+        return None if self.subject is None or WILDCARD in self.subject else comparable(self.subject)
 
-    def lets_through(self, event: Matchable, main_units: Collection[str] = ()) -> bool:
-        """Whether an event matches. `main_units` are the names, in lower case, of the main unit of its subject."""
-        return self.difference(event, main_units) is None
-
-    def difference(self, event: Matchable, main_units: Collection[str] = ()) -> str | None:
-        """The member of the subscription's document whose filter stops an event, None if the event matches."""
-        if event.resource != self.resource:
-            return "resourceFilter"
-        if self.type is not None and not matches(self.type, event.type):
-            return "typeFilter"
-        if self.source is not None and not is_below(self.source, event.source):
-            return "sourceFilter"
-        if not self._matches_subject(event.subject, main_units):
-            return "alternativeSubjectFilter" if self.subject_is_derived else "subjectFilter"
-        return None if self._matches_alternative(event.alternative_subject) else "alternativeSubjectFilter"
-
-    def _matches_subject(self, subject: str | None, main_units: Collection[str]) -> bool:
-        if self.subject is None:
-            return True
-        wanted = _comparable(self.subject)
-        if self.include_subunits and any(matches(wanted, name) for name in main_units):
-            return True
-        return subject is not None and matches(wanted, _comparable(subject))
-
-    def _matches_alternative(self, alternative_subject: str | None) -> bool:
-        if self.alternative_subject is None or self.subject_is_derived:
-            return True
-        wanted = _comparable(self.alternative_subject)
-        return alternative_subject is not None and matches(wanted, _comparable(alternative_subject))
+    def compiled(self) -> CompiledFilter:
+        """The filters, ready to be compared with events."""
+        subject = "subject or main unit" if self.include_subunits else "subject"
+        of_subject = "alternativeSubjectFilter" if self.subject_is_derived else "subjectFilter"
+        alternative = None if self.subject_is_derived else self.alternative_subject
+        patterns = (
+            ("typeFilter", "type", self.type),
+            ("sourceFilter", "source", None if self.source is None else f"{comparable_source(self.source)}/%"),
+            (of_subject, subject, None if self.subject is None else comparable(self.subject)),
+            (
+                "alternativeSubjectFilter",
+                "alternative subject",
+                None if alternative is None else comparable(alternative),
+            ),
+        )
+        given = ((name, attribute, Pattern(text)) for name, attribute, text in patterns if text is not None)
+        return CompiledFilter(self.resource, tuple(given))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +149,8 @@ class Subscription:
             self.consumer,
             canonical_endpoint(self.endpoint),
             wanted.resource,
-            None if wanted.source is None else _comparable_source(wanted.source),
-            *(None if text is None else _comparable(text) for text in (wanted.subject, wanted.alternative_subject)),
+            None if wanted.source is None else comparable_source(wanted.source),
+            *(None if text is None else comparable(text) for text in (wanted.subject, wanted.alternative_subject)),
             None if wanted.type is None else wanted.type.lower(),
             wanted.include_subunits,
         ]
@@ -231,8 +196,8 @@ class SubscriptionIndex:
     """Subscriptions by resource and subject, so that only those that can match are compared with an event."""
 
     def __init__(self, subscriptions: Iterable[Subscription] = ()) -> None:
-        self._by_id: dict[int, Subscription] = {}
-        self._by_subject: dict[tuple[str, str | None], dict[int, Subscription]] = {}
+        self._by_id: dict[int, tuple[Subscription, CompiledFilter]] = {}
+        self._by_subject: dict[tuple[str, str | None], set[int]] = {}
         self._of_resource: dict[str, int] = {}
         self._with_subunits: dict[str, set[int]] = {}
         self._paused_until: dict[str, int] = {}
@@ -244,17 +209,19 @@ class SubscriptionIndex:
 
     def get(self, subscription_id: int) -> Subscription | None:
         """A subscription, None if it is unknown or deleted."""
-        return self._by_id.get(subscription_id)
+        known = self._by_id.get(subscription_id)
+        return None if known is None else known[0]
 
     def put(self, subscription: Subscription) -> None:
         """Add or replace a subscription. Remove it if it is deleted."""
-        self._remove(subscription.id)
+        known = self._remove(subscription.id)
         self.pause(subscription.endpoint_pause)
         if subscription.deleted:
             return
         wanted = subscription.filter
-        self._by_id[subscription.id] = subscription
-        self._by_subject.setdefault((wanted.resource, wanted.only_subject), {})[subscription.id] = subscription
+        compiled = known[1] if known is not None and known[0].filter == wanted else wanted.compiled()
+        self._by_id[subscription.id] = subscription, compiled
+        self._by_subject.setdefault((wanted.resource, wanted.only_subject), set()).add(subscription.id)
         self._of_resource[wanted.resource] = self._of_resource.get(wanted.resource, 0) + 1
         if wanted.include_subunits:
             self._with_subunits.setdefault(wanted.resource, set()).add(subscription.id)
@@ -277,29 +244,43 @@ class SubscriptionIndex:
         """Whether any subscription to the resource asks for events about sub-units."""
         return resource in self._with_subunits
 
-    def with_subunits(self, resource: str) -> list[Subscription]:
-        """The subscriptions to a resource that ask for events about sub-units, by id."""
-        return [self._by_id[subscription_id] for subscription_id in sorted(self._with_subunits.get(resource, ()))]
+    async def matching(
+        self, event: Matchable, position: int, slices: Slices, main_units: Sequence[str] = ()
+    ) -> list[Subscription]:
+        """The subscriptions that an event at a position matches, by id. `main_units` name its subject's main unit.
 
-    def matching(self, event: Matchable, position: int, main_units: Sequence[str] = ()) -> list[Subscription]:
-        """The subscriptions that an event at a position matches, by id. `main_units` name its subject's main unit."""
-        names = {_comparable(name) for name in main_units}
-        subjects = {None, *names, *([_comparable(event.subject)] if event.subject is not None else [])}
-        found = [
-            subscription
-            for subject in subjects
-            for subscription in self._by_subject.get((event.resource, subject), {}).values()
-            if position > subscription.start and subscription.filter.lets_through(event, names)
-        ]
-        return sorted(found, key=lambda subscription: subscription.id)
+        Subscriptions that change or go meanwhile are compared as they were when this began.
+        """
+        compared = Comparison(event, main_units)
+        keys = [(event.resource, subject) for subject in (None, *compared.subjects)]
+        candidates = {number for key in keys for number in self._by_subject.get(key, ())}
+        return await self._compare(candidates, position, slices, lambda wanted: wanted.lets_through(compared))
 
-    def _remove(self, subscription_id: int) -> None:
+    async def matching_for_subunits(self, event: Matchable, position: int, slices: Slices) -> list[Subscription]:
+        """The subscriptions that match if the event's subject is a sub-unit of theirs, by id. See `matching`."""
+        compared = Comparison(event)
+        candidates = self._with_subunits.get(event.resource, ())
+        return await self._compare(
+            candidates, position, slices, lambda wanted: wanted.lets_through_but_subject(compared)
+        )
+
+    async def _compare(
+        self, candidates: Iterable[int], position: int, slices: Slices, matches: Callable[[CompiledFilter], bool]
+    ) -> list[Subscription]:
+        found = []
+        for subscription, wanted in [self._by_id[number] for number in sorted(candidates)]:
+            await slices.pause()
+            if position > subscription.start and matches(wanted):
+                found.append(subscription)
+        return found
+
+    def _remove(self, subscription_id: int) -> tuple[Subscription, CompiledFilter] | None:
         known = self._by_id.pop(subscription_id, None)
         if known is None:
-            return
-        wanted = known.filter
+            return None
+        wanted = known[0].filter
         same_subject = self._by_subject[wanted.resource, wanted.only_subject]
-        del same_subject[subscription_id]
+        same_subject.discard(subscription_id)
         if not same_subject:
             del self._by_subject[wanted.resource, wanted.only_subject]
         self._of_resource[wanted.resource] -= 1
@@ -309,23 +290,4 @@ class SubscriptionIndex:
             self._with_subunits[wanted.resource].discard(subscription_id)
             if not self._with_subunits[wanted.resource]:
                 del self._with_subunits[wanted.resource]
-
-
-def is_below(pattern: str, source: str) -> bool:
-    """Whether a source is the URL of the pattern or below it, segment by segment. `%` is a wildcard."""
-    wanted = _comparable_source(pattern)
-    return matches(wanted, _comparable(source)) or matches(f"{wanted}/%", source)
-
-
-def _comparable(text: str) -> str:
-    """A filter or an attribute as it is compared: in lower case, without trailing slashes."""
-    lowered = text.lower()
-    return lowered.rstrip("/") or lowered
-
-
-def _comparable_source(text: str) -> str:
-    """A source filter as it is compared. A trailing `/%` is dropped, because a source matches all below it anyway."""
-    lowered = _comparable(text)
-    while lowered.endswith("/%"):
-        lowered = _comparable(lowered.removesuffix("/%"))
-    return lowered
+        return known

@@ -64,7 +64,8 @@ class FeedReader:
         Raises:
             EventsError: UNAVAILABLE when the store or the decision point does not answer.
         """
-        page = await self.read(request, verdicts)
+        asking = RequestBudget()
+        page = await self.read(request, verdicts, asking)
         if page.events or seconds <= 0:
             return page, bool(page.events)
         with self.waiting.slot(caller) as slot:
@@ -72,18 +73,21 @@ class FeedReader:
                 return page, False
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds) as slot.deadline, self.waiting.watching(request.stream) as watch:
-                    while not page.events and not page.undecided and not self.waiting.closed:
-                        changed = watch.changed
-                        page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts)
+                    while not (page.events or page.undecided or asking.is_spent or self.waiting.closed):
+                        changed, asking = watch.changed, asking.for_another_page()
+                        page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts, asking)
                         if not page.events and page.caught_up:
                             await changed.wait()
             return page, bool(page.events) or not slot.displaced
 
-    async def read(self, request: ReadRequest, verdicts: Verdicts | None) -> FeedPage:
+    async def read(
+        self, request: ReadRequest, verdicts: Verdicts | None, asking: RequestBudget | None = None
+    ) -> FeedPage:
         """Read the page that begins where `request` says and holds at most `request.limit` events.
 
-        Reads on over rows that the reader may not see until the page is full, the stream ends, the scan budget (rows
-        and seconds) is spent, or a row is not decided. The page's end always moves on, so a reader never gets stuck.
+        Reads on over rows that the reader may not see until the page is full, the stream ends, the budget (rows,
+        seconds and questions) is spent, or a row is not decided. The page's end always moves on, so a reader never gets
+        stuck.
 
         Raises:
             UndecidedError: The decision point does not decide the first row.
@@ -92,7 +96,7 @@ class FeedReader:
         page = _Page(request.limit)
         if not request.filters.empty:
             request = replace(request, scan=_rows_to_scan(request.filters, self.store.scan_rows))
-        to_scan, asking = 1.0, RequestBudget()
+        to_scan, asking = 1.0, asking or RequestBudget()
         deadline = time.monotonic() + SCAN_SECONDS
         while True:
             chunk = await self.store.read(request)
@@ -104,7 +108,8 @@ class FeedReader:
                 return page.close_before_undecided(end)
             page.end = end
             to_scan -= _spent(request, chunk, self.store.scan_rows)
-            if chunk.caught_up or page.full or to_scan <= 0 or time.monotonic() > deadline:
+            is_spent = to_scan <= 0 or asking.is_spent or time.monotonic() > deadline
+            if chunk.caught_up or page.full or is_spent:
                 return page.close(chunk.end, caught_up=chunk.caught_up)
             # The fewer rows were readable, the larger the next chunk: a long run of hidden rows is crossed quickly.
             limit = min(max(page.size - len(page.events), request.limit * CHUNK_GROWTH), LARGEST_CHUNK)

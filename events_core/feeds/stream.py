@@ -129,21 +129,3 @@ class Filters:
 
 
 NO_FILTERS = Filters()
-
-
-def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern` as `Filters` defines it, in linear time. Stores are tested against this."""
-    text = text.lower()
-    head, *middle = pattern.lower().split("%")
-    if not middle:
-        return text == head
-    tail = middle.pop()
-    at, end = len(head), len(text) - len(tail)
-    if at > end or not text.startswith(head) or not text.endswith(tail):
-        return False
-    for part in middle:
-        at = text.find(part, at, end)
-        if at < 0:
-            return False
-        at += len(part)
-    return True

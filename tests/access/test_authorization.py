@@ -12,6 +12,7 @@ from events_core.access.authorization import Asked, Authorization, RequestBudget
 from events_core.access.decisions import (
     DECISION_SECONDS,
     UNDECIDABLE_SECONDS,
+    DecisionBudget,
     Decisions,
     decision_cache,
     undecidable_cache,
@@ -23,7 +24,6 @@ from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.pdp import PdpDecisionPoint
 from events_core.adapters.neighbours.register import RegisterClient
 from events_core.common.errors import EventsError
-from events_core.common.halves import Requests
 from tests.support.askers import (
     GUID,
     OTHER_GUID,
@@ -173,7 +173,7 @@ async def test_the_least_recently_used_decision_is_dropped_first(pdp: PdpServer,
     service = JsonService(client, "The decision point", pdp.url)
     decisions = Decisions(PdpDecisionPoint(service), decision_cache(size=2))
     for resource in ("a", "b", "a", "c", "a", "b"):
-        await decisions.get([question(resource=resource)], Requests(1))
+        await decisions.get([question(resource=resource)], DecisionBudget(1))
     asked = [request[0].resource["urn:altinn:resource"] for request in pdp.asked]
     assert asked == ["a", "b", "c", "b"]
 
@@ -198,11 +198,11 @@ async def test_overlapping_pages_send_each_question_once(authorization: Authoriz
     """A page sends only the questions that are not on their way."""
     pdp.gate.clear()
     first = asyncio.create_task(
-        authorization.decisions.get([question(resource="a"), question(resource="b")], Requests(1))
+        authorization.decisions.get([question(resource="a"), question(resource="b")], DecisionBudget(1))
     )
     await pdp.arrived.wait()
     second = asyncio.create_task(
-        authorization.decisions.get([question(resource="b"), question(resource="c")], Requests(1))
+        authorization.decisions.get([question(resource="b"), question(resource="c")], DecisionBudget(1))
     )
     await asyncio.sleep(0)
     pdp.gate.set()
@@ -271,7 +271,7 @@ async def test_questions_about_several_subjects_go_in_one_request(authorization:
     pdp.decide = lambda asked: PERMIT if asked.subject["urn:altinn:userid"] == "2" else DENY
     questions = [question(user) for user in ("1", "2", "3")]
     for _ in range(2):
-        found = await authorization.decisions.get(questions, Requests(1))
+        found = await authorization.decisions.get(questions, DecisionBudget(1))
         assert [found[one].permit for one in questions] == [False, True, False]
     assert len(pdp.requests) == 1
 

@@ -8,13 +8,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from events_core.access.decisions import UNDECIDABLE_SECONDS, Ahead, Decisions, decision_cache, undecidable_cache
+from events_core.access.decisions import (
+    UNDECIDABLE_SECONDS,
+    Ahead,
+    DecisionBudget,
+    Decisions,
+    decision_cache,
+    undecidable_cache,
+)
 from events_core.access.ports import UndecidedError
 from events_core.access.xacml_request import Question
 from events_core.adapters.neighbours.http_client import HttpClient, JsonService
 from events_core.adapters.neighbours.pdp import PdpDecisionPoint
 from events_core.common.errors import EventsError
-from events_core.common.halves import Requests
 from tests.support.clock import Clock
 from tests.support.pdp_server import DENY, PERMIT, Asked, PdpServer
 
@@ -71,7 +77,7 @@ async def test_the_question_that_fails_takes_no_other_with_it(decisions: Decisio
     """The others are decided, and the one that fails alone is undecidable."""
     pdp.fails = _fail("q1")
     first, poison, last = questions = _questions(3)
-    found = await decisions.get(questions, Requests(64))
+    found = await decisions.get(questions, DecisionBudget(64))
     assert set(found) == {first, last}
     assert [decisions.is_undecidable(one) for one in questions] == [False, True, False]
     assert not decisions.is_undecidable(_question("q1", subject=OTHER_USER))
@@ -84,14 +90,14 @@ async def test_a_decision_is_kept_and_an_undecidable_question_for_a_minute(
     """Within the minute nothing is asked. Then the question is asked anew."""
     pdp.fails = _fail("q1")
     questions = _questions(3)
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     asked = len(pdp.requests)
     clock.now = UNDECIDABLE_SECONDS - 1
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     assert len(pdp.requests) == asked
     clock.now = UNDECIDABLE_SECONDS + 1
     pdp.fails = _fail()
-    assert len(await decisions.get(questions, Requests(64))) == 3
+    assert len(await decisions.get(questions, DecisionBudget(64))) == 3
     assert _sizes(pdp)[asked:] == [1]
 
 
@@ -99,23 +105,23 @@ async def test_an_undecidable_question_is_forgotten_on_demand(decisions: Decisio
     """A delivery asks anew on its schedule."""
     pdp.fails = _fail("q1")
     questions = _questions(3)
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     pdp.fails = _fail()
     decisions.forget_undecidable(questions)
-    assert set(await decisions.get(questions, Requests(64))) == set(questions)
+    assert set(await decisions.get(questions, DecisionBudget(64))) == set(questions)
 
 
 async def test_nothing_is_denied_in_an_outage_within_the_decision_point(decisions: Decisions, pdp: PdpServer) -> None:
     """It answers every request with a failure. No witness is answered, though one was a moment ago."""
     witness = _question("known")
-    await decisions.get([witness], Requests(64))
+    await decisions.get([witness], DecisionBudget(64))
     pdp.fails = lambda _: True
     questions = _questions(20)
-    assert await decisions.get(questions, Requests(64)) == {}
+    assert await decisions.get(questions, DecisionBudget(64)) == {}
     assert not any(map(decisions.is_undecidable, questions))
     assert _sizes(pdp)[1:] == [20, 1, *[1] * 7]
     pdp.fails = _fail()
-    assert len(await decisions.get(questions, Requests(64))) == 20
+    assert len(await decisions.get(questions, DecisionBudget(64))) == 20
 
 
 @pytest.mark.parametrize("answered", range(1, 14))
@@ -125,7 +131,7 @@ async def test_an_outage_that_begins_during_the_search_denies_nothing(
     """Whenever it begins, only the question that fails for good may become undecidable."""
     pdp.fails = lambda asked: len(pdp.requests) > answered or _fail("q5")(asked)
     questions = _questions(8)
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     assert [one for one in questions if decisions.is_undecidable(one)] in ([], [questions[5]])
 
 
@@ -137,7 +143,7 @@ async def test_an_outage_that_begins_and_ends_during_the_search_denies_nothing(
     """What failed alone is asked again beside the witness."""
     pdp.fails = lambda asked: begin < len(pdp.requests) <= begin + requests or _fail("q5")(asked)
     questions = _questions(8)
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     assert [one for one in questions if decisions.is_undecidable(one)] in ([], [questions[5]])
 
 
@@ -145,19 +151,19 @@ async def test_an_outage_that_begins_and_ends_during_the_search_denies_nothing(
 async def test_a_request_that_fails_by_chance_hides_nothing(decisions: Decisions, pdp: PdpServer, failing: int) -> None:
     """Whichever it is, every question but the one that fails for good is decided."""
     pdp.fails = lambda asked: len(pdp.requests) == failing + 1 or _fail("q5")(asked)
-    await decisions.get([_question("witness")], Requests(64))
+    await decisions.get([_question("witness")], DecisionBudget(64))
     questions = _questions(20)
-    found = await decisions.get(questions, Requests(64))
+    found = await decisions.get(questions, DecisionBudget(64))
     assert [one for one in questions if one not in found] == [questions[5]]
 
 
 async def test_the_kept_witness_is_asked_first(decisions: Decisions, pdp: PdpServer) -> None:
     """It is the question of the same subject that was answered last."""
-    await decisions.get([_question("old")], Requests(64))
-    await decisions.get([_question("witness")], Requests(64))
-    await decisions.get([_question("other", subject=OTHER_USER)], Requests(64))
+    await decisions.get([_question("old")], DecisionBudget(64))
+    await decisions.get([_question("witness")], DecisionBudget(64))
+    await decisions.get([_question("other", subject=OTHER_USER)], DecisionBudget(64))
     pdp.fails = _fail("gone")
-    await decisions.get([_question("gone")], Requests(64))
+    await decisions.get([_question("gone")], DecisionBudget(64))
     asked = [[one.resource["urn:altinn:resource"] for one in request] for request in pdp.asked]
     assert asked[3:6] == [["gone"], ["witness"], ["gone"]]
     assert sorted(asked[6:]) == [["gone"], ["witness"]]
@@ -167,9 +173,9 @@ async def test_the_kept_witness_is_asked_first(decisions: Decisions, pdp: PdpSer
 
 async def test_a_question_alone_without_a_witness_is_not_decided(decisions: Decisions, pdp: PdpServer) -> None:
     """Another subject's answers say nothing about this one."""
-    await decisions.get([_question("other", subject=OTHER_USER)], Requests(64))
+    await decisions.get([_question("other", subject=OTHER_USER)], DecisionBudget(64))
     pdp.fails = _fail("gone")
-    assert await decisions.get([_question("gone")], Requests(64)) == {}
+    assert await decisions.get([_question("gone")], DecisionBudget(64)) == {}
     assert not decisions.is_undecidable(_question("gone"))
     assert _sizes(pdp) == [1, 1]
 
@@ -178,7 +184,7 @@ async def test_rows_ahead_can_be_witnesses(decisions: Decisions, pdp: PdpServer)
     """A page whose every row fails moves on if a later row is answered."""
     pdp.fails = lambda asked: asked.resource["urn:altinn:resource"] != "later"
     questions = _questions(3)
-    found = await decisions.get(questions, Requests(64), ahead=_ahead(_question("later")))
+    found = await decisions.get(questions, DecisionBudget(64), ahead=_ahead(_question("later")))
     assert found == {}
     assert all(map(decisions.is_undecidable, questions))
 
@@ -188,7 +194,7 @@ async def test_witnesses_are_sought_in_different_resources(decisions: Decisions,
     pdp.fails = lambda asked: not asked.resource["urn:altinn:resource"].startswith("good")
     bad = [_question(f"bad{number}", "urn:bad") for number in range(30)]
     good = [_question(f"good{number}", f"urn:good{number}") for number in range(20)]
-    await decisions.get(bad, Requests(64), ahead=_ahead(*good))
+    await decisions.get(bad, DecisionBudget(64), ahead=_ahead(*good))
     asked = [[one.resource["urn:altinn:resource"] for one in request] for request in pdp.asked]
     witnesses = [name for (name,) in asked[1:9]]
     assert len(set(witnesses)) == 8
@@ -203,7 +209,7 @@ async def test_witnesses_are_sought_all_over_one_resource(
     """A long run of undecidable questions at the front of a feed does not stop its reader."""
     pdp.fails = lambda asked: int(asked.resource["urn:altinn:resource"].removeprefix("q")) < bad
     page, rest = _questions(count)[:50], _questions(count)[50:]
-    await decisions.get(page, Requests(64), ahead=_ahead(*rest))
+    await decisions.get(page, DecisionBudget(64), ahead=_ahead(*rest))
     assert decisions.is_undecidable(page[0])
 
 
@@ -211,7 +217,7 @@ async def test_witnesses_are_sought_all_over_each_resource(decisions: Decisions,
     """The first half of each fails."""
     pdp.fails = lambda asked: int(asked.resource["urn:altinn:resource"].removeprefix("q")) < 48
     questions = [_question(f"q{number}", f"urn:{number % 2}") for number in range(100)]
-    await decisions.get(questions, Requests(64))
+    await decisions.get(questions, DecisionBudget(64))
     assert decisions.is_undecidable(questions[0])
 
 
@@ -223,7 +229,7 @@ async def test_a_reader_who_tries_again_finds_another_witness(
     pdp.fails = lambda asked: asked.resource["urn:altinn:resource"] != "q29"
     questions = [_question(f"q{number}", f"urn:{number % resources}") for number in range(30)]
     for _ in range(200):
-        if await decisions.get(questions, Requests(64)):
+        if await decisions.get(questions, DecisionBudget(64)):
             break
     assert decisions.is_undecidable(questions[0])
 
@@ -236,19 +242,19 @@ async def test_five_undecidable_of_fifty_cost_at_most_48_requests(decisions: Dec
         pdp.fails = _fail(*(f"q{number}" for number in bad))
         pdp.requests.clear()
         fresh = Decisions(decisions.decision_point)
-        found = await fresh.get(questions, Requests(64))
+        found = await fresh.get(questions, DecisionBudget(64))
         assert sorted(questions.index(one) for one in found) == sorted(set(range(50)) - set(bad))
         assert all(fresh.is_undecidable(questions[number]) for number in bad)
         assert len(pdp.requests) <= 48
         sent = len(pdp.requests)
-        await fresh.get(questions, Requests(64))
+        await fresh.get(questions, DecisionBudget(64))
         assert len(pdp.requests) == sent
 
 
 async def test_requests_are_sent_side_by_side_at_most_eight(decisions: Decisions, pdp: PdpServer) -> None:
     """A page does not wait for one request after the other, and does not flood the decision point."""
     pdp.fails = _fail(*(f"q{number}" for number in range(0, 50, 10)))
-    await decisions.get(_questions(50), Requests(64))
+    await decisions.get(_questions(50), DecisionBudget(64))
     assert pdp.most_at_once == 8
 
 
@@ -259,7 +265,7 @@ async def test_a_search_sends_at_most_its_requests_and_decides_the_first_questio
     """All but one of the questions fail. Those at the front are decided first."""
     pdp.fails = lambda asked: asked.resource["urn:altinn:resource"] != "later"
     questions = _questions(size)
-    requests = Requests(64)
+    requests = DecisionBudget(64)
     await decisions.get(questions, requests, ahead=_ahead(_question("later", "urn:other")))
     assert len(pdp.requests) <= 64
     assert requests.left >= 0
@@ -270,7 +276,7 @@ async def test_a_search_sends_at_most_its_requests_and_decides_the_first_questio
 
 async def test_without_requests_left_nothing_is_sent(decisions: Decisions, pdp: PdpServer) -> None:
     """The page has sent its share."""
-    assert await decisions.get(_questions(3), Requests(0)) == {}
+    assert await decisions.get(_questions(3), DecisionBudget(0)) == {}
     assert pdp.requests == []
 
 
@@ -278,7 +284,7 @@ async def test_questions_of_several_subjects_are_not_searched(decisions: Decisio
     """Each delivery's lane asks for its own subject."""
     pdp.fails = _fail("gone")
     asked = [_question("gone"), _question("q", subject=OTHER_USER)]
-    assert await decisions.get(asked, Requests(64)) == {}
+    assert await decisions.get(asked, DecisionBudget(64)) == {}
     assert _sizes(pdp) == [2]
 
 
@@ -289,7 +295,7 @@ async def test_an_unreachable_decision_point_is_an_error_during_the_search(
     pdp.fails = _fail("q1")
     pdp.edit = lambda results: [] if len(pdp.requests) > 5 else results
     with pytest.raises(EventsError, match="503"):
-        await decisions.get(_questions(20), Requests(64))
+        await decisions.get(_questions(20), DecisionBudget(64))
     assert not any(map(decisions.is_undecidable, _questions(20)))
 
 
@@ -298,8 +304,8 @@ async def test_each_undecidable_question_is_a_log_line(
 ) -> None:
     """An alert reads the lines. They name the resource and no person."""
     pdp.fails = _fail("q1", "q2")
-    await decisions.get(_questions(4), Requests(64))
-    await decisions.get(_questions(4), Requests(64))
+    await decisions.get(_questions(4), DecisionBudget(64))
+    await decisions.get(_questions(4), DecisionBudget(64))
     lines = [record.getMessage() for record in caplog.records if "undecidable" in record.getMessage()]
     assert lines == ["question undecidable resource=r action=read"] * 2
 
@@ -308,7 +314,7 @@ async def test_a_page_that_shares_a_question_shares_its_outcome(decisions: Decis
     """Two pages ask at once."""
     pdp.fails = _fail("q1")
     pdp.decide = lambda asked: PERMIT if asked.resource["urn:altinn:resource"] == "q0" else DENY
-    first, second = await asyncio.gather(*(decisions.get(_questions(4), Requests(64)) for _ in range(2)))
+    first, second = await asyncio.gather(*(decisions.get(_questions(4), DecisionBudget(64)) for _ in range(2)))
     assert first == second
     assert _sizes(pdp)[0] == 4
     assert _sizes(pdp).count(4) == 1
@@ -320,13 +326,13 @@ async def test_a_page_with_requests_left_does_not_share_the_poverty_of_another(
     """It decides what the other page left undecided, and asks nothing that was found undecidable."""
     pdp.fails = _fail("q1")
     questions = _questions(4)
-    poor, rich = await asyncio.gather(*(decisions.get(questions, Requests(left)) for left in (1, 64)))
+    poor, rich = await asyncio.gather(*(decisions.get(questions, DecisionBudget(left)) for left in (1, 64)))
     assert poor == {}
     assert set(rich) == {one for one in questions if one != questions[1]}
     assert decisions.is_undecidable(questions[1])
     decisions.forget_undecidable(questions)
     sent = len(pdp.requests)
-    await asyncio.gather(*(decisions.get(questions, Requests(64)) for _ in range(3)))
+    await asyncio.gather(*(decisions.get(questions, DecisionBudget(64)) for _ in range(3)))
     assert _sizes(pdp)[sent:] == [1] * 5
 
 
@@ -334,7 +340,7 @@ async def test_a_page_with_requests_left_does_not_share_the_poverty_of_another(
 async def test_no_more_requests_are_counted_than_there_are(decisions: Decisions, pdp: PdpServer, left: int) -> None:
     """Also when the search for a witness takes the last one."""
     pdp.fails = _fail("q1")
-    requests = Requests(left)
+    requests = DecisionBudget(left)
     await decisions.get(_questions(8), requests)
     assert len(pdp.requests) == left - requests.left <= left
 

@@ -1,13 +1,12 @@
-"""Cursors and filters."""
+"""Streams and cursors."""
 
 import os
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events_core.feeds.stream import START, Cursor, CursorCodec, Stream, matches
+from events_core.feeds.stream import START, Cursor, CursorCodec, Stream
 
 CODEC = CursorCodec(bytes(range(32)))
 STREAM = Stream.of_resource("urn:altinn:resource:app_ttd_apps-test")
@@ -56,39 +55,6 @@ def test_a_cursor_does_not_reveal_its_position() -> None:
     """Cursors of neighbouring positions differ from the first letters on."""
     one, other = (CODEC.encode(Cursor(position, b"markmark"), STREAM) for position in (1, 2))
     assert one[:8] != other[:8]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text", "expected"),
-    [
-        ("app.instance.created", "app.instance.created", True),
-        ("APP.instance.CREATED", "app.Instance.created", True),
-        ("app.instance", "app.instance.created", False),
-        ("app.%", "app.instance.created", True),
-        ("%", "", True),
-        ("%created", "app.instance.created\n", False),
-        ("a_c", "abc", False),
-        ("a_c", "a_c", True),
-        ("a.c", "abc", False),
-        ("https://%/ttd/%", "https://x.no/ttd/y", True),
-    ],
-)
-def test_only_the_percent_sign_is_a_wildcard(pattern: str, text: str, *, expected: bool) -> None:
-    """Case does not count, `%` stands for any run of characters, any other character for itself."""
-    assert matches(pattern, text) is expected
-
-
-@given(st.text(), st.text())
-def test_a_pattern_without_wildcard_matches_itself_only(pattern: str, text: str) -> None:
-    """Without `%` a pattern is plain text without regard to case."""
-    if "%" not in pattern:
-        assert matches(pattern, text) == (pattern.lower() == text.lower())
-
-
-@given(st.text(), st.text(), st.text())
-def test_a_wildcard_matches_any_text(head: str, middle: str, tail: str) -> None:
-    """`head%tail` matches whatever is between."""
-    assert matches(f"{head}%{tail}", head + middle + tail)
 
 
 def test_the_name_of_a_stream_has_kind_and_key() -> None:

@@ -6,20 +6,23 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from json import dumps, loads
 
 from events_core.adapters.sqlite.hashes import Hashes
 from events_core.adapters.sqlite.rows import text_sql
 from events_core.common.texts import storable
-from events_core.feeds.stream import Filters, Stream, matches
+from events_core.feeds.patterns import AnyPattern
+from events_core.feeds.stream import Filters, Stream
 
 NAMED = "(SELECT id FROM names WHERE text = ?)"
 """The id of an interned text, NULL if the file does not have the text."""
 
 _NOT_PLAIN = "*[^ -~]*"
 _INDEXES = {"resource": "by_resource", "subject": "by_subject", "org": "by_org"}
-_LONGEST_LIKE = 2_048
-_MOST_LIKES = 50
+_LONGEST_LIKES = 50
+"""The characters of all patterns that LIKE compares. It takes quadratic time, but no turn of the interpreter."""
+
+Patterns = dict[str, AnyPattern]
+"""The patterns of a connection's current statement, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,21 @@ def narrowing(filters: Filters, hashes: Hashes) -> Condition:
     return all_of(conditions)
 
 
-def add_functions(connection: sqlite3.Connection) -> None:
-    """Give the connection the SQL function for patterns that LIKE cannot match."""
-    connection.create_function("matches_any", 2, _matches_any, deterministic=True)
+def add_functions(connection: sqlite3.Connection, patterns: Patterns) -> None:
+    """Give the connection the SQL function for patterns that LIKE cannot match, or not fast enough."""
+    connection.create_function("matches_any", 2, lambda name, text: patterns[name].matches(text))
+
+
+def patterns_of(filters: Filters) -> Patterns:
+    """The patterns that `matches_any` compares with the rows of a filtered statement."""
+    return {"types": AnyPattern(filters.types), "sources": AnyPattern(filters.sources)}
 
 
 def _conditions(filters: Filters, hashes: Hashes) -> Iterable[Condition]:
     if filters.types:
-        yield _patterns("(SELECT text FROM names WHERE id = type)", filters.types)
+        yield _patterns("types", "(SELECT text FROM names WHERE id = type)", filters.types)
     if filters.sources:
-        yield _patterns(text_sql("source_text"), filters.sources)
+        yield _patterns("sources", text_sql("source_text"), filters.sources)
     if filters.subject is not None:
         yield _subject("subject", filters.subject, hashes)
     if filters.alternative_subject is not None:
@@ -112,28 +120,19 @@ def _subject(column: str, text: str, hashes: Hashes) -> Condition:
     return Condition(f"{column} = ? AND {text_sql(f'{column}_text')} = ?", (hashes.subject(text), text))
 
 
-def _patterns(text: str, patterns: Sequence[str]) -> Condition:
-    """LIKE for printable ASCII, where SQLite agrees with `stream.matches`; otherwise `stream.matches` itself."""
-    slow = Condition(f"matches_any(?, {text})", (dumps(patterns),))
-    if len(patterns) > _MOST_LIKES or not all(_is_plain(pattern) for pattern in patterns):
-        return slow
+def _patterns(name: str, text: str, patterns: Sequence[str]) -> Condition:
+    """LIKE for few characters of printable ASCII, where SQLite agrees with `Pattern`; otherwise `Pattern` itself."""
+    slow = f"matches_any('{name}', {text})"
+    if sum(map(len, patterns)) > _LONGEST_LIKES or not all(map(_is_plain, patterns)):
+        return Condition(slow)
     likes = " OR ".join(f"{text} LIKE ? ESCAPE '\\'" for _ in patterns)
-    sql = f"CASE WHEN {text} GLOB '{_NOT_PLAIN}' THEN {slow.sql} ELSE {likes} END"
-    return Condition(sql, (*slow.values, *map(_like, patterns)))
+    sql = f"CASE WHEN {text} GLOB '{_NOT_PLAIN}' THEN {slow} ELSE {likes} END"
+    return Condition(sql, tuple(map(_like, patterns)))
 
 
 def _is_plain(pattern: str) -> bool:
-    return pattern.isascii() and pattern.isprintable() and len(pattern) <= _LONGEST_LIKE
+    return pattern.isascii() and pattern.isprintable()
 
 
 def _like(pattern: str) -> str:
     return pattern.replace("\\", "\\\\").replace("_", "\\_")
-
-
-@lru_cache(maxsize=100)
-def _loaded(patterns: str) -> tuple[str, ...]:
-    return tuple(loads(patterns))
-
-
-def _matches_any(patterns: str, text: str) -> bool:
-    return any(matches(pattern, text) for pattern in _loaded(patterns))

@@ -11,7 +11,16 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
-from events_core.adapters.sqlite.filters import NAMED, all_of, index_for, index_of, narrowing, passing, rows_of
+from events_core.adapters.sqlite.filters import (
+    NAMED,
+    all_of,
+    index_for,
+    index_of,
+    narrowing,
+    passing,
+    patterns_of,
+    rows_of,
+)
 from events_core.adapters.sqlite.rows import (
     COLUMNS,
     IDENTITY,
@@ -211,6 +220,7 @@ class _Reading:
         bounds = (*window.values, lower, upper)
         scan = max(1, self._request.scan)
         matching = passing(self._request.filters, self._hashes)
+        self._session.patterns.update(patterns_of(self._request.filters))
         sql = f"""SELECT {COLUMNS} FROM (SELECT position AS scanned {inner} LIMIT ?)
             CROSS JOIN events ON position = scanned WHERE {matching.sql} LIMIT ?"""
         values = (*bounds, scan, *matching.values, self._limit + 1)

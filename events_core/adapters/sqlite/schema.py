@@ -8,12 +8,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import getLogger
 from pathlib import Path
 
 from events_core.adapters.sqlite.hashes import Digest, Hashes
 from events_core.common import errors, private_files
+from events_core.feeds.patterns import AnyPattern
 
 _log = getLogger(__name__)
 
@@ -129,11 +130,12 @@ _VERSION = 6
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection to the file, the file's key, and the hashes under it."""
+    """A connection to the file, the file's key, the hashes under it, and the patterns of the current statement."""
 
     connection: sqlite3.Connection
     key: bytes
     hashes: Hashes
+    patterns: dict[str, AnyPattern] = field(default_factory=dict)
 
 
 def retry_while_busy(action: Callable[[], object], seconds: float) -> None:

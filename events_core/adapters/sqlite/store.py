@@ -228,7 +228,7 @@ class SqliteEventStore(EventStore):
             session = self._connect()
             session.connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout * 1_000)}")
             session.connection.execute("PRAGMA query_only = ON")
-            add_functions(session.connection)
+            add_functions(session.connection, session.patterns)
             self._sessions.append(session)
             self._local.session = session
         return session

@@ -13,11 +13,11 @@ from typing import Any
 
 from events_core.adapters.cosmos.streams.documents import Row
 from events_core.common.texts import storable
-from events_core.feeds.stream import Filters, matches
+from events_core.feeds.patterns import WILDCARD, AnyPattern
+from events_core.feeds.stream import Filters
 
 _MOST_PATTERNS = 50
 _LONGEST_TEXT = 2_048
-_ANY = "%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +54,33 @@ def superset(filters: Filters) -> Condition:
     return Condition(" AND ".join(condition.sql for condition in conditions), values)
 
 
-def passes(filters: Filters, row: Row) -> bool:
-    """Whether a row passes the filters."""
-    return (
-        (not filters.types or any(matches(pattern, row.type) for pattern in filters.types))
-        and (not filters.sources or any(matches(pattern, row.source) for pattern in filters.sources))
-        and filters.subject in (None, row.subject)
-        and filters.alternative_subject in (None, row.alternative_subject)
-        and filters.org in (None, row.document.get("org"))
-        and filters.resource in (None, row.resource)
-    )
+class RowFilter:
+    """Filters, ready to be compared with many rows."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._filters = filters
+        self._types, self._sources = AnyPattern(filters.types), AnyPattern(filters.sources)
+
+    def passes(self, row: Row) -> bool:
+        """Whether a row passes the filters."""
+        filters = self._filters
+        return (
+            (not filters.types or self._types.matches(row.type))
+            and (not filters.sources or self._sources.matches(row.source))
+            and filters.subject in (None, row.subject)
+            and filters.alternative_subject in (None, row.alternative_subject)
+            and filters.org in (None, row.document.get("org"))
+            and filters.resource in (None, row.resource)
+        )
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> Iterator[Condition]:
     """The condition that an attribute matches one of the patterns; no condition if it would exclude nothing."""
     lowered = [storable(pattern.lower()) for pattern in patterns]
-    wild = [pattern for pattern in lowered if _ANY in pattern]
+    wild = [pattern for pattern in lowered if WILDCARD in pattern]
     if not patterns or len(wild) > _MOST_PATTERNS or any(len(pattern) > _LONGEST_TEXT for pattern in wild):
         return
-    exact = [pattern for pattern in lowered if _ANY not in pattern and len(pattern) <= _LONGEST_TEXT]
+    exact = [pattern for pattern in lowered if WILDCARD not in pattern and len(pattern) <= _LONGEST_TEXT]
     conditions = [_one_of(name, exact)] if exact else []
     for n, pattern in enumerate(wild):
         condition = _wild(name, f"{name}{n}", pattern)
@@ -96,7 +104,7 @@ def _one_of(name: str, texts: Sequence[str]) -> Condition:
 
 def _wild(name: str, label: str, pattern: str) -> Condition:
     """An attribute begins, ends and contains as a pattern with `%` says; the order of inner parts is not tested."""
-    head, *middle, tail = pattern.split(_ANY)
+    head, *middle, tail = pattern.split(WILDCARD)
     tests = [("STARTSWITH", head), *(("CONTAINS", part) for part in middle), ("ENDSWITH", tail)]
     wanted = {f"{label}_{n}": (function, part) for n, (function, part) in enumerate(tests) if part}
     sql = " AND ".join(f"{function}(c.{name}, @{parameter})" for parameter, (function, _) in wanted.items())

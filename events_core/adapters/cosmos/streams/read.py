@@ -10,13 +10,14 @@ from logging import getLogger
 
 from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.streams.documents import CursorProof, Row, text_size
-from events_core.adapters.cosmos.streams.filters import passes, superset
+from events_core.adapters.cosmos.streams.filters import RowFilter, superset
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import LARGEST_POSITION, first_of, segment_of
 from events_core.adapters.cosmos.streams.positions import PositionsByTime
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common import errors
+from events_core.common.slices import Slices
 from events_core.common.texts import fitting
 from events_core.feeds.ports import Chunk, ReadRequest
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
@@ -334,7 +335,7 @@ class _Window:
         self._name = name
         self._request = request
         self._start = start
-        self._condition = superset(request.filters)
+        self._condition, self._filter, self._slices = superset(request.filters), RowFilter(request.filters), Slices()
         segment = segment_of(start.first, reader.segment_size)
         reach = first_of(segment + SEGMENTS_AT_ONCE, reader.segment_size) - 1
         self._last = min(upper.position, start.first - 1 + request.scan, reach)
@@ -364,9 +365,11 @@ class _Window:
             condition=self._condition,
         )
         self.documents += found
-        passing = [row for row in (Row(document, self._reader.proof) for document in found) if self._passes(row)]
-        self.rows += passing
-        self.size += text_size(row.document for row in passing)
+        for row in (Row(document, self._reader.proof) for document in found):
+            await self._slices.pause()
+            if self._passes(row):
+                self.rows.append(row)
+                self.size += text_size([row.document])
         is_whole = not found or found[-1]["seq"] == last
         self.position = last + 1 if is_whole else found[-1]["seq"] + 1
 
@@ -374,4 +377,4 @@ class _Window:
         if row.position < self._start.first or row.document.get("placeholder"):
             return False
         earliest = self._request.registered_from
-        return (earliest is None or row.registered >= earliest) and passes(self._request.filters, row)
+        return (earliest is None or row.registered >= earliest) and self._filter.passes(row)

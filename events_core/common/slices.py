@@ -1,0 +1,21 @@
+"""Long work on the event loop, in slices between which other tasks run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+SLICE_SECONDS = 0.003
+
+
+class Slices:
+    """The slices of one piece of work."""
+
+    def __init__(self) -> None:
+        self._ends = time.perf_counter() + SLICE_SECONDS
+
+    async def pause(self) -> None:
+        """Let other tasks run if the current slice is used up. Call it between two small steps."""
+        if time.perf_counter() >= self._ends:
+            await asyncio.sleep(0)
+            self._ends = time.perf_counter() + SLICE_SECONDS
