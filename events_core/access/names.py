@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
 RESOURCE = "urn:altinn:resource"
 RESOURCE_PREFIX = f"{RESOURCE}:"
@@ -44,8 +43,6 @@ _PERSON_DIGITS = re.compile("[0-9]{11}")
 _ELEVEN_DIGITS_AT_THE_END = re.compile(r"(?:\A|[:/])\s*[0-9]{11}\s*\Z")
 _MAY_NAME_A_PERSON = re.compile("^/person/|^urn:altinn:person:|(?<![0-9a-f-])[0-9]{11}(?![0-9a-f-])", _ANY_CASE)
 _HTTPS_URL = re.compile(r"https://((?:[a-z0-9-]++\.)*+[a-z0-9-]++(?::[0-9]++)?)(?:[/?#].*)?", _ANY_CASE | re.DOTALL)
-_PARSED = 10_000
-"""How many parsed names of each kind a process remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,6 @@ class Instance:
     guid: str
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(source: str) -> Instance | None:
         """The instance that the source `https://…/{org}/{app}/instances/{party}/{guid}` names, None for any other."""
         match = _INSTANCE.fullmatch(source)
@@ -103,7 +99,6 @@ class Resource:
     app: AppId | None
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Resource:
         """The resource that a text names. The older notation `altinnapp.{org}.{app}` becomes `app_{org}_{app}`."""
         match = _APP_RESOURCE.fullmatch(text) or _OLDER_APP_RESOURCE.fullmatch(text)
@@ -160,7 +155,6 @@ class Subject:
     value: str
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Subject:
         """The subject that a text names. Every text is a subject."""
         if path := _PATH_SUBJECT.fullmatch(text):

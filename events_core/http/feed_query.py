@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Flag, auto
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -279,6 +279,5 @@ def _is_repeated(name: str, value: str, takes: Takes) -> bool:
     return name != "subject" or not may_name_person(value)
 
 
-@lru_cache(maxsize=1_000)
 def _encoded(pairs: tuple[tuple[str, str], ...]) -> str:
     return f"{urlencode(pairs)}&" if pairs else ""

@@ -37,7 +37,6 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
     return Condition(sql, tuple(value for part in parts for value in part.values))
 
 
-@lru_cache(maxsize=1_000)
 def rows_of(stream: Stream, hashes: Hashes) -> Condition:
     """The condition that a row is in the stream. The index `index_of` finds such rows in order."""
     if stream.kind == "subject":
@@ -130,7 +129,7 @@ def _like(pattern: str) -> str:
     return pattern.replace("\\", "\\\\").replace("_", "\\_")
 
 
-@lru_cache(maxsize=100)
+@lru_cache(maxsize=10)
 def _loaded(patterns: str) -> tuple[str, ...]:
     return tuple(loads(patterns))
 
