@@ -8,7 +8,6 @@ the same subject, a *witness*, before the first time and side by side with the s
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
 import time
@@ -20,13 +19,15 @@ from itertools import zip_longest
 from cachetools import LRUCache, TTLCache
 
 from events_core.access.ports import DecisionPoint, UndecidedError
-from events_core.access.xacml_request import Attributes, Decision, Question
+from events_core.access.xacml_request import Decision, Question
 from events_core.common.halves import Requests, ask_in_halves
 from events_core.common.single_flight import SingleFlightCache
+from events_core.common.texts import digest
 
 DECISION_SECONDS = 120
 """How long a process keeps a decision. The contract allows one to five minutes."""
-DECISIONS_KEPT = 100_000
+DECISIONS_KEPT = 60_000
+UNDECIDABLE_KEPT = 10_000
 UNDECIDABLE_SECONDS = 60
 """How long a process remembers that a question is undecidable."""
 SIDE_BY_SIDE = 8
@@ -35,7 +36,8 @@ MOST_QUESTIONS = 1_000
 """How many questions one request of a caller, or one round of deliveries, may ask."""
 CANDIDATES = 8
 """How many questions are asked at most to find a witness."""
-WITNESSES_KEPT = 10_000
+WITNESS_CHARACTERS = 4 * 1024 * 1024
+"""How many characters the witnesses have together, each counted with a thousand more for what is around its texts."""
 
 _log = logging.getLogger(__name__)
 _random = random.Random()  # noqa: S311 - a reader who tries again asks other questions, and needs no secure randomness
@@ -51,9 +53,14 @@ def decision_cache(
     return SingleFlightCache(clock=clock, ttl_seconds=DECISION_SECONDS, size=size, key=lambda question: question.digest)
 
 
+def witness_cache() -> LRUCache[bytes, Question]:
+    """A cache of witnesses, each under a digest of its subject."""
+    return LRUCache(WITNESS_CHARACTERS, getsizeof=lambda question: 1_000 + question.length)
+
+
 def undecidable_cache(*, clock: Callable[[], float] = time.monotonic) -> TTLCache[bytes, None]:
     """A cache of digests of undecidable questions."""
-    return TTLCache(DECISIONS_KEPT, UNDECIDABLE_SECONDS, timer=clock)
+    return TTLCache(UNDECIDABLE_KEPT, UNDECIDABLE_SECONDS, timer=clock)
 
 
 @dataclass(slots=True)
@@ -78,7 +85,7 @@ class Decisions:
     decision_point: DecisionPoint
     cache: SingleFlightCache[Question, Decision] = field(default_factory=decision_cache)
     undecidable: TTLCache[bytes, None] = field(default_factory=undecidable_cache)
-    witnesses: LRUCache[bytes, Question] = field(default_factory=lambda: LRUCache(WITNESSES_KEPT))
+    witnesses: LRUCache[bytes, Question] = field(default_factory=witness_cache)
 
     async def get(
         self, questions: Sequence[Question], budget: DecisionBudget, *, ahead: Ahead | None = None
@@ -124,7 +131,7 @@ class Decisions:
         except UndecidedError:
             return None
         for subject, question in {question.subject: question for question in questions}.items():
-            self.witnesses[_digest(subject)] = replace(question, subject=())
+            self.witnesses[digest(repr(subject))] = replace(question, subject=())
         return dict(zip(questions, decisions, strict=True))
 
     async def _search(
@@ -185,7 +192,7 @@ class Decisions:
     ) -> dict[Question, Decision]:
         """Ask the witness of the questions' subject, or others until one is found. Empty if nothing is answered."""
         subject, candidates_left = questions[0].subject, CANDIDATES
-        kept = self.witnesses.get(_digest(subject))
+        kept = self.witnesses.get(digest(repr(subject)))
         if kept is not None and requests.left > 0:
             requests.left, candidates_left = requests.left - 1, candidates_left - 1
             if answers := await self._answers([replace(kept, subject=subject)]):
@@ -213,7 +220,3 @@ def _far_apart(questions: Sequence[Question]) -> list[Question]:
     """At most eight of the questions. The first few of the result lie far apart as well."""
     start, size = _random.randrange(len(questions)), len(questions)
     return list(dict.fromkeys(questions[(start + size * eighth // 8) % size] for eighth in (0, 4, 2, 6, 1, 5, 3, 7)))
-
-
-def _digest(subject: Attributes) -> bytes:
-    return hashlib.blake2b(repr(subject).encode(), digest_size=32).digest()

@@ -131,7 +131,7 @@ def caller_from_platform_claims(claims: Mapping[str, object], token: str) -> Cal
     )
 
 
-@lru_cache(maxsize=10_000)
+@lru_cache(maxsize=2_000)
 def caller_of_consumer(consumer: str, level: int | None) -> Caller:
     """The caller that a subscription's `consumer` names, at the authentication level of the subscriber's token.
 

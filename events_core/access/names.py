@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
 from events_core.common.persons import holds_person_number
 
@@ -44,8 +43,6 @@ _PARTY_ID_DIGITS = re.compile("[0-9]{1,10}")
 _ORGANISATION_DIGITS = re.compile("[0-9]{9}")
 _PERSON_DIGITS = re.compile("[0-9]{11}")
 _HTTPS_URL = re.compile(r"https://((?:[a-z0-9-]++\.)*+[a-z0-9-]++(?::[0-9]++)?)(?:[/?#].*)?", _ANY_CASE | re.DOTALL)
-_PARSED = 10_000
-"""How many parsed names of each kind a process remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,6 @@ class Instance:
     guid: str
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(source: str) -> Instance | None:
         """The instance that the source `https://…/{org}/{app}/instances/{party}/{guid}` names, None for any other."""
         match = _INSTANCE.fullmatch(source)
@@ -103,7 +99,6 @@ class Resource:
     app: AppId | None
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Resource:
         """The resource that a text names. The older notation `altinnapp.{org}.{app}` becomes `app_{org}_{app}`."""
         match = _APP_RESOURCE.fullmatch(text) or _OLDER_APP_RESOURCE.fullmatch(text)
@@ -160,7 +155,6 @@ class Subject:
     value: str
 
     @staticmethod
-    @lru_cache(maxsize=_PARSED)
     def parse(text: str) -> Subject:
         """The subject that a text names. Every text is a subject."""
         if path := _PATH_SUBJECT.fullmatch(text):

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from events_core.access.identity import Caller, Kind
@@ -27,6 +25,7 @@ from events_core.access.names import (
     SubjectKind,
 )
 from events_core.common.persons import masked
+from events_core.common.texts import digest
 
 Attributes = tuple[tuple[str, str], ...]
 T = TypeVar("T")
@@ -48,7 +47,6 @@ _NAMES_OF_THE_RESOURCE = frozenset(
 )
 """Attributes in lower case that a subject never names, since a policy decides by them what the event belongs to."""
 _NAMES_OF_A_PARTY = frozenset({PARTY_ID, PARTY_UUID, PERSON_UUID, ORGANISATION_NUMBER, OLDER_ORGANISATION_NUMBER})
-_MEMORY = 10_000
 
 
 class EventLike(Protocol):
@@ -98,8 +96,14 @@ class Question:
 
     @property
     def digest(self) -> bytes:
-        """A hash of the question, 32 bytes long."""
-        return hashlib.blake2b(repr((self.subject, self.action, self.resource)).encode(), digest_size=32).digest()
+        """A hash of the question."""
+        return digest(repr((self.subject, self.action, self.resource)))
+
+    @property
+    def length(self) -> int:
+        """How many characters the texts of the question have."""
+        named = sum(len(name) + len(value) for name, value in (*self.subject, *self.resource))
+        return named + len(self.action) + len(self.event_id or "") + len(self.resource_urn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,6 @@ def resource_of(event: EventLike, subject_override: str | None = None) -> Attrib
     return _of_other_event(event.resource, event.source, event.type, subject, event.resource_instance)
 
 
-@lru_cache(maxsize=_MEMORY)
 def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes:
     app = Resource.parse(resource).app
     assert app is not None
@@ -147,7 +150,6 @@ def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes
     return _sent([*attributes, *about])
 
 
-@lru_cache(maxsize=_MEMORY)
 def _of_other_event(resource: str, source: str, kind: str, subject: str | None, instance: str | None) -> Attributes:
     attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source)]
     if instance is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from events_core.cloudevent import json_text, syntax
@@ -36,17 +37,22 @@ def read_binary(headers: Mapping[str, str], body: bytes) -> RawEvent:
         raise unsupported_media_type("An event in binary mode needs a Content-Type for its body.")
     if content_type:
         attributes["datacontenttype"] = content_type
-    return _event(attributes, _data(content_type, body) if body else {})
+    return _event(attributes, _data(content_type, body) if body else None)
 
 
-def _event(attributes: Mapping[str, str], data: Mapping[str, str]) -> RawEvent:
-    """The event with these attributes and at most one data member, which is given as JSON text."""
-    text = json_text.add_members(json_text.as_json(attributes), data)
+class _Data(NamedTuple):
+    """The data member of an event: its name, its value, and the value's JSON text."""
+
+    name: str
+    value: object
+    text: str
+
+
+def _event(attributes: Mapping[str, str], data: _Data | None) -> RawEvent:
+    added = {} if data is None else {data.name: data.text}
+    text = json_text.add_members(json_text.as_json(attributes), added)
     check_event_size(len(text.encode()))
-    members: dict[str, object] = {**attributes}
-    for name, value in data.items():
-        members[name] = json_text.parse_at(value, 0)[0]
-    return RawEvent.of(members, text)
+    return RawEvent.of({**attributes, **({} if data is None else {data.name: data.value})}, text)
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
@@ -84,18 +90,20 @@ def _bad_header(name: str, detail: str) -> EventsError:
     return bad_request(f"The header '{field}' {detail}.", FieldError(field, detail))
 
 
-def _data(content_type: str, body: bytes) -> dict[str, str]:
-    """The data member that a body becomes, as JSON text."""
+def _data(content_type: str, body: bytes) -> _Data:
+    """The data member that a body becomes."""
     essence = syntax.media_type_essence(content_type)
     if essence.endswith(("/json", "+json")):
         json_text.check_charset(content_type)
         text = json_text.decode_utf8(body)
-        _, start, end = json_text.parse_whole(text)
-        return {"data": text[start:end]}
+        value, start, end = json_text.parse_whole(text)
+        return _Data("data", value, text[start:end])
     is_text = essence.startswith("text/") or essence.endswith(("/xml", "+xml"))
     if is_text and syntax.is_utf8(content_type):
         try:
-            return {"data": json_text.as_json(body.decode())}
+            value = body.decode()
+            return _Data("data", value, json_text.as_json(value))
         except UnicodeDecodeError:
             pass
-    return {"data_base64": f'"{base64.b64encode(body).decode()}"'}
+    encoded = base64.b64encode(body).decode()
+    return _Data("data_base64", encoded, f'"{encoded}"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections import Counter
@@ -14,32 +15,53 @@ from events_core.common.errors import EventsError, FieldError, bad_request, show
 MAX_DEPTH = 62
 """Levels of nesting in one event, itself included. A page around it keeps below 64, where some readers stop."""
 
+NESTED = object()
+"""Stands for an array or an object within the value that was parsed. Only its text is of use."""
+
 _BYTE_ORDER_MARK = "\ufeff"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_PAIRED_SURROGATES = re.compile(
+    r"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
+)
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
 
 
-def _integer(text: str) -> int | float:
-    """An integer of 32 bits as an integer (CloudEvents 1.0.2, Type System), any other as a float.
+def _nested(levels: int) -> str:
+    """A regular expression for valid JSON text, or a part of it, with at most so many levels of brackets.
 
-    A float takes an integer of any length at little cost. Its loss of precision does no harm: only the text is served.
+    Every run is matched possessively, so a match takes linear time, however the text is nested.
     """
-    if len(text) <= 11 and -(2**31) <= (value := int(text)) < 2**31:
-        return value
-    return float(text)
+    flat = rf'(?:[^\[\]{{}}"]++|{_STRING})*+'
+    pattern = flat
+    for _ in range(levels):
+        pattern = rf"{flat}(?:[\[{{]{pattern}[\]}}]{flat})*+"
+    return pattern
+
+
+_SHALLOW = re.compile(_nested(MAX_DEPTH))
+_MEMBER = re.compile(
+    rf'({_STRING})[ \t\n\r]*+:[ \t\n\r]*+({_STRING}|[^\[\]{{}}", \t\n\r]++|[\[{{]{_nested(MAX_DEPTH)}[\]}}])'
+)
+
+
+class _Integer(float):
+    """An integer in JSON text. A float takes an integer of any length at little cost, and those of 32 bits exactly."""
+
+    __slots__ = ()
 
 
 def _constant(text: str) -> object:
     raise bad_request(f"The body is not valid JSON: {text} is no JSON number.")
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
+def _distinct(pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """The members of an object, which have distinct names. They stay pairs: nothing of a nested object is used."""
+    if len(pairs) > 1 and len(dict(pairs)) != len(pairs):
         counts = Counter(name for name, _ in pairs)
         raise duplicate_name(next(name for name, count in counts.items() if count > 1))
-    return members
+    return pairs
 
 
 def duplicate_name(name: str) -> EventsError:
@@ -50,7 +72,7 @@ def duplicate_name(name: str) -> EventsError:
     )
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=_Integer, parse_constant=_constant)
 
 
 def check_charset(content_type: str) -> None:
@@ -79,18 +101,42 @@ def skip_blanks(text: str, at: int) -> int:
 def parse_at(text: str, at: int) -> tuple[object, int]:
     """The JSON value that begins at an index, and the index after it.
 
-    Numbers other than 32-bit integers become floats, approximately. Raises 400 if the text is not JSON, repeats a
-    member name in an object, is nested deeper than `MAX_DEPTH` levels, or escapes half of a surrogate pair.
+    Of an object, what its members hold is returned, but `NESTED` for their arrays and objects, and for an array. So a
+    small text cannot become a large value. Numbers other than 32-bit integers become floats, approximately.
+
+    Raises 400 if the text is not JSON, repeats a member name in an object, is nested deeper than `MAX_DEPTH` levels, or
+    escapes half of a surrogate pair.
     """
+    collects = gc.isenabled()
+    gc.disable()  # the value is dropped at once: collections would look for garbage in each part of it
     try:
-        value, end = _decoder.raw_decode(text, at)
+        value, end = _decode(text, at)
     except json.JSONDecodeError as error:
         raise bad_request(f"The body is not valid JSON: {error}.") from None
     except RecursionError:
         raise _too_deep() from None
-    _check_depth(value, text, at, end)
-    _check_surrogates(value, text, at, end)
+    finally:
+        if collects:
+            gc.enable()
+    _check_depth(text, at, end)
+    _check_surrogates(text, at, end)
     return value, end
+
+
+def _decode(text: str, at: int) -> tuple[object, int]:
+    value, end = _decoder.raw_decode(text, at)
+    if isinstance(value, list) and text[at] == "{":
+        return {name: _outline(member) for name, member in value}, end
+    return _outline(value), end
+
+
+def _outline(value: object) -> object:
+    """A value without its parts. An integer is one only if it has 32 bits (CloudEvents 1.0.2, Type System)."""
+    if isinstance(value, list):
+        return NESTED
+    if isinstance(value, _Integer):
+        return int(value) if -(2**31) <= value < 2**31 else float(value)
+    return value
 
 
 def parse_whole(text: str) -> tuple[object, int, int]:
@@ -111,29 +157,15 @@ def _too_deep() -> EventsError:
     return bad_request(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
 
 
-def _check_depth(value: object, text: str, start: int, end: int) -> None:
-    if text.count("{", start, end) + text.count("[", start, end) <= MAX_DEPTH:
-        return
-    level, depth = _containers([value]), 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _too_deep()
-        level = [inner for outer in level for inner in _containers(outer)]
+def _check_depth(text: str, start: int, end: int) -> None:
+    brackets = text.count("{", start, end) + text.count("[", start, end)
+    if brackets > MAX_DEPTH and not _SHALLOW.fullmatch(text, start, end):
+        raise _too_deep()
 
 
-def _containers(value: object) -> list[object]:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [child for child in children if isinstance(child, (dict, list))]
-
-
-def _check_surrogates(value: object, text: str, start: int, end: int) -> None:
-    if _SURROGATE_ESCAPE.search(text, start, end) is None:
-        return
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise bad_request("The JSON escapes half of a surrogate pair, which is no character.") from None
+def _check_surrogates(text: str, start: int, end: int) -> None:
+    if _SURROGATE_ESCAPE.search(text, start, end) and not _PAIRED_SURROGATES.fullmatch(text, start, end):
+        raise bad_request("The JSON escapes half of a surrogate pair, which is no character.")
 
 
 def as_json(value: object) -> str:
@@ -164,6 +196,12 @@ def remove_members(text: str, names: Collection[str]) -> str:
     return "".join([*pieces, text[end:]])
 
 
+def keep_members(text: str, names: Collection[str]) -> str:
+    """The members of these names of a valid object, as a compact object in the order of the names."""
+    values = {member.name: text[member.value : member.end] for member in _members(text) if member.name in names}
+    return f"{{{','.join(f'{as_json(name)}:{values[name]}' for name in names if name in values)}}}"
+
+
 def add_members(text: str, members: Mapping[str, str]) -> str:
     """The text of a valid object with these members, given as JSON texts, added before its closing brace."""
     added = ",".join(f"{as_json(name)}:{value}" for name, value in members.items())
@@ -182,11 +220,6 @@ class _Member(NamedTuple):
 
 def _members(text: str) -> Iterator[_Member]:
     """The members of a valid object."""
-    at = skip_blanks(text, 1)
-    while text[at] != "}":
-        name, end_of_name = _decoder.raw_decode(text, at)
-        value = skip_blanks(text, skip_blanks(text, end_of_name) + 1)
-        _, end = _decoder.raw_decode(text, value)
-        yield _Member(name, at, value, end)
-        at = skip_blanks(text, end)
-        at = skip_blanks(text, at + 1) if text[at] == "," else at
+    for found in _MEMBER.finditer(text, 1):
+        name = found[1]
+        yield _Member(json.loads(name) if "\\" in name else name[1:-1], found.start(), found.start(2), found.end())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from events_core.cloudevent import json_text
 from events_core.cloudevent.event import RawEvent
 from events_core.common.errors import EventsError, FieldError, bad_request, too_large
@@ -25,8 +27,8 @@ def read_structured(body: bytes) -> RawEvent:
     return RawEvent.of(value, text[start:end])
 
 
-def read_batch(body: bytes) -> list[RawEvent]:
-    """The events of a batch, each with its own text.
+def read_batch(body: bytes) -> Iterator[RawEvent]:
+    """The events of a batch, each with its own text, one by one: a caller can let others run in between.
 
     Raises:
         EventsError: 413 beyond 1 MiB, beyond 100 events, or for an event beyond 256 KiB; 400 if the body is not a JSON
@@ -41,25 +43,23 @@ def read_batch(body: bytes) -> list[RawEvent]:
     at = json_text.skip_blanks(text, at + 1)
     if text.startswith("]", at):
         json_text.refuse_more(text, at + 1)
-        return []
-    return _elements(text, at)
+        return
+    yield from _elements(text, at)
 
 
-def _elements(text: str, at: int) -> list[RawEvent]:
+def _elements(text: str, at: int) -> Iterator[RawEvent]:
     """The events of an array whose first element begins at `at`. Only white space may follow the array."""
-    events: list[RawEvent] = []
-    while True:
-        if len(events) == MAX_BATCH_EVENTS:
-            raise too_large(f"The batch holds more than {MAX_BATCH_EVENTS} events.")
-        event, at = _element(text, at, len(events))
-        events.append(event)
+    for index in range(MAX_BATCH_EVENTS):
+        event, at = _element(text, at, index)
+        yield event
         at = json_text.skip_blanks(text, at)
         if text.startswith("]", at):
             json_text.refuse_more(text, at + 1)
-            return events
+            return
         if not text.startswith(",", at):
             raise bad_request(f"The body is not valid JSON: expecting ',' or ']' (char {at}).")
         at = json_text.skip_blanks(text, at + 1)
+    raise too_large(f"The batch holds more than {MAX_BATCH_EVENTS} events.")
 
 
 def _element(text: str, start: int, index: int) -> tuple[RawEvent, int]:

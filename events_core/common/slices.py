@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SLICE_SECONDS = 0.003
 
@@ -19,3 +23,11 @@ class Slices:
         if time.perf_counter() >= self._ends:
             await asyncio.sleep(0)
             self._ends = time.perf_counter() + SLICE_SECONDS
+
+
+async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
+    """The items, one by one. Making and using them is the work."""
+    slices = Slices()
+    for item in items:
+        yield item
+        await slices.pause()

@@ -16,6 +16,7 @@ from events_core.cloudevent import CloudEvent, RawEvent, validate
 from events_core.common import clock, errors
 from events_core.common.errors import EventsError, FieldError, Problem
 from events_core.common.persons import names_person
+from events_core.common.slices import in_slices
 from events_core.feeds.ports import Appended, EventStore
 from events_core.feeds.stream import CursorCodec, Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
@@ -66,7 +67,7 @@ class Publisher:
         Raises:
             EventsError: BAD_REQUEST naming event and attribute, FORBIDDEN, UNAVAILABLE (the same call completes it).
         """
-        events = _validated(raws)
+        events = await _validated(raws)
         _refuse_reserved_types(caller, events)
         _refuse_persons_as_resources(events)
         if not caller.has_scope(scopes.PUBLISH_ADMIN):
@@ -150,10 +151,10 @@ def _completed(raw: RawEvent, app: AppId, instance: Instance | None) -> RawEvent
     return raw.set(**added)
 
 
-def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
-    """Validate all events. Raise BAD_REQUEST with every fault."""
+async def _validated(raws: Sequence[RawEvent]) -> list[CloudEvent]:
+    """Validate all events, in slices. Raise BAD_REQUEST with every fault."""
     events, faults = [], []
-    for index, raw in enumerate(raws):
+    async for index, raw in in_slices(enumerate(raws)):
         try:
             events.append(validate(_with_current_resource(raw), field_prefix=_prefix(index, raws)))
         except EventsError as error:

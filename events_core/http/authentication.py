@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from cachetools import LRUCache
-
 from events_core.access.identity import Caller, Kind, caller_from_claims, caller_from_platform_claims
 from events_core.access.ports import TokenVerifier
 from events_core.common import errors
 from events_core.http.request import Request
 
 PLATFORM_HEADER = "PlatformAccessToken"
-_callers: LRUCache[str, Caller] = LRUCache(1_000)  # a token always names the same caller; only its validity changes
 
 
 async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
@@ -24,10 +21,7 @@ async def bearer(request: Request, tokens: TokenVerifier) -> Caller:
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise errors.unauthorized()
-    claims = await tokens.claims(token)
-    caller = _callers.get(token)
-    if caller is None:
-        caller = _callers[token] = caller_from_claims(claims, token)
+    caller = caller_from_claims(await tokens.claims(token), token)
     if caller.kind is Kind.NONE:
         raise errors.forbidden("The token does not identify a user, organisation or system.")
     request.refuse_encoded_body()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Flag, auto
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -296,6 +296,5 @@ def _refuse_persons(repeated: Iterable[tuple[str, str]]) -> None:
             raise bad_field(_plain(name), "A text that names a person is not taken in a URL.")
 
 
-@lru_cache(maxsize=1_000)
 def _encoded(pairs: tuple[tuple[str, str], ...]) -> str:
     return f"{urlencode(pairs)}&" if pairs else ""

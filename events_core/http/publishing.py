@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from urllib.parse import urlencode
 
 import azure.functions as func
@@ -14,6 +14,7 @@ from events_core.cloudevent import RawEvent, read_batch, read_binary, read_struc
 from events_core.common import errors
 from events_core.common.errors import bad_field
 from events_core.common.persons import names_person
+from events_core.common.slices import in_slices
 from events_core.feeds.publish import Published
 from events_core.feeds.stream import Cursor, Stream
 from events_core.http import authentication, query
@@ -31,7 +32,8 @@ async def publish_app(request: Request, application: Application) -> func.HttpRe
     """Publish an app's event about one of its instances."""
     caller = await authentication.platform_app(request, application.tokens)
     body = request.json_body("application/json", STRUCTURED)
-    published = await application.publisher.publish_app_event(caller, read_structured(body))
+    (event,) = [raw async for raw in in_slices(map(read_structured, [body]))]
+    published = await application.publisher.publish_app_event(caller, event)
     status = 200 if published.outcome.duplicate else 201
     return json_response(
         published.event.id, status=status, headers={"Location": _location(request, application, published)}
@@ -54,7 +56,8 @@ async def publish_events(request: Request, application: Application) -> func.Htt
     caller = await authentication.bearer_or_platform_app(request, application.tokens)
     if caller.kind is not Kind.APP and not caller.has_scope(scopes.PUBLISH, scopes.PUBLISH_ADMIN):
         raise errors.forbidden(f"The scope {scopes.PUBLISH} is required.")
-    published = await application.publisher.publish(caller, _events_in(request))
+    raws = [raw async for raw in in_slices(_events_in(request))]
+    published = await application.publisher.publish(caller, raws)
     outcomes = [
         {"id": result.event.id, "source": result.event.source, "duplicate": result.outcome.duplicate}
         for result in published
@@ -62,13 +65,13 @@ async def publish_events(request: Request, application: Application) -> func.Htt
     return json_response({"events": outcomes})
 
 
-def _events_in(request: Request) -> Sequence[RawEvent]:
-    """The events of the body. The content type decides the mode (CloudEvents HTTP binding 1.0.2, section 3)."""
+def _events_in(request: Request) -> Iterable[RawEvent]:
+    """The events of the body, one by one. Its content type is the mode (CloudEvents HTTP binding 1.0.2, section 3)."""
     is_format = (request.media_type or "").startswith("application/cloudevents")
     if not is_format and any(name.startswith("ce-") for name in request.headers):
         return [read_binary(request.headers, request.body)]
     body = request.json_body(STRUCTURED, BATCH)
-    return read_batch(body) if request.media_type == BATCH else [read_structured(body)]
+    return read_batch(body) if request.media_type == BATCH else map(read_structured, [body])
 
 
 async def erase_event(request: Request, application: Application) -> func.HttpResponse:

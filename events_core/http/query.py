@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 from events_core.access.names import AppId
 from events_core.common import clock
@@ -82,7 +81,6 @@ def _timestamp(parameters: Parameters, name: str) -> Instant | None:
     return None if text is None else _instant(name, text)
 
 
-@lru_cache(maxsize=1_000)
 def _instant(name: str, text: str) -> Instant:
     """The instant of a time as RFC 3339 writes it, a date with a zone, or a time as .NET's invariant culture writes it.
 

@@ -17,6 +17,8 @@ from events_core.common import errors
 
 MAX_QUERY_FIELDS = 200
 MAX_JSON_BYTES = 64 * 1024
+SHORT_ACCEPT = 200
+"""The longest `Accept` whose preference is remembered."""
 _WITH_BODY = frozenset({"POST", "PATCH"})
 
 
@@ -146,7 +148,9 @@ class Request:
         Without Accept, and between equals, the first one wins.
         """
         accept = self.header("accept")
-        return offered[0] if accept is None else _preferred(accept, offered)
+        if accept is None:
+            return offered[0]
+        return _known_preference(accept, offered) if len(accept) <= SHORT_ACCEPT else _preferred(accept, offered)
 
     def preference(self, name: str) -> str | None:
         """The value of a preference in Prefer (RFC 7240), None without the preference. The first of several counts."""
@@ -166,11 +170,13 @@ def _parsed(text: str) -> object:
         raise errors.bad_request("The body holds a number that is too large.") from None
 
 
-@lru_cache(maxsize=1_000)
 def _preferred(accept: str, offered: tuple[str, ...]) -> str | None:
     ranges = map(_media_range, accept.split(","))
     well_formed = [weighted for weighted in ranges if weighted[0].count("/") == 1]  # werkzeug ignores a second slash
     return MIMEAccept(well_formed).best_match(offered)
+
+
+_known_preference = lru_cache(maxsize=200)(_preferred)
 
 
 def _media_range(text: str) -> tuple[str, float]:

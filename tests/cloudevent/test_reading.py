@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events_core.cloudevent import read_batch, read_binary, read_structured, validate
+from events_core.cloudevent import RawEvent, read_binary, read_structured, reading, validate
 from events_core.common.errors import EventsError, Problem
 from tests.cloudevent.samples import (
     EVENT,
@@ -55,6 +55,11 @@ HALF_PAIRS = r"\ud83d \uDE00 \ude00\ud83d \ud83d\\ude00 \ud83d_\ude00 x\uDBFF"
 def with_data(text: str) -> bytes:
     """The sample event with this JSON text as its data."""
     return b'{%b,"data":%b}' % (MEMBERS, text.encode())
+
+
+def read_batch(batch: bytes) -> list[RawEvent]:
+    """All events of a batch."""
+    return list(reading.read_batch(batch))
 
 
 def nested(depth: int) -> str:

@@ -51,7 +51,7 @@ async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[s
     async with AsyncExitStack() as stack:
         watches = [await stack.enter_async_context(publisher.waiting.watching(stream)) for stream in streams]
         changes: list[asyncio.Event] = [watch.changed for watch in watches]
-        await publisher.publish(ADMIN, read_batch(json.dumps(events).encode()))
+        await publisher.publish(ADMIN, list(read_batch(json.dumps(events).encode())))
         return [change.is_set() for change in changes]
 
 
@@ -85,7 +85,7 @@ async def test_a_refused_publish_wakes_no_reader(publisher: Publisher) -> None:
     async with publisher.waiting.watching(stream) as watch:
         changed = watch.changed
         with pytest.raises(EventsError) as refused:
-            await publisher.publish(USER, read_batch(json.dumps([text(OTHER_RESOURCE)]).encode()))
+            await publisher.publish(USER, list(read_batch(json.dumps([text(OTHER_RESOURCE)]).encode())))
         assert (refused.value.problem, changed.is_set()) == (Problem.FORBIDDEN, False)
 
 

@@ -161,6 +161,28 @@ async def test_json_in_another_charset_is_415(service: Service, route: Route, ch
     assert (await send(service, route, body, f"{route.content_type}; charset={charset}")).status == 415
 
 
+REPEATED = {
+    "same value": lambda text: f"{{{text},{text}}}",
+    "escaped": lambda text: f'{{{text},"\\u{ord(text[1]):04x}{text[2:]}}}',
+    "nested": lambda text: f'{{{text},"data":[{{"twice":1,"twice":2}}]}}',
+}
+"""Objects that repeat a name, made from the text of a member."""
+
+
+@each_route
+@pytest.mark.parametrize("form", REPEATED)
+async def test_a_name_that_is_repeated_is_400_and_named(service: Service, route: Route, form: str) -> None:
+    """At any depth, however it is written, also in a member that the route ignores. Nothing is stored."""
+    before = await state(service)
+    document = route.document[0] if isinstance(route.document, list) else route.document
+    name, value = next(iter(document.items()))
+    body = REPEATED[form](f"{json.dumps(name)}:{json.dumps(value)}")
+    answer = await send(service, route, (f"[{body}]" if isinstance(route.document, list) else body).encode())
+    assert answer.status == 400, answer.body
+    assert answer.json()["errors"][0]["field"].removeprefix("[0].") == ("twice" if form == "nested" else name)
+    assert await state(service) == before
+
+
 @each_route
 async def test_the_limit_of_a_route_holds_for_chunks(service: Service, route: Route) -> None:
     """A chunked body beyond the route's own limit is 413."""

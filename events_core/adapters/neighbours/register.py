@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +18,11 @@ from events_core.access.ports import PartyRegister
 from events_core.adapters.neighbours.http_client import JsonService, Reply
 from events_core.common.halves import Requests, ask_in_halves
 from events_core.common.single_flight import SingleFlightCache
+from events_core.common.texts import digest
 
 CACHE_SECONDS = 120
-CACHE_SIZE = 50_000
+CACHE_SIZE = 10_000
+MAIN_UNITS_KEPT = 1_000
 PERSONS_A_REQUEST = 100
 _HALVINGS = (PERSONS_A_REQUEST - 1).bit_length()
 """Requests that lead from a refused batch to its first person."""
@@ -32,6 +33,8 @@ _MAIN_UNITS = "/v2/internal/parties/main-units"
 _MALFORMED = 400
 """Register's answer to a number with wrong check digits, and to a query with one such number of many."""
 _UUID = re.compile(GUID)
+_MOST_UNITS, _LONGEST_SUBJECT = 3, 100
+"""The main units of an organisation, and the length of a subject that names one: far more than Register knows."""
 
 
 class RegisterClient(PartyRegister):
@@ -54,10 +57,10 @@ class RegisterClient(PartyRegister):
             clock=clock, ttl_seconds=ttl_seconds, size=size
         )
         self._uuids: SingleFlightCache[str, str | None] = SingleFlightCache(
-            clock=clock, ttl_seconds=ttl_seconds, size=size
+            clock=clock, ttl_seconds=ttl_seconds, size=size, key=digest
         )
         self._main_units: SingleFlightCache[str, tuple[str, ...]] = SingleFlightCache(
-            clock=clock, ttl_seconds=ttl_seconds, size=size
+            clock=clock, ttl_seconds=ttl_seconds, size=min(size, MAIN_UNITS_KEPT)
         )
 
     @override
@@ -82,7 +85,7 @@ class RegisterClient(PartyRegister):
         await self._service.ping()
 
     async def _party_of(self, field: str, number: str, caller: Caller) -> int | None:
-        key = hashlib.blake2b(f"{field} {number} {caller.bearer}".encode(), digest_size=32).digest()
+        key = digest(f"{field} {number} {caller.bearer}")
 
         async def ask(_: Sequence[bytes]) -> Mapping[bytes, int | None]:
             return {key: await self._look_up(field, number, caller.bearer)}
@@ -133,7 +136,8 @@ class RegisterClient(PartyRegister):
         reply = await self._service.post({"Data": urn}, _MAIN_UNITS)
         if reply.status == _MALFORMED:
             return ()
-        return tuple(subject for unit in self._data(reply) if isinstance(unit, dict) for subject in _subjects_of(unit))
+        units = (unit for unit in self._data(reply)[:_MOST_UNITS] if isinstance(unit, dict))
+        return tuple(subject for unit in units for subject in _subjects_of(unit) if len(subject) <= _LONGEST_SUBJECT)
 
     def _uuid(self, value: object) -> str:
         if not isinstance(value, str) or not _UUID.fullmatch(value):

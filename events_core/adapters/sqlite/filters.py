@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from events_core.adapters.sqlite.hashes import Hashes
 from events_core.adapters.sqlite.rows import text_sql
@@ -40,7 +39,6 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
     return Condition(sql, tuple(value for part in parts for value in part.values))
 
 
-@lru_cache(maxsize=1_000)
 def rows_of(stream: Stream, hashes: Hashes) -> Condition:
     """The condition that a row is in the stream. The index `index_of` finds such rows in order."""
     if stream.kind == "subject":

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cache
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -267,7 +266,6 @@ class _Reading:
         return self._connection.execute(sql, values).fetchall()
 
 
-@cache
 def _page_sql(index: str, condition: str) -> str:
     return f"""SELECT {COLUMNS} FROM events INDEXED BY {index}
         WHERE {condition} AND position BETWEEN ? AND ? ORDER BY position LIMIT ?"""

@@ -14,6 +14,8 @@ from events_core.feeds.stream import PROOF_BYTES, Cursor
 _LENGTH_BITS = 14
 _LENGTH_MASK = (1 << _LENGTH_BITS) - 1
 _NAMES_KEPT = 10_000
+LONGEST_NAME_KEPT = 200
+"""How many characters an interned text may have that a process keeps in memory."""
 
 COLUMNS = (
     "position, registered, identity, resource, type, erased, id_text, source_text, subject_text, instance_text, json, "
@@ -65,9 +67,10 @@ class Names:
 
     def _learn(self, connection: sqlite3.Connection, name: int) -> str:
         (text,) = connection.execute("SELECT text FROM names WHERE id = ?", (name,)).fetchone()
-        if len(self._known) >= _NAMES_KEPT:
-            self._known = {}
-        self._known[name] = text
+        if len(text) <= LONGEST_NAME_KEPT:
+            if len(self._known) >= _NAMES_KEPT:
+                self._known = {}
+            self._known[name] = text
         return str(text)
 
 

@@ -28,6 +28,8 @@ KEY = "SELECT value FROM store WHERE name = 'key'"
 """The random key of the file's hashes."""
 
 _KEY_BYTES = 16
+STATEMENTS_KEPT = 32
+"""How many compiled statements a connection keeps. Filters make statements of many lengths."""
 _RETRY_SECONDS = 0.001
 
 # No text is stored twice: resources, orgs and types are interned in `names`, subjects are indexed by keyed hashes, and
@@ -178,7 +180,14 @@ def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) ->
     if create:
         _make_private(path)
     uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-    connection = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS_KEPT,
+    )
     try:
         retry_while_busy(lambda: _prepare(connection, create=create), busy_timeout)
         (key,) = connection.execute(KEY).fetchone()

@@ -9,14 +9,14 @@ from typing import Any
 from events_core.access.names import Resource, Subject
 from events_core.adapters.sqlite.filters import NAMED
 from events_core.adapters.sqlite.read import first_registered
-from events_core.adapters.sqlite.rows import Location, locate, proof, slice_at, text_sql
+from events_core.adapters.sqlite.rows import LONGEST_NAME_KEPT, Location, locate, proof, slice_at, text_sql
 from events_core.adapters.sqlite.schema import Session
 from events_core.cloudevent import CloudEvent
 from events_core.common.texts import fitting, storable
 from events_core.feeds.ports import Appended
 from events_core.feeds.stream import Cursor
 
-_NAMES_KEPT = 20_000
+_NAMES_KEPT = 5_000
 _EXPIRED_AT_ONCE = 1_000
 _EXPIRED_BYTES = 4 * 1024 * 1024
 
@@ -133,11 +133,12 @@ class Transaction:
         return self._learn(text) if known is None else known
 
     def _learn(self, text: str) -> int:
-        if len(self._names) >= _NAMES_KEPT:
-            self._names.clear()
         self.connection.execute("INSERT OR IGNORE INTO names (text) VALUES (?)", (text,))
         (name,) = self.connection.execute(f"SELECT {NAMED}", (text,)).fetchone()
-        self._names[text] = name
+        if len(text) <= LONGEST_NAME_KEPT:
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
+            self._names[text] = name
         return int(name)
 
 

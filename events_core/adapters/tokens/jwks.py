@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -34,11 +35,15 @@ UNKNOWN_KEY_SECONDS = 60
 """Shortest time between two readings caused by unknown key ids."""
 DEADLINE_SECONDS = 5.0
 MAX_DOCUMENT_BYTES = 256 * 1024
+MAX_LISTED = 500
+"""How many keys of a document are looked at."""
+MAX_KEYS = 25
+MAX_KID_CHARACTERS = 256
 
 _RSA_ALGORITHMS = frozenset({"RS256", "RS512", "PS256"})
 _EC_ALGORITHMS = frozenset({"ES256"})
 ALGORITHMS = _RSA_ALGORITHMS | _EC_ALGORITHMS
-_MIN_RSA_BITS = 2048
+_RSA_BITS = range(2048, 8192 + 1)
 _UNUSABLE = (
     PyJWTError,
     ValueError,
@@ -66,7 +71,7 @@ class Key:
 
 
 def read_keys(document: bytes) -> frozenset[Key]:
-    """Return the keys of a JWK set that may verify a token, and ignore the other keys (RFC 7517, section 5).
+    """Return the first keys of a JWK set that may verify a token, and ignore the other keys (RFC 7517, section 5).
 
     PyJWKSet would refuse a set without keys, by which an issuer withdraws them all.
 
@@ -75,7 +80,7 @@ def read_keys(document: bytes) -> frozenset[Key]:
     """
     match orjson.loads(document):
         case {"keys": [*keys]}:
-            return frozenset(filter(None, map(_key, keys)))
+            return frozenset(islice(filter(None, map(_key, keys[:MAX_LISTED])), MAX_KEYS))
         case _:
             raise ValueError("The document is not a JWK set.")
 
@@ -90,6 +95,8 @@ def _key(jwk: Any) -> Key | None:
     if jwk.get("alg") is not None:
         algorithms &= {str(jwk["alg"])}
     kid = jwk.get("kid")
+    if isinstance(kid, str) and len(kid) > MAX_KID_CHARACTERS:
+        return None
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return Key(kid if isinstance(kid, str) else None, algorithms, der, public) if algorithms else None
 
@@ -103,13 +110,13 @@ def _is_for_signatures(jwk: dict[str, Any]) -> bool:
 
 
 def _public_key(jwk: dict[str, Any]) -> PublicKey | None:
-    """The public key, None if it is too weak, of another kind, or a private key that was published."""
+    """The public key, None if it is too weak or too large, of another kind, or a private key that was published."""
     try:
         key = PyJWK(jwk).key
     except _UNUSABLE:
         return None
     match key:
-        case RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
+        case RSAPublicKey() if key.key_size in _RSA_BITS:
             return key
         case EllipticCurvePublicKey() if isinstance(key.curve, SECP256R1):
             return key

@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -20,9 +19,10 @@ from typing_extensions import override
 
 from events_core.access.ports import TokenVerifier
 from events_core.adapters.neighbours.http_client import SessionFactory
-from events_core.adapters.tokens.jwks import ALGORITHMS, DEADLINE_SECONDS, Key, KeySet, KeySource
+from events_core.adapters.tokens.jwks import ALGORITHMS, DEADLINE_SECONDS, MAX_KID_CHARACTERS, Key, KeySet, KeySource
 from events_core.adapters.tokens.unlisted import PLACEHOLDER, UnlistedIssuers
 from events_core.common import errors
+from events_core.common.texts import digest
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 MAX_NESTED = 256
@@ -30,8 +30,8 @@ SKEW_SECONDS = 60
 ANY_ISSUER = "*"
 """The name of the platform issuer that stands for all issuers that are not listed."""
 
-_CACHED_TOKENS = 2_000
-_MAX_KID_CHARACTERS = 256
+_CACHED_BYTES = 4 * 1024 * 1024
+"""How large the claims of cached tokens are together, each counted with 1,500 bytes for what is kept beside them."""
 _LATEST = 253_402_300_799
 """The last second of the year 9999; a later NumericDate is refused."""
 _COMPACT = re.compile(r"[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
@@ -124,9 +124,9 @@ class _Trust:
 
 @dataclass(frozen=True, slots=True)
 class _Verified:
-    """A token with a valid signature; its times and its key are checked again at each use."""
+    """A token with a valid signature, and its claims as JSON; its times and its key are checked again at each use."""
 
-    claims: Mapping[str, object]
+    claims: bytes
     validity: _Validity
     issuer: str
     key: Key
@@ -170,17 +170,19 @@ class _Issuers:
         self._listed = listed
         self._unlisted = unlisted
         self._clock = clock
-        self._verified: LRUCache[str, _Verified] = LRUCache(_CACHED_TOKENS)
+        self._verified: LRUCache[bytes, _Verified] = LRUCache(_CACHED_BYTES, lambda token: 1_500 + len(token.claims))
 
     async def verify(self, token: str) -> Mapping[str, object]:
-        verified = self._verified.get(token)
+        key = digest(token)
+        verified = self._verified.get(key)
         if verified is None or verified.key not in await self._key_set(verified.issuer).current():
             if len(token) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(token):
                 raise _untrusted()
             verified = await self._examine(_Unverified.of(token))
-            self._verified[token] = verified
+            self._verified[key] = verified
         verified.validity.check(self._clock())
-        return verified.claims
+        claims: dict[str, object] = orjson.loads(verified.claims)
+        return claims
 
     async def _examine(self, token: _Unverified) -> _Verified:
         issuer = token.claims.get("iss")
@@ -189,7 +191,7 @@ class _Issuers:
         audience = self._listed[issuer].audience if issuer in self._listed else None
         for key in await self._key_set(issuer).matching(token.kid, token.algorithm):
             if token.is_verified_by(key, audience):
-                return _Verified(MappingProxyType(token.claims), _Validity.of(token.claims), issuer, key)
+                return _Verified(token.claims_text, _Validity.of(token.claims), issuer, key)
         raise _untrusted()
 
     def _key_set(self, issuer: str) -> KeySet:
@@ -212,6 +214,7 @@ class _Unverified:
     algorithm: str
     kid: str | None
     claims: dict[str, Any]
+    claims_text: bytes
 
     @classmethod
     def of(cls, token: str) -> _Unverified:
@@ -222,7 +225,7 @@ class _Unverified:
             raise _untrusted()
         if "b64" in header:  # PyJWT knows this extension, but a JWT must not use it (RFC 7797, section 7)
             raise _untrusted()
-        return cls(token, algorithm, kid, _json_object(claims_segment))
+        return cls(token, algorithm, kid, _json_object(claims_segment), base64url_decode(claims_segment))
 
     def is_verified_by(self, key: Key, audience: str | None) -> bool:
         """Whether the key verifies the signature, and the claims name the audience, if one is required."""
@@ -235,7 +238,7 @@ class _Unverified:
 
 
 def _is_kid(value: object) -> bool:
-    return value is None or (isinstance(value, str) and 0 < len(value) <= _MAX_KID_CHARACTERS)
+    return value is None or (isinstance(value, str) and 0 < len(value) <= MAX_KID_CHARACTERS)
 
 
 def _json_object(segment: str) -> dict[str, Any]:

@@ -10,12 +10,16 @@ from cachetools import LRUCache
 
 from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.streams.queries import StreamQueries
+from events_core.common.texts import digest
 
 HOUR = 3_600 * 1_000_000
 ASKED_ENOUGH = 20
 _SEGMENTS_KNOWN = 64
-_SEGMENTS_KEPT = 20_000
+_SEGMENTS_KEPT = 10_000
 _KEY_DIGITS = 16
+
+_Key = tuple[bytes, int]
+"""The digest of a stream's name, and a segment."""
 
 
 class Duplicates:
@@ -29,9 +33,9 @@ class Duplicates:
     def __init__(self, queries: StreamQueries, clock: Callable[[], int]) -> None:
         self._queries = queries
         self._clock = clock
-        self._closed_at: LRUCache[tuple[str, int], int] = LRUCache(_SEGMENTS_KEPT)
-        self._asked: LRUCache[tuple[str, int], int] = LRUCache(_SEGMENTS_KEPT)
-        self._known: LRUCache[tuple[str, int], _Keys] = LRUCache(_SEGMENTS_KNOWN)
+        self._closed_at: LRUCache[_Key, int] = LRUCache(_SEGMENTS_KEPT)
+        self._asked: LRUCache[_Key, int] = LRUCache(_SEGMENTS_KEPT)
+        self._known: LRUCache[_Key, _Keys] = LRUCache(_SEGMENTS_KNOWN)
 
     async def find(self, name: str, segment: int, searched_to: int, ukeys: Sequence[str]) -> list[Document]:
         """The documents with these unique keys in the closed segments before `segment`.
@@ -45,7 +49,7 @@ class Duplicates:
             segments.append(segments[-1] - 1)
         if len(segments) > 1:
             return await self._queries.with_ukeys_in(name, segments, ukeys)
-        keys = self._known.get((name, previous)) or await self._load(name, previous)
+        keys = self._known.get(_key(name, previous)) or await self._load(name, previous)
         if keys is not None and not keys.may_hold(ukeys):
             return []
         return await self._queries.with_ukeys(name, previous, ukeys)
@@ -54,20 +58,21 @@ class Duplicates:
         """Load the keys of a segment once it has been asked often enough."""
         if await self._closed_within_the_hour(name, segment):
             return None
-        self._asked[name, segment] = self._asked.get((name, segment), 0) + 1
-        if self._asked[name, segment] < ASKED_ENOUGH:
+        key = _key(name, segment)
+        self._asked[key] = self._asked.get(key, 0) + 1
+        if self._asked[key] < ASKED_ENOUGH:
             return None
-        keys = self._known[name, segment] = _Keys(await self._queries.ukeys(name, segment))
+        keys = self._known[key] = _Keys(await self._queries.ukeys(name, segment))
         return keys
 
     async def _closed_within_the_hour(self, name: str, segment: int) -> bool:
         """Whether a segment exists and was closed within the hour. Its newest document is read once."""
         if segment < 0:
             return False
-        closed_at = self._closed_at.get((name, segment))
+        closed_at = self._closed_at.get(_key(name, segment))
         if closed_at is None:
             newest = await self._queries.newest(name, segment)
-            closed_at = self._closed_at[name, segment] = int(newest["registered"]) if newest else 0
+            closed_at = self._closed_at[_key(name, segment)] = int(newest["registered"]) if newest else 0
         return self._clock() - closed_at < HOUR
 
 
@@ -84,6 +89,11 @@ class _Keys:
             if at < len(self._prefixes) and self._prefixes[at] == prefix:
                 return True
         return False
+
+
+def _key(name: str, segment: int) -> _Key:
+    """The key of a segment, short however long the name of its stream is."""
+    return digest(name), segment
 
 
 def _prefix(ukey: str) -> int:

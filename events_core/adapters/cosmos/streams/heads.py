@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from events_core.adapters.cosmos.streams.names import segment_of
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.states import StreamStates
+from events_core.common.texts import digest
 
 WARM_SECONDS = 60.0
 _STREAMS_KEPT = 20_000
@@ -54,29 +55,31 @@ class Heads:
         self._states = states
         self._size = segment_size
         self._clock = clock
-        self._known: LRUCache[str, _Learnt] = LRUCache(_STREAMS_KEPT)
-        self._seen: LRUCache[str, int] = LRUCache(_STREAMS_KEPT)
+        self._known: LRUCache[bytes, _Learnt] = LRUCache(_STREAMS_KEPT)
+        self._seen: LRUCache[bytes, int] = LRUCache(_STREAMS_KEPT)
 
     def learn(self, name: str, head: Head) -> None:
         """Remember a head, unless a newer one is known."""
-        known = self._known.get(name)
+        key = digest(name)
+        known = self._known.get(key)
         if known is None or known.head.position <= head.position:
-            self._known[name] = _Learnt(head, self._clock())
+            self._known[key] = _Learnt(head, self._clock())
 
     def known(self, name: str) -> Head | None:
         """The newest head that this process has seen, however long ago."""
-        learnt = self._known.get(name)
+        learnt = self._known.get(digest(name))
         return None if learnt is None else learnt.head
 
     def see(self, name: str, position: int) -> None:
         """Remember that the stream holds a document at a position, which need not be its head."""
-        if self._seen.get(name, 0) < position:
-            self._seen[name] = position
+        key = digest(name)
+        if self._seen.get(key, 0) < position:
+            self._seen[key] = position
 
     def seen(self, name: str) -> int:
         """The greatest position at which this process has seen a document, 0 if it has seen none."""
         known = self.known(name)
-        return max(self._seen.get(name, 0), known.position if known else 0)
+        return max(self._seen.get(digest(name), 0), known.position if known else 0)
 
     async def find_new(self, names: Sequence[str]) -> None:
         """Learn which of the streams are empty, of those that this process has not met: two requests for all of them.
@@ -93,7 +96,7 @@ class Heads:
 
     async def warm(self, name: str) -> Head:
         """A head that was the newest less than a minute ago. It costs no request while the stream is in use."""
-        learnt = self._known.get(name)
+        learnt = self._known.get(digest(name))
         if learnt is not None and self._clock() - learnt.at < WARM_SECONDS:
             return learnt.head
         return await self.fresh(name)
@@ -113,7 +116,7 @@ class Heads:
                     break  # else the checkpoint is older than a restore, and nothing is at its position
         if head is not None and self._fills_segment(head):
             head = await self._after(name, segment, head)
-        self._known[name] = _Learnt(head or Head(), self._clock())
+        self._known[digest(name)] = _Learnt(head or Head(), self._clock())
         return head or Head()
 
     async def _after(self, name: str, low: int, head: Head) -> Head:

@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.streams.names import document_id
 from events_core.common import errors
+from events_core.common.texts import digest
 from events_core.feeds.stream import PROOF_BYTES, Stream
 
 CURSORS = "cursors"
@@ -39,7 +40,7 @@ class StreamStates:
 
     def __init__(self, database: CosmosDatabase) -> None:
         self._database = database
-        self._begun: LRUCache[str, None] = LRUCache(_STREAMS_KEPT)
+        self._begun: LRUCache[bytes, None] = LRUCache(_STREAMS_KEPT)
 
     async def get(self, name: str) -> Document | None:
         """The state of a stream; None if it has none."""
@@ -56,12 +57,12 @@ class StreamStates:
 
         Once this has returned, every list of streams includes the stream. A process looks once for each stream.
         """
-        if stream.kind != "resource" or name in self._begun:
+        if stream.kind != "resource" or digest(name) in self._begun:
             return False
         new = await self.get(name) is None and await self._database.create_if_absent(
             "begin", CURSORS, new_state(name, stream)
         )
-        self._begun[name] = None
+        self._begun[digest(name)] = None
         return new
 
     async def create(self, document: Document) -> bool:
