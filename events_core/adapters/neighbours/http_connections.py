@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import aiohappyeyeballs
 
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
+from events_core.adapters.neighbours.names import AddressInfo, NameLookups
 from events_core.delivery.endpoint import Endpoint
 
 CONNECTIONS, CONNECTIONS_PER_ORIGIN = 256, 16
@@ -25,8 +26,6 @@ REST_SECONDS = 2.0
 """How long the rest of a response is waited for after its status line: it only lets the connection be kept."""
 _NEXT_ADDRESS_SECONDS = 0.25
 _READ_AHEAD_BYTES = 8 * 1024
-
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class NoConnectionError(OSError):
@@ -39,12 +38,13 @@ class HttpConnections:
     def __init__(self, open_socket: Callable[[AddressInfo], socket.socket], tls: Callable[[], ssl.SSLContext]) -> None:
         self._open_socket = open_socket
         self._new_tls = tls
+        self._names = NameLookups()
         self._idle: list[_Connection] = []
         self._busy = 0
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse) -> None:
+    async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse, consumer: str) -> None:
         """Send a request and read its response into `response`, until its status is known and its rest has come.
 
         A kept connection that the server has closed is replaced by a new one. The caller holds a `slot`.
@@ -54,13 +54,13 @@ class HttpConnections:
             MalformedResponseError: What arrived has no status.
         """
         kept = await self._take(endpoint.origin)
-        connection = kept or await self._open(endpoint)
+        connection = kept or await self._open(endpoint, consumer)
         try:
             await self._exchange(connection, request, response)
         except OSError:
             if kept is None or response.read:
                 raise
-            await self._exchange(await self._open(endpoint), request, response)
+            await self._exchange(await self._open(endpoint, consumer), request, response)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -92,14 +92,11 @@ class HttpConnections:
                 return connection
         return None
 
-    async def _open(self, endpoint: Endpoint) -> _Connection:
+    async def _open(self, endpoint: Endpoint, consumer: str) -> _Connection:
         """Connect to one of the addresses of a host. The oldest idle connection makes room."""
         if self._idle and self._busy + len(self._idle) > CONNECTIONS:
             await self._idle.pop(0).end()
-        loop = asyncio.get_running_loop()
-        addresses = await loop.getaddrinfo(
-            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        addresses = await self._names.addresses_of(endpoint.host, endpoint.port, consumer)
         try:
             dialled = await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, socket_factory=self._open_socket

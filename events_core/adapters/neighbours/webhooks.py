@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from events_core.adapters.neighbours.http_connections import AddressInfo, HttpConnections, NoConnectionError
+from events_core.adapters.neighbours.http_connections import HttpConnections, NoConnectionError
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
+from events_core.adapters.neighbours.names import AddressInfo
 from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Attempt
@@ -80,7 +81,8 @@ class HttpWebhookSender(WebhookSender):
             async with asyncio.timeout(timeout_seconds):
                 for media_type in media_types:
                     response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
-                    await self._connections.send(endpoint, _request(endpoint, outgoing, media_type), response)
+                    request = _request(endpoint, outgoing, media_type)
+                    await self._connections.send(endpoint, request, response, outgoing.consumer)
                     if response.status != UNSUPPORTED_MEDIA_TYPE:
                         break
         except (ForbiddenEndpointError, OSError, MalformedResponseError) as failure:
