@@ -11,13 +11,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
-from typing import Any
 from weakref import WeakValueDictionary
 
 import aiohappyeyeballs
 
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
 from events_core.adapters.neighbours.names import AddressInfo, NameLookups
+from events_core.adapters.neighbours.wire import READ_AHEAD_BYTES, Wire
 from events_core.delivery.endpoint import Endpoint
 
 CONNECTIONS, CONNECTIONS_PER_ORIGIN = 256, 16
@@ -25,7 +25,6 @@ KEPT_SECONDS = 15.0
 REST_SECONDS = 2.0
 """How long the rest of a response is waited for after its status line: it only lets the connection be kept."""
 _NEXT_ADDRESS_SECONDS = 0.25
-_READ_AHEAD_BYTES = 8 * 1024
 
 
 class NoConnectionError(OSError):
@@ -71,7 +70,9 @@ class HttpConnections:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return self._new_tls()
+        context = self._new_tls()
+        context.options |= ssl.OP_NO_RENEGOTIATION  # or a server could interrupt a request
+        return context
 
     @asynccontextmanager
     async def slot(self, origin: str) -> AsyncIterator[None]:
@@ -103,13 +104,18 @@ class HttpConnections:
             )
         except OSError as error:
             raise NoConnectionError from error
-        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": endpoint.host} if endpoint.scheme == "https" else {}
         try:
-            reader, writer = await asyncio.open_connection(sock=dialled, limit=_READ_AHEAD_BYTES, **tls)
+            wire = Wire(*await asyncio.open_connection(sock=dialled, limit=READ_AHEAD_BYTES))
         except BaseException:
             dialled.close()
             raise
-        return _Connection(endpoint.origin, reader, writer)
+        try:
+            if endpoint.scheme == "https":
+                await wire.start_tls(self._tls, endpoint.host)
+        except BaseException:
+            wire.close()
+            raise
+        return _Connection(endpoint.origin, wire)
 
     async def _exchange(self, connection: _Connection, request: bytes, response: IncomingResponse) -> None:
         """Use a connection, and keep it if it can be used again. What goes wrong after the status does not matter."""
@@ -134,9 +140,9 @@ class HttpConnections:
 class _Connection:
     """One connection. While it is idle, a task watches it."""
 
-    def __init__(self, origin: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, origin: str, wire: Wire) -> None:
         self.origin = origin
-        self._reader, self._writer = reader, writer
+        self._wire = wire
         self._watcher: asyncio.Task[None]
 
     async def exchange(self, request: bytes, response: IncomingResponse) -> bool:
@@ -146,35 +152,34 @@ class _Connection:
             OSError: The connection ended, or the rest of the response did not come in time.
             MalformedResponseError: The bytes are no response, or no final status is among those that may be read.
         """
-        self._writer.write(request)
+        self._wire.renew()
+        self._wire.write(request)
         async with asyncio.timeout(None) as rest:
             while room := response.room:
-                data = await self._reader.read(room)
-                if not data:
-                    raise ConnectionResetError
-                response.feed(data)
+                response.feed(await self._wire.read(room))
                 if response.status is not None and rest.when() is None:
                     rest.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
         if response.status is None:
             raise MalformedResponseError
-        return response.reusable and not self._writer.transport.get_write_buffer_size()
+        return response.reusable and self._wire.is_drained
 
     def watch(self, ended: Callable[[_Connection], None]) -> None:
         """Watch the idle connection: it ends when the server closes it or sends anything, or after a while."""
 
         async def watch() -> None:
-            with suppress(OSError):  # a TimeoutError is an OSError
+            with suppress(OSError, MalformedResponseError):  # a TimeoutError is an OSError
                 async with asyncio.timeout(KEPT_SECONDS):
-                    await self._reader.read(1)
+                    await self._wire.read(1)
             self.close()
             ended(self)
 
         self._watcher = asyncio.create_task(watch())
 
     async def wake(self) -> bool:
-        """Stop watching. Return False if the connection has ended."""
-        self._watcher.cancel()
+        """Stop watching. Return False if the connection has ended, or the server has sent anything."""
         try:
+            await asyncio.sleep(0)  # a watcher that has just begun reads what is left of the last answer
+            self._watcher.cancel()
             await asyncio.wait([self._watcher])
         except asyncio.CancelledError:
             self.close()
@@ -188,4 +193,4 @@ class _Connection:
 
     def close(self) -> None:
         """Close the connection at once. Bytes that were not sent are dropped."""
-        self._writer.transport.abort()
+        self._wire.close()

@@ -80,10 +80,10 @@ class HttpWebhookSender(WebhookSender):
             endpoint = self._policy.check(outgoing.endpoint)
             async with asyncio.timeout(timeout_seconds):
                 for media_type in media_types:
-                    response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
+                    response = IncomingResponse({"retry-after", *_KEPT_HEADERS}, response.left)
                     request = _request(endpoint, outgoing, media_type)
                     await self._connections.send(endpoint, request, response, outgoing.consumer)
-                    if response.status != UNSUPPORTED_MEDIA_TYPE:
+                    if response.status != UNSUPPORTED_MEDIA_TYPE or not response.left:
                         break
         except (ForbiddenEndpointError, OSError, MalformedResponseError) as failure:
             error = _reason_of(failure)
