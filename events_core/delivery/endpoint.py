@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 import idna
 
 from events_core.common.paths import without_dot_segments
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from events_core.delivery.addresses import Address, Network, is_public, literal_of
 
 LONGEST = 2_048
 _DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -23,33 +20,6 @@ _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _PORTS_BELOW_1024 = {80, 443}
 _LOCAL_NAMES = ("localhost", "localdomain", "local", "internal", "intranet", "lan", "home", "corp", "arpa", "onion")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
-_SIX_TO_FOUR, _TEREDO = ipaddress.ip_network("2002::/16"), ipaddress.ip_network("2001::/32")
-_COMPATIBLE = ipaddress.ip_network("::/96")
-_REFUSED: tuple[Network, ...] = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "0.0.0.0/8",
-            "100.64.0.0/10",
-            "168.63.129.16/32",  # a public address, under which Azure has internal services
-            "192.0.0.0/24",
-            "192.88.99.0/24",
-            "198.18.0.0/15",
-            "224.0.0.0/4",
-            "240.0.0.0/4",
-            "64:ff9b:1::/48",
-            "100::/64",
-            "2001::/23",
-            "2002::/16",
-            "3fff::/20",
-            "5f00::/16",
-            "fe80::/10",
-            "fec0::/10",
-            "ff00::/8",
-        ),
-    )
-)
 
 
 class ForbiddenEndpointError(Exception):
@@ -141,16 +111,13 @@ class EndpointPolicy:
         return parts
 
     def check_address(self, address: Address) -> None:
-        """Check an address that is about to be dialled, and every IPv4 address that it may lead to.
+        """Check an address that is about to be dialled.
 
         Raises:
             ForbiddenEndpointError: The address is not public, and in no allowed network.
         """
-        if any(address in network for network in self.networks):
-            return
-        for meaning in meanings_of(address):
-            if not meaning.is_global or any(meaning in network for network in _REFUSED):
-                raise ForbiddenEndpointError("must not be an address of a private, local or reserved network")
+        if not any(address in network for network in self.networks) and not is_public(address):
+            raise ForbiddenEndpointError("must not be an address of a private, local or reserved network")
 
     def _check_name(self, host: str) -> None:
         labels = host.split(".")
@@ -196,36 +163,3 @@ def _host_of(netloc: str) -> str:
             raise ForbiddenEndpointError("must name a host") from None
     literal = literal_of(host)
     return host.lower().removesuffix(".") if literal is None else str(literal)
-
-
-def literal_of(host: str) -> Address | None:
-    """The address that a host is, in any notation that the C library reads; None for a name.
-
-    IPv4 may be dotted, decimal, octal or hexadecimal, with one to four parts (POSIX `inet_addr`); IPv6 has any form.
-    """
-    text = host.strip("[]").partition("%")[0].rstrip(".")
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        pass
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(text)) if text and text[0].isdecimal() else None
-    except (OSError, ValueError):
-        return None
-
-
-def meanings_of(address: Address) -> Iterator[Address]:
-    """An address, and the IPv4 addresses that a gateway may translate an IPv6 address to."""
-    yield address
-    if not isinstance(address, ipaddress.IPv6Address):
-        return
-    if address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
-    last = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    isatap = (int(address) >> 32) & 0xFFFF_FFFF in (0x0000_5EFE, 0x0200_5EFE)
-    if address in _COMPATIBLE or isatap or any(address in network for network in _NAT64):
-        yield last
-    if address in _SIX_TO_FOUR:
-        yield ipaddress.IPv4Address((int(address) >> 80) & 0xFFFF_FFFF)
-    if address in _TEREDO:
-        yield ipaddress.IPv4Address(int(last) ^ 0xFFFF_FFFF)

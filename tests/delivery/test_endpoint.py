@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
 
 from events_core.delivery.endpoint import (
@@ -12,8 +10,6 @@ from events_core.delivery.endpoint import (
     ForbiddenEndpointError,
     canonical_endpoint,
     canonical_origin,
-    literal_of,
-    meanings_of,
 )
 
 PUBLIC = EndpointPolicy()
@@ -138,19 +134,6 @@ def test_settings_can_allow_a_network() -> None:
     for endpoint in ("http://10.0.0.1/", "http://[::1]/", "http://printer.local/", "http://169.254.169.254/"):
         with pytest.raises(ForbiddenEndpointError):
             LAPTOP.check(endpoint)
-
-
-def test_addresses_are_read_as_the_c_library_reads_them() -> None:
-    """A name that begins with digits is not an address."""
-    assert literal_of("0x7f.1") == ipaddress.ip_address("127.0.0.1")
-    assert literal_of("[::1]") == ipaddress.ip_address("::1")
-    assert (literal_of("127.example"), literal_of("1e100.net"), literal_of("")) == (None, None, None)
-
-
-def test_an_ordinary_address_means_only_itself() -> None:
-    """No gateway translates it to another."""
-    for text in ("93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"):
-        assert list(meanings_of(ipaddress.ip_address(text))) == [ipaddress.ip_address(text)]
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,18 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 import aiohappyeyeballs
 
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
+from events_core.adapters.neighbours.names import AddressInfo, NameLookups
+from events_core.adapters.neighbours.wire import READ_AHEAD_BYTES, Wire
 from events_core.delivery.endpoint import Endpoint
 
 KEPT_SECONDS = 15.0
 REST_SECONDS = 2.0
 """How long the rest of a response is waited for after its status line: it only lets the connection be kept."""
 _NEXT_ADDRESS_SECONDS = 0.25
-_READ_AHEAD_BYTES = 8 * 1024
-
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
 
 
 class NoConnectionError(OSError):
@@ -43,10 +41,11 @@ class HttpConnections:
         self._open_socket = open_socket
         self._new_tls = tls
         self._most = most
+        self._names = NameLookups()
         self._idle: list[_Connection] = []
         self._busy = 0
 
-    async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse) -> None:
+    async def send(self, endpoint: Endpoint, request: bytes, response: IncomingResponse, consumer: str) -> None:
         """Send a request and read its response into `response`, until its status is known and its rest has come.
 
         A kept connection that the server has closed is replaced by a new one. The caller sees to it that no more than
@@ -59,13 +58,13 @@ class HttpConnections:
         self._busy += 1
         try:
             kept = await self._take(endpoint.origin)
-            connection = kept or await self._open(endpoint)
+            connection = kept or await self._open(endpoint, consumer)
             try:
                 await self._exchange(connection, request, response)
             except OSError:
                 if kept is None or response.read:
                     raise
-                await self._exchange(await self._open(endpoint), request, response)
+                await self._exchange(await self._open(endpoint, consumer), request, response)
         finally:
             self._busy -= 1
 
@@ -78,7 +77,9 @@ class HttpConnections:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return self._new_tls()
+        context = self._new_tls()
+        context.options |= ssl.OP_NO_RENEGOTIATION  # or a server could interrupt a request
+        return context
 
     async def _take(self, origin: str) -> _Connection | None:
         """Take the kept connection that was used last, of those that the server left open."""
@@ -88,27 +89,29 @@ class HttpConnections:
                 return connection
         return None
 
-    async def _open(self, endpoint: Endpoint) -> _Connection:
+    async def _open(self, endpoint: Endpoint, consumer: str) -> _Connection:
         """Connect to one of the addresses of a host. The oldest idle connection makes room."""
         if self._idle and self._busy + len(self._idle) > self._most:
             await self._idle.pop(0).end()
-        loop = asyncio.get_running_loop()
-        addresses = await loop.getaddrinfo(
-            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        addresses = await self._names.addresses_of(endpoint.host, endpoint.port, consumer)
         try:
             dialled = await aiohappyeyeballs.start_connection(
                 addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, socket_factory=self._open_socket
             )
         except OSError as error:
             raise NoConnectionError from error
-        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": endpoint.host} if endpoint.scheme == "https" else {}
         try:
-            reader, writer = await asyncio.open_connection(sock=dialled, limit=_READ_AHEAD_BYTES, **tls)
+            wire = Wire(*await asyncio.open_connection(sock=dialled, limit=READ_AHEAD_BYTES))
         except BaseException:
             dialled.close()
             raise
-        return _Connection(endpoint.origin, reader, writer)
+        try:
+            if endpoint.scheme == "https":
+                await wire.start_tls(self._tls, endpoint.host)
+        except BaseException:
+            wire.close()
+            raise
+        return _Connection(endpoint.origin, wire)
 
     async def _exchange(self, connection: _Connection, request: bytes, response: IncomingResponse) -> None:
         """Use a connection, and keep it if it can be used again. What goes wrong after the status does not matter."""
@@ -133,9 +136,9 @@ class HttpConnections:
 class _Connection:
     """One connection. While it is idle, a task watches it."""
 
-    def __init__(self, origin: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, origin: str, wire: Wire) -> None:
         self.origin = origin
-        self._reader, self._writer = reader, writer
+        self._wire = wire
         self._watcher: asyncio.Task[None]
 
     async def exchange(self, request: bytes, response: IncomingResponse) -> bool:
@@ -145,35 +148,34 @@ class _Connection:
             OSError: The connection ended, or the rest of the response did not come in time.
             MalformedResponseError: The bytes are no response, or no final status is among those that may be read.
         """
-        self._writer.write(request)
+        self._wire.renew()
+        self._wire.write(request)
         async with asyncio.timeout(None) as rest:
             while room := response.room:
-                data = await self._reader.read(room)
-                if not data:
-                    raise ConnectionResetError
-                response.feed(data)
+                response.feed(await self._wire.read(room))
                 if response.status is not None and rest.when() is None:
                     rest.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
         if response.status is None:
             raise MalformedResponseError
-        return response.reusable and not self._writer.transport.get_write_buffer_size()
+        return response.reusable and self._wire.is_drained
 
     def watch(self, ended: Callable[[_Connection], None]) -> None:
         """Watch the idle connection: it ends when the server closes it or sends anything, or after a while."""
 
         async def watch() -> None:
-            with suppress(OSError):  # a TimeoutError is an OSError
+            with suppress(OSError, MalformedResponseError):  # a TimeoutError is an OSError
                 async with asyncio.timeout(KEPT_SECONDS):
-                    await self._reader.read(1)
+                    await self._wire.read(1)
             self.close()
             ended(self)
 
         self._watcher = asyncio.create_task(watch())
 
     async def wake(self) -> bool:
-        """Stop watching. Return False if the connection has ended."""
-        self._watcher.cancel()
+        """Stop watching. Return False if the connection has ended, or the server has sent anything."""
         try:
+            await asyncio.sleep(0)  # a watcher that has just begun reads what is left of the last answer
+            self._watcher.cancel()
             await asyncio.wait([self._watcher])
         except asyncio.CancelledError:
             self.close()
@@ -187,4 +189,4 @@ class _Connection:
 
     def close(self) -> None:
         """Close the connection at once. Bytes that were not sent are dropped."""
-        self._writer.transport.abort()
+        self._wire.close()

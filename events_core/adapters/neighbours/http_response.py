@@ -7,7 +7,7 @@ from collections.abc import Collection
 import httptools
 
 MAX_BYTES = 64 * 1024
-"""Of a response with its headers and all interim responses before it."""
+"""Of all responses of an attempt, with their headers and the interim responses before them."""
 MAX_BODY_BYTES = 16 * 1024
 _CHUNK = 4 * 1024
 
@@ -23,22 +23,27 @@ class IncomingResponse:
     `reusable`, the connection can carry another request.
     """
 
-    def __init__(self, wanted: Collection[str] = ()) -> None:
+    def __init__(self, wanted: Collection[str] = (), max_bytes: int = MAX_BYTES) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.read = 0
         self.complete = False
         self.reusable = False
-        self._wanted = wanted
+        self._wanted, self._max_bytes = wanted, max_bytes
         self._body = 0
         self._in_headers = False
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
 
     @property
+    def left(self) -> int:
+        """How many bytes another response to the same attempt may have."""
+        return self._max_bytes - self.read
+
+    @property
     def room(self) -> int:
         """How many bytes to read next; 0 when the response is complete, or larger than we read."""
-        return 0 if self.complete else min(_CHUNK, MAX_BYTES - self.read, MAX_BODY_BYTES - self._body)
+        return 0 if self.complete else min(_CHUNK, self.left, MAX_BODY_BYTES - self._body)
 
     def feed(self, data: bytes) -> None:
         """Parse what was read, by lines until the status line is there.

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
-from events_core.adapters.neighbours.http_connections import AddressInfo, HttpConnections, NoConnectionError
+from events_core.adapters.neighbours.http_connections import HttpConnections, NoConnectionError
 from events_core.adapters.neighbours.http_response import IncomingResponse, MalformedResponseError
+from events_core.adapters.neighbours.names import AddressInfo
 from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Attempt
@@ -72,9 +73,10 @@ class HttpWebhookSender(WebhookSender):
             endpoint = self._policy.check(outgoing.endpoint)
             async with asyncio.timeout(limit):
                 for media_type in media_types:
-                    response = IncomingResponse({"retry-after", *_KEPT_HEADERS})
-                    await self._connections.send(endpoint, _request(endpoint, outgoing, media_type), response)
-                    if response.status != UNSUPPORTED_MEDIA_TYPE:
+                    response = IncomingResponse({"retry-after", *_KEPT_HEADERS}, response.left)
+                    request = _request(endpoint, outgoing, media_type)
+                    await self._connections.send(endpoint, request, response, outgoing.consumer)
+                    if response.status != UNSUPPORTED_MEDIA_TYPE or not response.left:
                         break
         except (ForbiddenEndpointError, OSError, MalformedResponseError) as failure:
             error = _reason_of(failure)

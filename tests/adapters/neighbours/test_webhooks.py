@@ -176,13 +176,13 @@ async def test_dns_rebinding_does_not_reach_an_inner_network(
 ) -> None:
     """The check uses the address that DNS returns for the connection, not an earlier one."""
     resolved: list[str] = []
-    real = asyncio.get_running_loop().getaddrinfo
+    real = socket.getaddrinfo
 
-    async def rebinding(host: str, port: Any, **options: Any) -> Any:
+    def rebinding(host: str, port: Any, **options: Any) -> Any:
         resolved.append(host)
-        return await real("127.0.0.1", port, **options)
+        return real("127.0.0.1", port, **options)
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     sender = HttpWebhookSender(ANYWHERE_PUBLIC, timeout_seconds=2)
     attempt = (await post(sender, f"http://rebinding.example:{receiver.port}/")).attempt
     await sender.close()
@@ -201,10 +201,8 @@ async def test_a_certificate_must_name_the_host(
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_tls.load_cert_chain(tmp_path / "server.pem")
     server_tls.sni_callback = lambda _, name, __: asked.append(name)
-    real = asyncio.get_running_loop().getaddrinfo
-    monkeypatch.setattr(
-        asyncio.get_running_loop(), "getaddrinfo", lambda _, port, **options: real("127.0.0.1", port, **options)
-    )
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda _, port, **options: real("127.0.0.1", port, **options))
     sender = HttpWebhookSender(LOOPBACK, tls=lambda: ssl.create_default_context(cadata=pem(certificate)))
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     async with RawServer(answering(answer, answer), server_tls) as server:
