@@ -7,68 +7,83 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
+Bound = tuple[Hashable, int]
+"""A name, and how many slots may be held under it at once."""
+_ALL = object()
+
 
 class FairSlots:
     """`total` slots, of which one owner holds at most `each`. Owners that wait get the free ones in rounds.
 
-    Within one owner, whoever asked first is served first.
+    Within one owner, those that wait under the same bounds are served in their order, and different bounds in rounds.
     """
 
     def __init__(self, total: int, each: int) -> None:
-        self._free = total
+        self._total: Bound = (_ALL, total)
         self._each = each
         self._held: Counter[Hashable] = Counter()
-        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # owners in the order of their turns
+        self._waiting: dict[str, dict[tuple[Bound, ...], deque[asyncio.Future[None]]]] = {}
 
     @asynccontextmanager
-    async def slot(self, owner: Hashable, within: float) -> AsyncIterator[bool]:
-        """Hold a slot within the block; False if the owner gets none within so many seconds."""
-        held = await self._take(owner, within)
+    async def slot(self, owner: str, within: float, *bounds: Bound) -> AsyncIterator[bool]:
+        """Hold a slot within the block; False if none is free within so many seconds. More `bounds` may hold for it."""
+        bounds = (self._total, (("owner", owner), self._each), *bounds)
+        held = self._may_hold(bounds) or await self._wait(owner, within, bounds)
         try:
             yield held
         finally:
             if held:
-                self._give_back(owner)
+                self._give_back(bounds)
 
-    async def _take(self, owner: Hashable, within: float) -> bool:
+    def _may_hold(self, bounds: tuple[Bound, ...]) -> bool:
+        """Take a slot if every bound allows it. Nobody who waits could take it, or would have got it already."""
+        if any(self._held[name] >= most for name, most in bounds):
+            return False
+        for name, _ in bounds:
+            self._held[name] += 1
+        return True
+
+    async def _wait(self, owner: str, within: float, bounds: tuple[Bound, ...]) -> bool:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(granted)
-        self._hand_out()
-        try:
-            if not granted.done() and within > 0:
+        if within > 0:
+            self._waiting.setdefault(owner, {}).setdefault(bounds, deque()).append(granted)
+            try:
                 await asyncio.wait([granted], timeout=within)
-        except asyncio.CancelledError:
-            if granted.done():
-                self._give_back(owner)
-            raise
-        finally:
-            if not granted.done():
-                self._stop_waiting(owner, granted)
+            except asyncio.CancelledError:
+                if granted.done():
+                    self._give_back(bounds)
+                raise
+            finally:
+                if not granted.done():
+                    self._stop_waiting(owner, bounds, granted)
         return granted.done()
 
-    def _give_back(self, owner: Hashable) -> None:
-        self._free += 1
-        self._held[owner] -= 1
-        if not self._held[owner]:
-            del self._held[owner]
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give each owner in turn one of the free slots, until none is free or nobody who waits may hold more."""
+    def _give_back(self, bounds: tuple[Bound, ...]) -> None:
+        for name, _ in bounds:
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
         owners = deque(self._waiting)
-        while owners and self._free:
+        while owners and self._held[_ALL] < self._total[1]:
             owner = owners.popleft()
-            if self._held[owner] < self._each:
-                granted = self._waiting[owner][0]
-                self._free -= 1
-                self._held[owner] += 1
-                self._stop_waiting(owner, granted)
-                granted.set_result(None)
-                if owner in self._waiting:
-                    self._waiting[owner] = self._waiting.pop(owner)  # to the end of the round
-                    owners.append(owner)
+            if self._serve(owner) and owner in self._waiting:
+                self._waiting[owner] = self._waiting.pop(owner)  # to the end of the round
+                owners.append(owner)
 
-    def _stop_waiting(self, owner: Hashable, granted: asyncio.Future[None]) -> None:
-        self._waiting[owner].remove(granted)
-        if not self._waiting[owner]:
+    def _serve(self, owner: str) -> bool:
+        """Give a slot to the first of an owner whose bounds allow it. Return whether there is one."""
+        for bounds, queue in self._waiting[owner].items():
+            if self._may_hold(bounds):
+                granted = queue[0]
+                self._stop_waiting(owner, bounds, granted)
+                granted.set_result(None)
+                return True
+        return False
+
+    def _stop_waiting(self, owner: str, bounds: tuple[Bound, ...], granted: asyncio.Future[None]) -> None:
+        queue = self._waiting[owner].pop(bounds)
+        queue.remove(granted)
+        if queue:
+            self._waiting[owner][bounds] = queue  # to the end of the owner's own round
+        elif not self._waiting[owner]:
             del self._waiting[owner]

@@ -31,3 +31,21 @@ async def in_slices(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
         await slices.pause()
+
+
+class Pace:
+    """Spreads the work of many tasks that become ready at once, so that others need not wait for all of them."""
+
+    def __init__(self) -> None:
+        self._ends: float | None = None
+
+    async def turn(self) -> None:
+        """Wait for a round of the event loop in which less than a slice was used. Call it before a small step."""
+        while self._ends is not None and time.perf_counter() >= self._ends:  # noqa: ASYNC110 - it waits for its turn
+            await asyncio.sleep(0)
+        if self._ends is None:
+            self._ends = time.perf_counter() + SLICE_SECONDS
+            asyncio.get_running_loop().call_soon(self._end_round)
+
+    def _end_round(self) -> None:
+        self._ends = None

@@ -218,18 +218,20 @@ class Attempts:
 
     async def _attempt(self, turn: Turn, subscription: Subscription, ready: _Ready) -> bool:
         """Attempt one delivery. Return False if no further attempt may follow in this turn."""
-        event = await self._current_event(ready)
-        if event is None:
-            await self.deliveries.remove(ready.delivery)
-            return True
-        current = await self.cache.find(subscription.id)
+        current = None if turn.is_over else await self.cache.find(subscription.id)
         if current is None:
             return False
         async with self.shares.connection(current, turn.seconds_left) as has_connection:
             if not has_connection or not await self._may_begin(turn, current):
                 return False
+            event = await self._current_event(ready)
+            if event is None:
+                await self.deliveries.remove(ready.delivery)
+                return True
+            await self.shares.pace.turn()
             message = self.signing.message(current, ready.delivery.id, event, self.clock())
             response = await self.sender.send(message)
+        await self.shares.pace.turn()
         turn.longest = max(turn.longest or 0, response.attempt.duration_ms)
         pause = self._pause_asked_by(current, response)
         self.cache.pause(pause)

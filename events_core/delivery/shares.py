@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
-from events_core.common.fair_slots import FairSlots
-from events_core.delivery.endpoint import canonical_origin
+from events_core.common.fair_slots import Bound, FairSlots
+from events_core.common.slices import Pace
 from events_core.delivery.subscription import Subscription
 
 CONNECTIONS, CONNECTIONS_OF_CONSUMER = 256, 32
@@ -30,22 +28,18 @@ class Share:
     """
 
     def __init__(self, total: int, each: int) -> None:
-        self._of_consumer = FairSlots(total, each)
-        self._of_origin = FairSlots(total, each * 3 // 4)
-        self._slow = FairSlots(total // 2, each // 2)
+        self._slots = FairSlots(total, each)
+        self._of_origin = each * 3 // 4
+        self._slow, self._slow_of_consumer = total // 2, each // 2
 
-    @asynccontextmanager
-    async def slot(self, subscription: Subscription, within: float, *, slow: bool) -> AsyncIterator[bool]:
+    def slot(self, subscription: Subscription, within: float, *, slow: bool) -> AbstractAsyncContextManager[bool]:
         """Hold a slot within the block; False if the consumer gets none within so many seconds."""
-        consumer, time = subscription.consumer, asyncio.get_running_loop().time
-        ends, held = time() + within, True
-        kinds: list[tuple[FairSlots, Hashable]] = [(self._slow, consumer)] if slow else []
-        kinds.append((self._of_origin, (consumer, canonical_origin(subscription.endpoint))))
-        kinds.append((self._of_consumer, consumer))
-        async with AsyncExitStack() as stack:
-            for slots, owner in kinds:
-                held = held and await stack.enter_async_context(slots.slot(owner, ends - time()))
-            yield held
+        consumer = subscription.consumer
+        origin = (consumer, *subscription.endpoint.lower().split("/", 3)[:3])
+        bounds: list[Bound] = [(origin, self._of_origin)]
+        if slow:
+            bounds += [("slow", self._slow), (("slow", consumer), self._slow_of_consumer)]
+        return self._slots.slot(consumer, within, *bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +49,7 @@ class ConsumerShares:
     connections: Share = field(default_factory=lambda: Share(CONNECTIONS, CONNECTIONS_OF_CONSUMER))
     lanes: Share = field(default_factory=lambda: Share(LANES, LANES_OF_CONSUMER))
     validations: FairSlots = field(default_factory=lambda: FairSlots(VALIDATIONS, VALIDATIONS_OF_CONSUMER))
+    pace: Pace = field(default_factory=Pace)
     slow: LRUCache[int, None] = field(default_factory=lambda: LRUCache(SUBSCRIPTIONS_REMEMBERED))
     """The subscriptions whose endpoint was slow the last time."""
 

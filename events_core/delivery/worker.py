@@ -38,7 +38,7 @@ SOON = 5 * SECOND
 HOUR = 3_600 * SECOND
 """How long a lane sleeps if nothing may be sent to its endpoint. A change of the subscription wakes it."""
 FIRSTS, RETRIES = 64, 16
-"""How many first attempts and retries are read at once."""
+"""How many first attempts and retries are read at once at most. A turn begins with few: its endpoint may be slow."""
 REPLAYED_AT_ONCE = 200
 DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 32
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
@@ -193,9 +193,12 @@ class LaneWorker:
             return True
         if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
             return False
-        firsts, retries = (1, 1) if turn.breaker.probing else (FIRSTS, RETRIES)
-        due = await self.deliveries.ready(turn.lease, now, firsts, retries)
+        await self.shares.pace.turn()
+        most = 1 if turn.breaker.probing else turn.reads
+        due = await self.deliveries.ready(turn.lease, now, min(most, FIRSTS), min(most, RETRIES))
+        await self.shares.pace.turn()
         if due:
+            turn.reads = 2 * most
             await self.attempts.make(turn, subscription, due)
             return True
         return await self._replay(turn, subscription)
