@@ -25,8 +25,8 @@ class FairSlots:
         self._waiting: dict[str, dict[tuple[Bound, ...], deque[asyncio.Future[None]]]] = {}
 
     @asynccontextmanager
-    async def slot(self, owner: str, within: float, *bounds: Bound) -> AsyncIterator[bool]:
-        """Hold a slot within the block; False if none is free within so many seconds. More `bounds` may hold for it."""
+    async def slot(self, owner: str, within: float | None, *bounds: Bound) -> AsyncIterator[bool]:
+        """Hold a slot within the block; False if none is free within so many seconds. None: wait without end."""
         bounds = (self._total, (("owner", owner), self._each), *bounds)
         held = self._may_hold(bounds) or await self._wait(owner, within, bounds)
         try:
@@ -43,9 +43,9 @@ class FairSlots:
             self._held[name] += 1
         return True
 
-    async def _wait(self, owner: str, within: float, bounds: tuple[Bound, ...]) -> bool:
+    async def _wait(self, owner: str, within: float | None, bounds: tuple[Bound, ...]) -> bool:
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if within > 0:
+        if within is None or within > 0:
             self._waiting.setdefault(owner, {}).setdefault(bounds, deque()).append(granted)
             try:
                 await asyncio.wait([granted], timeout=within)

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from events_core.common import errors
 from events_core.common.coalesce import CoalescedRuns
 from events_core.common.errors import EventsError, Problem
+from events_core.common.fair_slots import FairSlots
 from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, StoredEvent
 from events_core.feeds.stream import Stream
 
@@ -24,7 +25,7 @@ ROUND_SECONDS = 30.0
 """How long a stream is followed before its checkpoint is marked `catch_up_pending`."""
 FEED_ROUND_SECONDS = 5.0
 """The same for the change feed: a longer round would hold up the other streams of the physical partition."""
-TARGETS_AT_ONCE = 32
+TARGETS_AT_ONCE, TARGETS_OF_STREAM = 32, 24
 STREAMS_AT_ONCE = 8
 PAUSES = (0.1, 1.0)
 """Seconds before the second and the third try of an item that a target refuses."""
@@ -83,7 +84,7 @@ class FollowUp:
     clock: Callable[[], float] = time.monotonic
     pauses: Sequence[float] = PAUSES
     runs: dict[Stream, CoalescedRuns] = field(default_factory=dict)
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TARGETS_AT_ONCE))
+    slots: FairSlots = field(default_factory=lambda: FairSlots(TARGETS_AT_ONCE, TARGETS_OF_STREAM))
 
     async def follow(self, stream: Stream, seconds: float = ROUND_SECONDS) -> None:
         """Follow a stream to its end, or for `seconds` and mark it `catch_up_pending`.
@@ -213,7 +214,7 @@ class FollowUp:
     async def _bring(self, stream: Stream, events: Sequence[StoredEvent], seen: Checkpoint) -> list[Quarantined]:
         """Bring a page to its targets, except quarantined ones. Return what has to be quarantined now."""
         quarantined = {each.key for each in seen.quarantined}
-        refused = await _together(self._bring_to(follower, events, quarantined) for follower in self.followers)
+        refused = await _together(self._bring_to(stream, follower, events, quarantined) for follower in self.followers)
         if len(seen.quarantined) + len(refused) > MOST_QUARANTINED:
             raise errors.unavailable("The store refuses the events of too many streams.")
         for each in refused:
@@ -221,15 +222,15 @@ class FollowUp:
         return refused
 
     async def _bring_to(
-        self, follower: Follower[Any], events: Sequence[StoredEvent], quarantined: set[tuple[str, str]]
+        self, stream: Stream, follower: Follower[Any], events: Sequence[StoredEvent], quarantined: set[tuple[str, str]]
     ) -> list[Quarantined]:
         targets = await follower.targets(events)
         batches = [_Batch(follower, target, items) for target, items in targets.items()]
-        return await _together(self._put(batch) for batch in batches if batch.key not in quarantined)
+        return await _together(self._put(stream, batch) for batch in batches if batch.key not in quarantined)
 
-    async def _put(self, batch: _Batch) -> list[Quarantined]:
+    async def _put(self, stream: Stream, batch: _Batch) -> list[Quarantined]:
         """Write a batch. If the target refuses an item, stop before that item and return it."""
-        async with self.slots:
+        async with self.slots.slot(stream.name, None):
             if len(batch.items) > 1 and await self._refusal(batch, list(batch.items.values())) is None:
                 return []
             for position, item in batch.items.items():
@@ -269,7 +270,7 @@ class FollowUp:
         while held := _find(seen := await self.checkpoints.checkpoint(stream), key):
             rows = await self.checkpoints.read_after(stream, held.position - 1, PAGE)
             items = (await follower.targets(rows)).get(held.target, {})
-            refused = next(iter(await self._put(_Batch(follower, held.target, items))), None)
+            refused = next(iter(await self._put(stream, _Batch(follower, held.target, items))), None)
             left = refused or _remaining(held, rows, seen.position)
             quarantined = [*(each for each in seen.quarantined if each is not held), *([left] if left else [])]
             moved = await self.checkpoints.advance(

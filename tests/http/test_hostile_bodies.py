@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.support.subscribing import SUBSCRIPTIONS
 from tests.support.ticking import ticking
 
 JSON = "application/json"
-GUID = str(uuid.uuid4())
+GUID = "9c5a4d3e-1f60-4b7a-8c2d-0e1f2a3b4c5d"
 INSTANCE_FEED = f"/events/instanceeventsforinstance/{PARTY}/{GUID}"
 LONGEST_SLICE = 0.1
 ROOM = 255 * 1024
