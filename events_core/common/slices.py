@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SLICE_SECONDS = 0.003
+SLICE_SECONDS = 0.001
 
 
 class Slices:

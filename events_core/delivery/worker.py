@@ -40,7 +40,7 @@ HOUR = 3_600 * SECOND
 FIRSTS, RETRIES = 64, 16
 """How many first attempts and retries are read at once at most. A turn begins with few: its endpoint may be slow."""
 REPLAYED_AT_ONCE = 200
-DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 32
+DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 16
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
 MOST_TASKS = 1_000
 """How many lanes are served or wait in the background. The sweep finds the others."""
@@ -73,6 +73,7 @@ class LaneWorker:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer. The lane is due again when its lease ends.
         """
+        await self.shares.pace.turn()
         subscription = await self.cache.find(lane.subscription)
         if subscription is None:
             await self._take_turn(lane, validates=False)

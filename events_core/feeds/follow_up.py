@@ -25,7 +25,7 @@ ROUND_SECONDS = 30.0
 """How long a stream is followed before its checkpoint is marked `catch_up_pending`."""
 FEED_ROUND_SECONDS = 5.0
 """The same for the change feed: a longer round would hold up the other streams of the physical partition."""
-TARGETS_AT_ONCE, TARGETS_OF_STREAM = 32, 24
+TARGETS_AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 PAUSES = (0.1, 1.0)
 """Seconds before the second and the third try of an item that a target refuses."""
@@ -84,7 +84,7 @@ class FollowUp:
     clock: Callable[[], float] = time.monotonic
     pauses: Sequence[float] = PAUSES
     runs: dict[Stream, CoalescedRuns] = field(default_factory=dict)
-    slots: FairSlots = field(default_factory=lambda: FairSlots(TARGETS_AT_ONCE, TARGETS_OF_STREAM))
+    slots: FairSlots = field(default_factory=lambda: FairSlots(TARGETS_AT_ONCE, TARGETS_AT_ONCE))
 
     async def follow(self, stream: Stream, seconds: float = ROUND_SECONDS) -> None:
         """Follow a stream to its end, or for `seconds` and mark it `catch_up_pending`.

@@ -174,6 +174,28 @@ async def test_targets_are_written_in_parallel_and_each_in_order(
     assert max(most) == 32
 
 
+async def test_a_stream_with_many_targets_holds_up_no_other(
+    checkpoints: MemoryCheckpoints, stepped: SteppedCheckpoints, following: FollowUp
+) -> None:
+    """Streams get the slots of targets in rounds."""
+    order: list[Stream] = []
+    begun = asyncio.Event()
+
+    async def enter(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == "project":
+            begun.set()
+            await asyncio.sleep(0.001)
+            order.append(arguments[0])
+
+    stepped.before = enter
+    await checkpoints.append([event(subject=f"/party/{n}") for n in range(150)])
+    await checkpoints.append([event(resource=OTHER_APP, subject="/party/other")])
+    first = asyncio.create_task(following.follow(APPS))
+    await begun.wait()
+    await asyncio.gather(first, following.follow(Stream.of_resource(OTHER_APP)))
+    assert order.index(Stream.of_subject("/party/other")) < 100
+
+
 # -- Catching up ------------------------------------------------------------------------------------------------------
 
 
