@@ -37,15 +37,18 @@ class Pace:
     """Spreads the work of many tasks that become ready at once, so that others need not wait for all of them."""
 
     def __init__(self) -> None:
-        self._ends: float | None = None
+        self._ends = 0.0
+        self._round_over: asyncio.Event | None = None
 
     async def turn(self) -> None:
         """Wait for a round of the event loop in which less than a slice was used. Call it before a small step."""
-        while self._ends is not None and time.perf_counter() >= self._ends:  # noqa: ASYNC110 - it waits for its turn
-            await asyncio.sleep(0)
-        if self._ends is None:
-            self._ends = time.perf_counter() + SLICE_SECONDS
+        while self._round_over is not None and time.perf_counter() >= self._ends:
+            await self._round_over.wait()
+        if self._round_over is None:
+            self._ends, self._round_over = time.perf_counter() + SLICE_SECONDS, asyncio.Event()
             asyncio.get_running_loop().call_soon(self._end_round)
 
     def _end_round(self) -> None:
-        self._ends = None
+        assert self._round_over is not None
+        self._round_over.set()
+        self._round_over = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from events_core import app
 from events_core.adapters.cosmos import CosmosEventStore
+from events_core.operations.health import READY_SECONDS
 from tests.support.asgi import Answer
 from tests.support.cosmos import UNKNOWN_OUTCOMES, CosmosServer, Fault, cosmos_server, ours_only
 from tests.support.publishing import ADMIN_SCOPE, batch, feed, structured
@@ -149,6 +151,7 @@ async def test_health_names_the_store_and_recovers(cosmos: Service, server: Cosm
         down = {name for name, said in answer.json()["checks"].items() if said != "up"}
         assert (answer.status, down) == (503, {"store"})
     await server.heal()
+    await asyncio.sleep(READY_SECONDS)  # the report is kept so long
     assert (await cosmos.get("/health/ready")).status == 200
 
 
