@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from events_core.access.authorization import RequestBudget
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Breaker, Lane
 from events_core.delivery.ports import DeliveryStore, Lease
 
+FIRST_READ = 8
+"""How many deliveries a turn reads first. Many lanes may become due at once, and an endpoint may be slow."""
 LEASE_MARGIN = 5 * SECOND
 """A lease outlasts the longest attempt by this much when the attempt begins."""
 
@@ -21,7 +24,8 @@ class Turn:
     No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. `next_due` is when
     the earliest work that this turn postponed is due. The lane rests until `rests_until`. `asleep_by` is the version of
     the subscription because of which nothing may be sent. `longest` is how long the longest attempt took, in
-    milliseconds; None before the first one.
+    milliseconds; None before the first one. The next read is of at most `reads` deliveries. `budget` is what may still
+    be asked.
     """
 
     deliveries: DeliveryStore
@@ -35,6 +39,8 @@ class Turn:
     rests_until: int = 0
     asleep_by: str | None = None
     longest: int | None = None
+    reads: int = FIRST_READ
+    budget: RequestBudget = field(default_factory=RequestBudget)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod

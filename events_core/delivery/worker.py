@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
-from events_core.delivery.attempt import AT_ONCE, PAUSE, Attempts
+from events_core.delivery.attempt import PAUSE, Attempts
 from events_core.delivery.background_tasks import BackgroundTasks
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Lane
@@ -38,7 +38,7 @@ SOON = 5 * SECOND
 HOUR = 3_600 * SECOND
 """How long a lane sleeps if nothing may be sent to its endpoint. A change of the subscription wakes it."""
 FIRSTS, RETRIES = 64, 16
-"""How many first attempts and retries are read at once."""
+"""How many first attempts and retries are read at once at most."""
 REPLAYED_AT_ONCE = 200
 DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 16
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
@@ -195,10 +195,11 @@ class LaneWorker:
         if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
             return False
         await self.shares.pace.turn()
-        most = 1 if turn.breaker.probing else AT_ONCE if subscription.id in self.shares.slow else FIRSTS
+        most = 1 if turn.breaker.probing else turn.reads
         due = await self.deliveries.ready(turn.lease, now, most, min(most, RETRIES))
         await self.shares.pace.turn()
         if due:
+            turn.reads = min(2 * most, FIRSTS)
             await self.attempts.make(turn, subscription, due)
             return True
         return await self._replay(turn, subscription)
