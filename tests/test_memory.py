@@ -32,6 +32,7 @@ from events_core.common.single_flight import SingleFlightCache
 from events_core.common.texts import digest
 from events_core.delivery import attempt, shares, timers
 from events_core.delivery.delivery import Lane
+from events_core.delivery.subscription import EndpointPause, SubscriptionIndex
 from events_core.http import feeds, request
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,7 @@ CONSTRUCTORS = {"LRUCache", "TTLCache", "SingleFlightCache", "lru_cache", "cache
 DICTIONARIES = {("adapters/sqlite/rows.py", "_known"), ("adapters/sqlite/write.py", "_names")}
 """Caches that are plain dictionaries: no library names them."""
 MIB = 1024 * 1024
-LARGEST_SUM = 180
+LARGEST_SUM = 185
 _random = Random(7)
 
 
@@ -291,6 +292,14 @@ async def of_timers() -> tuple[object, float]:
     return cache, cache.maxsize
 
 
+async def of_pauses() -> tuple[object, float]:
+    """Endpoints that paused."""
+    index = SubscriptionIndex()
+    for number in range(500):
+        index.pause(EndpointPause(f"{number:064x}", 10**15 + number))
+    return index, index._paused_until.maxsize
+
+
 async def of_slow() -> tuple[object, float]:
     """Subscriptions whose endpoints are slow."""
     cache = shares.ConsumerShares().slow
@@ -379,6 +388,7 @@ FILLED: Mapping[tuple[str, str], Filled] = {
     ("delivery/attempt.py", "searched"): Filled(of_lanes),
     ("delivery/timers.py", "_by_lane"): Filled(of_timers, copies=2),
     ("delivery/shares.py", "slow"): Filled(of_slow),
+    ("delivery/subscription.py", "_paused_until"): Filled(of_pauses),
 }
 
 

@@ -7,12 +7,16 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cachetools import LRUCache
+
 from events_core.common.slices import Slices
 from events_core.delivery.endpoint import canonical_endpoint
 from events_core.delivery.matching import Comparison, CompiledFilter, Matchable, comparable, comparable_source
 from events_core.feeds.patterns import WILDCARD, Pattern
 from events_core.feeds.stream import Stream
 
+PAUSES_REMEMBERED = 5_000
+"""Pauses of endpoints that are known beside those in subscriptions of their own."""
 CLOUD_EVENTS, JSON = "application/cloudevents+json", "application/json"
 """The media types that deliveries may have."""
 
@@ -200,7 +204,7 @@ class SubscriptionIndex:
         self._by_subject: dict[tuple[str, str | None], set[int]] = {}
         self._of_resource: dict[str, int] = {}
         self._with_subunits: dict[str, set[int]] = {}
-        self._paused_until: dict[str, int] = {}
+        self._paused_until: LRUCache[str, int] = LRUCache(PAUSES_REMEMBERED)
         for subscription in subscriptions:
             self.put(subscription)
 
@@ -233,7 +237,10 @@ class SubscriptionIndex:
 
     def paused_until(self, subscription: Subscription) -> int:
         """When the pause of a subscription's endpoint ends or ended, 0 if there was none."""
-        target, own = subscription.target, subscription.endpoint_pause
+        own = subscription.endpoint_pause
+        if not own.until and not self._paused_until:
+            return 0  # a target takes time
+        target = subscription.target
         return max(self._paused_until.get(target, 0), own.until if own.target == target else 0)
 
     def any_of(self, resource: str) -> bool:
