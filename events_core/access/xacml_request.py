@@ -138,6 +138,11 @@ def resource_of(event: EventLike, subject_override: str | None = None) -> Attrib
     return _of_other_event(resource, event.source, event.type, subject, event.resource_instance)
 
 
+def question_about(event: EventLike, caller: Caller, action: str, resource: Attributes) -> Question:
+    """The question about an event with these resource attributes. A person's number in its id is masked."""
+    return Question(subject_of(caller), action, resource, masked(event.id), Resource.parse(event.resource).urn)
+
+
 def _of_app_event(app: AppId, source: str, subject: str | None) -> Attributes:
     attributes = [(ORG, app.org), (APP, app.app), (APP_RESOURCE, "events")]
     named = Instance.parse(source)
@@ -238,7 +243,7 @@ def _category(key: str, attributes: Attributes, *, back: bool, event_id: str | N
     included = {"IncludeInResult": True} if back else {}
     listed: list[dict[str, object]] = [{"AttributeId": name, "Value": value, **included} for name, value in attributes]
     if event_id is not None:
-        listed.append({"AttributeId": EVENT_ID, "Value": masked(event_id)})
+        listed.append({"AttributeId": EVENT_ID, "Value": event_id})
     return {"Id": key, "Attribute": listed}
 
 
