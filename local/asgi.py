@@ -105,11 +105,10 @@ def _empty(status: int) -> Response:
 
 def _request_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by lower-case name. The values of a repeated header are joined by a comma."""
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name, value = raw_name.decode("latin-1"), _text(raw_value)
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return headers
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1"), []).append(_text(value))
+    return {name: ",".join(joined) for name, joined in values.items()}
 
 
 def _text(value: bytes) -> str:

@@ -35,6 +35,8 @@ from local.sample_data import insert_sample_data
 GRACE_SECONDS = 1.0
 """How long current requests may still take once the host stops."""
 KEEP_ALIVE_SECONDS = 60
+LONGEST_HEAD = 64 * 1024
+"""How many bytes of a request's head, or of what follows a chunked body, may arrive without an end."""
 
 
 def serve(host: str, port: int, data_dir: Path, *, sample_data: bool = True) -> None:
@@ -84,7 +86,29 @@ async def _compose(*, sample_data: bool) -> Application:
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP of uvicorn, whose own answer to a malformed request gets the headers of every response too."""
+    """HTTP of uvicorn, with a bound on what is neither body nor a whole head: uvicorn keeps heads of any length.
+
+    Uvicorn's own answer to a malformed request gets the headers of every response too.
+    """
+
+    _waiting = 0  # bytes since the last piece of a body or the last whole head
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._waiting += len(data)
+        super().data_received(data)
+        if self._waiting > LONGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._waiting = 0
+        super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._waiting = 0
+        super().on_body(body)
 
     @override
     def send_400_response(self, msg: str) -> None:

@@ -18,12 +18,14 @@ from events_core.access.xacml_request import (
     EventLike,
     Question,
     allows,
+    question_about,
     resource_of,
     resource_of_subscription,
     subject_of,
 )
 from events_core.common.errors import unavailable
 from events_core.common.halves import Requests
+from events_core.common.slices import in_slices
 
 EventsAhead = Callable[[], Awaitable[Sequence[EventLike]]]
 """Reads events beyond those that are asked about. They help to find a question that the decision point answers."""
@@ -113,13 +115,13 @@ class Authorization:
         anew: bool = False,
     ) -> list[Verdict]:
         uuids = await self._uuids_of([event.subject for event in events], budget)
-        resources = [_resource_of(event, uuids) for event in events]
+        resources = [_resource_of(event, uuids) async for event in in_slices(events)]
         rows = [(caller, action, resource) for (caller, action), resource in zip(askers, resources, strict=True)]
         questions: dict[tuple[Caller, str, Attributes | Verdict], Question] = {}
-        for row, event in zip(rows, events, strict=True):
+        async for row, event in in_slices(zip(rows, events, strict=True)):
             caller, action, resource = row
             if not isinstance(resource, Verdict) and row not in questions:
-                questions[row] = _question(caller, action, event, resource)
+                questions[row] = question_about(event, caller, action, resource)
         if anew:
             self.decisions.forget_undecidable(list(questions.values()))
         remembered = set(filter(self.decisions.is_undecidable, questions.values()))  # until the others are decided
@@ -163,7 +165,7 @@ class Authorization:
     async def unknown_persons(self, events: Sequence[EventLike], budget: RequestBudget) -> list[int]:
         """The indexes of the events about persons whom Register does not know."""
         uuids = await self._uuids_of([event.subject for event in events], budget)
-        resources = [_resource_of(event, uuids) for event in events]
+        resources = [_resource_of(event, uuids) async for event in in_slices(events)]
         if Verdict.UNDECIDED in resources:
             raise unavailable("Register refuses too many of the persons to find out about the others.")
         return [index for index, resource in enumerate(resources) if resource is Verdict.DENIED]
@@ -181,16 +183,12 @@ class Authorization:
         return malformed | dict(await self.register.party_uuids(numbers, budget.register))
 
 
-def _question(caller: Caller, action: str, event: EventLike, resource: Attributes) -> Question:
-    return Question(subject_of(caller), action, resource, event.id, Resource.parse(event.resource).urn)
-
-
 def _questions_ahead(caller: Caller, action: str, ahead: EventsAhead) -> Ahead:
     """The questions about events ahead. Events about persons are left out, so that Register is not asked."""
 
     async def questions() -> list[Question]:
         events = [event for event in await ahead() if _person_number(event.subject) is None]
-        return [_question(caller, action, event, resource_of(event)) for event in events]
+        return [question_about(event, caller, action, resource_of(event)) async for event in in_slices(events)]
 
     return questions
 

@@ -19,6 +19,7 @@ from events_core.access.names import (
     PARTY_UUID,
     PERSON_UUID,
     RESOURCE,
+    AppId,
     Instance,
     Resource,
     Subject,
@@ -131,14 +132,18 @@ def resource_of(event: EventLike, subject_override: str | None = None) -> Attrib
     `urn:altinn:party:uuid:…`.
     """
     subject = event.subject if subject_override is None else subject_override
-    if Resource.parse(event.resource).app is not None:
-        return _of_app_event(event.resource, event.source, subject)
-    return _of_other_event(event.resource, event.source, event.type, subject, event.resource_instance)
+    resource = Resource.parse(event.resource)
+    if resource.app is not None:
+        return _of_app_event(resource.app, event.source, subject)
+    return _of_other_event(resource, event.source, event.type, subject, event.resource_instance)
 
 
-def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes:
-    app = Resource.parse(resource).app
-    assert app is not None
+def question_about(event: EventLike, caller: Caller, action: str, resource: Attributes) -> Question:
+    """The question about an event with these resource attributes. A person's number in its id is masked."""
+    return Question(subject_of(caller), action, resource, masked(event.id), Resource.parse(event.resource).urn)
+
+
+def _of_app_event(app: AppId, source: str, subject: str | None) -> Attributes:
     attributes = [(ORG, app.org), (APP, app.app), (APP_RESOURCE, "events")]
     named = Instance.parse(source)
     instance = named if named is not None and named.app == app else None
@@ -150,18 +155,21 @@ def _of_app_event(resource: str, source: str, subject: str | None) -> Attributes
     return _sent([*attributes, *about])
 
 
-def _of_other_event(resource: str, source: str, kind: str, subject: str | None, instance: str | None) -> Attributes:
+def _of_other_event(
+    resource: Resource, source: str, kind: str, subject: str | None, instance: str | None
+) -> Attributes:
     attributes = [(EVENT_TYPE, kind), (EVENT_SOURCE, source)]
     if instance is not None:
         attributes.append((RESOURCE_INSTANCE, instance))
-    return _sent([*attributes, Resource.parse(resource).attribute, *_about(subject)])
+    return _sent([*attributes, resource.attribute, *_about(subject)])
 
 
 def resource_of_subscription(resource: str, subject: str | None) -> Attributes:
     """The resource attributes of a subscription to the events of a resource, or to those about one subject."""
-    if Resource.parse(resource).app is not None:
-        return _of_app_event(resource, "", subject)
-    return _sent([Resource.parse(resource).attribute, *_about(subject)])
+    named = Resource.parse(resource)
+    if named.app is not None:
+        return _of_app_event(named.app, "", subject)
+    return _sent([named.attribute, *_about(subject)])
 
 
 def _about(subject: str | None) -> list[tuple[str, str]]:
@@ -235,7 +243,7 @@ def _category(key: str, attributes: Attributes, *, back: bool, event_id: str | N
     included = {"IncludeInResult": True} if back else {}
     listed: list[dict[str, object]] = [{"AttributeId": name, "Value": value, **included} for name, value in attributes]
     if event_id is not None:
-        listed.append({"AttributeId": EVENT_ID, "Value": masked(event_id)})
+        listed.append({"AttributeId": EVENT_ID, "Value": event_id})
     return {"Id": key, "Attribute": listed}
 
 

@@ -69,7 +69,7 @@ class Publisher:
         """
         events = await _validated(raws)
         _refuse_reserved_types(caller, events)
-        _refuse_persons_as_resources(events)
+        await _refuse_persons_as_resources(events)
         if not caller.has_scope(scopes.PUBLISH_ADMIN):
             for index, event in enumerate(events):
                 if Resource.parse(event.resource).app:
@@ -186,9 +186,9 @@ def _refuse_reserved_types(caller: Caller, events: Sequence[CloudEvent]) -> None
         raise errors.forbidden("Event types that begin with 'platform.' are the platform's own.")
 
 
-def _refuse_persons_as_resources(events: Sequence[CloudEvent]) -> None:
+async def _refuse_persons_as_resources(events: Sequence[CloudEvent]) -> None:
     """Refuse resources that name a person anywhere: a resource goes to the decision point and into URLs."""
-    for index, event in enumerate(events):
+    async for index, event in in_slices(enumerate(events)):
         if names_person(event.resource):
             raise _bad_attribute(f"{_prefix(index, events)}resource", "The resource must not be a person.")
 

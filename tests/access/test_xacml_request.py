@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from events_core.access.xacml_request import (
     Decision,
     Question,
     allows,
+    question_about,
     resource_of,
     resource_of_subscription,
     subject_of,
@@ -473,7 +475,8 @@ def test_a_persons_number_in_another_attribute_is_masked(given: dict[str, str], 
 
 def test_a_persons_number_in_an_events_id_is_masked() -> None:
     """The id is sent and decides nothing."""
-    sent = to_request([Question((), "read", resource_of(other_event()), f"letter-{PERSON}")])
+    about = replace(other_event(), id=f"letter-{PERSON}")
+    sent = to_request([question_about(about, OWNER, "read", resource_of(about))])
     assert "letter-***" in str(sent)
     assert PERSON not in str(sent)
 

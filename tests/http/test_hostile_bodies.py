@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.publishing import BATCH, STRUCTURED, binary, publisher
-from tests.support.service import ANCIENT, PARTY, PARTY_FEED, PUBLISH, Service, event, instance_source, running
+from tests.support.service import (
+    ANCIENT,
+    PARTY,
+    PARTY_FEED,
+    PUBLISH,
+    RESOURCE_FEED,
+    Service,
+    event,
+    instance_source,
+    running,
+)
 from tests.support.subscribing import SUBSCRIPTIONS
 from tests.support.ticking import ticking
 
@@ -136,3 +146,30 @@ async def test_the_scope_is_looked_at_before_the_body(service: Service, mode: st
         )
     assert answer.status == 403
     assert ticks.longest < LONGEST_SLICE / 10
+
+
+ATTRIBUTES_OF_A_QUESTION = {
+    "escapes": ("%25" * 680, "%" * 256),
+    "numbers_beside_letters": ("a12345678901" * 170, "a12345678901" * 21),
+}
+
+
+@pytest.mark.parametrize("texts", ATTRIBUTES_OF_A_QUESTION.values(), ids=ATTRIBUTES_OF_A_QUESTION)
+async def test_a_page_of_events_that_are_costly_to_ask_about_holds_nobody_up(
+    service: Service, texts: tuple[str, str]
+) -> None:
+    """Texts in which a number of a person is hard to find: published, and read by a caller for whom the PDP decides."""
+    long, short = texts
+    source, subject, instance = f"urn:x:{long}"[:2_040], f"urn:x:{long}"[:512], long[:2_040]
+    about = {"source": source, "type": short, "subject": subject, "resourceinstance": instance}
+    resource = "urn:altinn:resource:hostile"
+    events = [event(resource, **about, id=f"{number}{short[4:]}") for number in range(500)]
+    owner = service.org("altinn:events.publish", "altinn:events.subscribe")
+    async with ticking() as ticks:
+        for start in range(0, len(events), 100):
+            body = json.dumps(events[start : start + 100]).encode()
+            answer = await service.request("POST", PUBLISH, token=owner, body=body, content_type=BATCH)
+            assert answer.status == 200
+        page = await service.get(RESOURCE_FEED, owner, resource=resource, from_=ANCIENT, size=1_000)
+    assert len(page.json()) == 500
+    assert ticks.longest < LONGEST_SLICE

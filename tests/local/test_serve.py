@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import os
 import shlex
 import signal
@@ -170,6 +172,40 @@ def test_answers_of_the_server_itself_are_protected(service: Served, request_lin
     assert answer.startswith(b"http/1.1 %d" % status)
     assert answer.count(b"x-content-type-options: nosniff\r\n") == 1
     assert answer.count(b"frame-ancestors 'none'\r\n") == 1
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        (b"GET /health?", b"a" * 1_000),
+        (b"GET /health HTTP/1.1\r\nHost: h\r\nX: ", b"a" * 1_000),
+        (b"GET /health HTTP/1.1\r\nHost: h\r\n", b"x: a\r\n" * 200),
+        (b"POST /events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x: a\r\n" * 200),
+    ],
+    ids=["path", "header", "headers", "trailers"],
+)
+def test_a_head_without_end_is_cut_off(service: Served, endless: tuple[bytes, bytes]) -> None:
+    """No client makes the host keep more than a few hundred kilobytes of it."""
+    begin, more = endless
+    sent = 0
+    with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(begin)
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                connection.sendall(more)
+                sent += len(more)
+    assert sent < 20_000_000  # most of it waits in the buffers of the sockets
+
+
+def test_a_long_head_is_served(service: Served) -> None:
+    """Sixty kilobytes, on a connection that has sent more than that before."""
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=10)
+    with contextlib.closing(connection):
+        for _ in range(3):
+            connection.request("GET", f"/health?{'a' * 60_000}")
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
 
 
 def test_it_stops_within_seconds_while_a_request_never_ends(tmp_path: Path) -> None:
