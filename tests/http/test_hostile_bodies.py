@@ -78,7 +78,7 @@ EVENTS = {name: [event_of(data, number) for number in range(4)] for name, data i
 
 
 async def brief(send: Callable[[], Awaitable[Answer]], *statuses: int, longest: float = LONGEST_SLICE) -> Answer:
-    """Send a request that may hold nobody up for long. Other work on the machine only adds: the best of three counts."""
+    """Send a request that holds nobody up for long. The best of three counts: other work on the machine adds."""
     slices = []
     for _ in range(3):
         async with ticking() as ticks:
