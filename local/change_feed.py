@@ -17,6 +17,7 @@ from local.host import Function
 
 SWEEP_SECONDS, POLL_SECONDS = 5.0, 0.5
 RETRY_SECONDS = 1.0
+STREAMS_AT_ONCE = 32
 _log = logging.getLogger("local.host")
 
 
@@ -34,23 +35,34 @@ async def change_feed(function: Function) -> None:
 
 
 async def _follow_appended(function: Function, application: Application) -> None:
+    """Follow each stream in calls of its own, so that one with many subscriptions holds up no other."""
     appended: set[Stream] = set()
+    running: set[Stream] = set()
     more = asyncio.Event()
+    slots = asyncio.Semaphore(STREAMS_AT_ONCE)
 
     def add(streams: set[Stream]) -> None:
         if resources := {stream for stream in streams if stream.kind == "resource"}:
             appended.update(resources)
             more.set()
 
-    with application.waiting.listening(add):
-        while await more.wait():
-            more.clear()
-            streams = set(appended)
-            appended.clear()
-            if not await _succeeds(partial(function, _documents(streams))):
-                appended |= streams
-                await asyncio.sleep(RETRY_SECONDS)
-                more.set()
+    async def follow(stream: Stream) -> None:
+        async with slots:
+            appended.discard(stream)  # what is appended from now on is followed in another call
+            succeeded = await _succeeds(partial(function, _documents([stream])))
+        if not succeeded:
+            await asyncio.sleep(RETRY_SECONDS)
+            appended.add(stream)
+        running.discard(stream)
+        more.set()
+
+    async with asyncio.TaskGroup() as group:
+        with application.waiting.listening(add):
+            while await more.wait():
+                more.clear()
+                for stream in appended - running:
+                    running.add(stream)
+                    group.create_task(follow(stream))
 
 
 async def _follow_behind(function: Function, application: Application) -> None:
