@@ -12,6 +12,7 @@ _ELEVEN_DIGITS = re.compile(rf"(?<![0-9A-Fa-f]){_GUID}(?![0-9A-Fa-f])|(?P<number
 """A GUID, which is skipped, or eleven digits in a row. A space may stand after the sixth, as people write it."""
 _PERSON_FIRST = re.compile("/person/|urn:altinn:person:", re.IGNORECASE | re.ASCII)
 _ESCAPED_ESCAPE = re.compile("%(?:25)+")
+_DECODED_AT_MOST = 5
 _FIRST_CHECK = (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)
 _SECOND_CHECK = (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)
 
@@ -20,7 +21,8 @@ def holds_person_number(text: str) -> bool:
     """Whether a text holds eleven digits that may be a person's number, percent-encoded or not.
 
     Eleven digits that stand alone always count: their check digits are not asked for, since synthetic numbers and those
-    given out from 2032 on have others. Beside a letter they count only with check digits. Digits of a GUID never count.
+    given out from 2032 on have others. Beside a letter or a wildcard they count only with check digits, and digits of a
+    GUID never.
     """
     return any(_has_number(reading) for reading in _readings(text))
 
@@ -42,11 +44,15 @@ def masked(text: str) -> str:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """A text as it stands, and as decoders may read it: percent-decoded once, and until nothing is encoded."""
+    """A text as it stands, and as decoders may read it: percent-decoded once, and again while something is encoded."""
     yield text
     if "%" in text:
         yield unquote(text)
-        yield unquote(_ESCAPED_ESCAPE.sub("%", text))
+    for _ in range(_DECODED_AT_MOST):
+        encoded, text = text, unquote(_ESCAPED_ESCAPE.sub("%", text))
+        if text == encoded:
+            return
+        yield text
 
 
 def _has_number(text: str) -> bool:
@@ -59,7 +65,7 @@ def _is_number(found: re.Match[str]) -> bool:
         return False
     start, end = found.span()
     beside = found.string[start - 1 : start] + found.string[end : end + 1]
-    return not any(map(str.isalpha, beside)) or _has_check_digits(number)
+    return not any(character.isalpha() or character == "%" for character in beside) or _has_check_digits(number)
 
 
 def _has_check_digits(number: str) -> bool:

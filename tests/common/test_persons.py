@@ -35,6 +35,8 @@ HOLDING = [
     "%30" + NUMBER[1:],
     quote(ESCAPED),
     quote(quote(ESCAPED)),
+    "".join(f"%{ord(character):x}" for character in ESCAPED),
+    "%%33%30" + NUMBER[1:],
     "".join(chr(ord("\uff10") + int(digit)) for digit in NUMBER),
     f"{GUID}/{NUMBER}",
 ]
@@ -51,6 +53,7 @@ OTHERS = [
     f"6b3c2f7e-9a41-4d0b-8a57-a{NUMBER}",
     "0af7651916cd43dd8448eb211c80319c",
     f"{'a' * 21}{NUMBER}",
+    f"%{WITHOUT_CHECK_DIGITS}%",
 ]
 
 
