@@ -32,6 +32,16 @@ def names_person(text: str) -> bool:
     return any(_PERSON_FIRST.match(reading) or _has_number(reading) for reading in _readings(text))
 
 
+def holds_checked_number(text: str) -> bool:
+    """Whether a text holds eleven digits with the check digits of a person. Numbers of cases have eleven digits too."""
+    return any(map(_has_checked_number, _readings(text)))
+
+
+def surely_names_person(text: str) -> bool:
+    """Whether a text is the path or URN of a person, or holds a number with the check digits of a person."""
+    return any(map(_PERSON_FIRST.match, _readings(text))) or holds_checked_number(text)
+
+
 def with_numbers_replaced(text: str, replacement: Callable[[str], str]) -> str:
     """A text with another text in place of each number that stands there unencoded."""
     return _ELEVEN_DIGITS.sub(lambda found: replacement(found[0]) if _is_number(found) else found[0], text)
@@ -57,6 +67,10 @@ def _readings(text: str) -> Iterator[str]:
 
 def _has_number(text: str) -> bool:
     return any(map(_is_number, _ELEVEN_DIGITS.finditer(text)))
+
+
+def _has_checked_number(text: str) -> bool:
+    return any(found["number"] and _has_check_digits(found["number"]) for found in _ELEVEN_DIGITS.finditer(text))
 
 
 def _is_number(found: re.Match[str]) -> bool:
