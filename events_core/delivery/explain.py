@@ -64,7 +64,7 @@ class Explanation:
                     continue
             if compared is None:
                 main_units = await self._main_units(own_subscriptions, event)
-                compared = Comparison(self.persons.compared(event), main_units)
+                compared = self.persons.comparison(event, main_units)
             if (reason := reason_of(subscription, event, own, compared)) is not None:
                 found.append(Unreached(subscription, reason, own[0].id if own else None))
         return found

@@ -24,7 +24,6 @@ from events_core.common.errors import EventsError
 from events_core.common.slices import Slices
 from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Delivery, Lane, new_id
-from events_core.delivery.matching import Comparison
 from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryStore
 from events_core.delivery.subscription import Subscription, SubscriptionIndex
@@ -136,7 +135,7 @@ class FanOut(Follower[Delivery]):
             EventsError: UNAVAILABLE when Register does not answer.
         """
         names = await self.party_register.main_units(event.subject or "")
-        return subscription.filter.compiled().lets_through(Comparison(self.persons.compared(event), names))
+        return subscription.filter.compiled().lets_through(self.persons.comparison(event, names))
 
     async def _deliveries(
         self, index: SubscriptionIndex, events: Sequence[StoredEvent], *, replay: int
@@ -216,8 +215,8 @@ class FanOut(Follower[Delivery]):
     ) -> list[_Match]:
         """The matches of an event. Matches by sub-units are unsure if Register did not answer."""
         names = main_units.get(event.subject or "", ())
-        compared = self.persons.compared(event)
-        found = await index.matching(compared, event.position, slices, names or ())
+        compared = self.persons.comparison(event, names or ())
+        found = await index.matching(compared, event.position, slices)
         matches = [_Match(subscription, event, unsure=False) for subscription in found]
         if names is None:
             known = {subscription.id for subscription in found}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,19 +40,22 @@ class Comparison:
     """An event as filters compare it. Each pattern is compared once, however many filters have it.
 
     `main_units` are the names of the main unit of the event's subject. `subjects` are the subject and these names.
+    `hidden` replaces the numbers of persons in a text as stored filters do. A subject is compared as it is too, since
+    the wildcard of a filter may stand for some digits of such a number.
     """
 
-    def __init__(self, event: Matchable, main_units: Iterable[str] = ()) -> None:
+    def __init__(
+        self, event: Matchable, main_units: Iterable[str] = (), hidden: Callable[[str], str] | None = None
+    ) -> None:
         self.resource = event.resource
-        subject = [] if event.subject is None else [comparable(event.subject)]
-        alternative = event.alternative_subject
+        subject = _forms(event.subject, hidden)
         self.subjects = [*subject, *map(comparable, main_units)]
         self._texts = {
             "type": [event.type.lower()],
             "source": [f"{comparable(event.source)}/"],
             "subject": subject,
             "subject or main unit": self.subjects,
-            "alternative subject": [] if alternative is None else [comparable(alternative)],
+            "alternative subject": _forms(event.alternative_subject, hidden),
         }
         self._known: dict[tuple[str, str], bool] = {}
 
@@ -89,6 +92,14 @@ class CompiledFilter:
         """Whether an event matches every filter but the one of the subject."""
         others = (entry for entry in self.patterns if entry[1] not in OF_SUBJECT)
         return event.resource == self.resource and all(event.matches(*entry[1:]) for entry in others)
+
+
+def _forms(text: str | None, hidden: Callable[[str], str] | None) -> list[str]:
+    """The forms in which filters compare a subject, if there is one."""
+    if text is None:
+        return []
+    forms = [text] if hidden is None else [text, hidden(text)]
+    return list(dict.fromkeys(map(comparable, forms)))
 
 
 def comparable(text: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from events_core.common import persons
-from events_core.delivery.matching import Matchable
+from events_core.delivery.matching import Comparison, Matchable
 from events_core.delivery.ports import SecretBox
 from events_core.delivery.subscription import EventFilter
 
@@ -63,31 +63,15 @@ class PersonNumbers:
         subject, alternative_subject = json.loads(self.secrets.open(filters.sealed, _context(consumer)))
         return replace(filters, subject=subject, alternative_subject=alternative_subject)
 
-    def compared(self, event: Matchable) -> Matchable:
-        """The event as stored filters compare it."""
-        subject, alternative = (
-            None if text is None else self._hidden(text) for text in (event.subject, event.alternative_subject)
-        )
-        if (subject, alternative) == (event.subject, event.alternative_subject):
-            return event
-        return _Compared(event.resource, event.type, event.source, subject, alternative)
+    def comparison(self, event: Matchable, main_units: Iterable[str] = ()) -> Comparison:
+        """The event as stored filters compare it. `main_units` name its subject's main unit."""
+        return Comparison(event, main_units, self._hidden)
 
     def _hidden(self, text: str) -> str:
         return persons.with_numbers_replaced(text, self._hmac)
 
     def _hmac(self, number: str) -> str:
         return hmac.digest(self.key, number.encode(), "sha256").hex().translate(_UNPRINTABLE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """What filters compare of an event."""
-
-    resource: str
-    type: str
-    source: str
-    subject: str | None
-    alternative_subject: str | None
 
 
 def _with_subjects(filters: EventFilter, change: Callable[[str], str]) -> EventFilter:

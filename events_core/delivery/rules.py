@@ -22,7 +22,7 @@ from events_core.access.names import (
 from events_core.cloudevent.syntax import is_urn
 from events_core.common import errors
 from events_core.common.errors import bad_field
-from events_core.common.persons import holds_person_number, names_person
+from events_core.common.persons import holds_checked_number, names_person
 from events_core.delivery.persons import holds_part_of_number
 from events_core.delivery.subscription import EventFilter
 
@@ -152,7 +152,7 @@ def _check_patterns(request: SubscriptionRequest) -> None:
 def _check_numbers(request: SubscriptionRequest) -> None:
     """Only a subject may name a person, and by a whole number."""
     for name, text in {"sourceFilter": request.source, "typeFilter": request.type}.items():
-        if text is not None and holds_person_number(text):
+        if text is not None and holds_checked_number(text):
             raise bad_field(name, "The filter must not hold the number of a person.")
     subjects = {"subjectFilter": request.subject, "alternativeSubjectFilter": request.alternative_subject}
     for name, text in subjects.items():

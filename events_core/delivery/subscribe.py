@@ -89,7 +89,8 @@ class Subscriber:
         filters = filter_for(caller, request, self.apps_domain)
         filters = await self._with_subject(caller, filters)
         consumer = caller_of_consumer(caller.consumer, caller.level)
-        subject = None if filters.only_subject is None else filters.subject
+        # Slashes at its end are not compared, so they must not hide the subject from the decision point.
+        subject = None if filters.only_subject is None else (filters.subject or "").rstrip("/")
         if not await self.authorization.may_subscribe(consumer, filters.resource, subject):
             raise _denied(filters)
         return await self._create(caller, endpoint, self.persons.sealed(filters, caller.consumer), request)

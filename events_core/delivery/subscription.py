@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
 from events_core.common.slices import Slices
 from events_core.delivery.endpoint import canonical_endpoint
-from events_core.delivery.matching import Comparison, CompiledFilter, Matchable, comparable, comparable_source
+from events_core.delivery.matching import Comparison, CompiledFilter, comparable, comparable_source
 from events_core.feeds.patterns import WILDCARD, Pattern
 from events_core.feeds.stream import Stream
 
@@ -251,22 +251,18 @@ class SubscriptionIndex:
         """Whether any subscription to the resource asks for events about sub-units."""
         return resource in self._with_subunits
 
-    async def matching(
-        self, event: Matchable, position: int, slices: Slices, main_units: Sequence[str] = ()
-    ) -> list[Subscription]:
-        """The subscriptions that an event at a position matches, by id. `main_units` name its subject's main unit.
+    async def matching(self, compared: Comparison, position: int, slices: Slices) -> list[Subscription]:
+        """The subscriptions that an event at a position matches, by id.
 
         Subscriptions that change or go meanwhile are compared as they were when this began.
         """
-        compared = Comparison(event, main_units)
-        keys = [(event.resource, subject) for subject in (None, *compared.subjects)]
+        keys = [(compared.resource, subject) for subject in (None, *compared.subjects)]
         candidates = {number for key in keys for number in self._by_subject.get(key, ())}
         return await self._compare(candidates, position, slices, lambda wanted: wanted.lets_through(compared))
 
-    async def matching_for_subunits(self, event: Matchable, position: int, slices: Slices) -> list[Subscription]:
+    async def matching_for_subunits(self, compared: Comparison, position: int, slices: Slices) -> list[Subscription]:
         """The subscriptions that match if the event's subject is a sub-unit of theirs, by id. See `matching`."""
-        compared = Comparison(event)
-        candidates = self._with_subunits.get(event.resource, ())
+        candidates = self._with_subunits.get(compared.resource, ())
         return await self._compare(
             candidates, position, slices, lambda wanted: wanted.lets_through_but_subject(compared)
         )

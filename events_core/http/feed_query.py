@@ -17,7 +17,7 @@ from werkzeug.http import parse_etags
 from events_core.access.names import RESOURCE_PREFIX, AppId, Resource
 from events_core.common import errors
 from events_core.common.errors import bad_field, shown
-from events_core.common.persons import names_person
+from events_core.common.persons import names_person, surely_names_person
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import CursorCodec, Filters, Stream
 from events_core.http.query import Parameters, app_id, bounds, size
@@ -292,7 +292,7 @@ def _clamped(name: str, value: str, max_size: int) -> str:
 def _refuse_persons(repeated: Iterable[tuple[str, str]]) -> None:
     """Refuse texts that name a person in a URL, because `next` would repeat them."""
     for name, value in repeated:
-        if _plain(name).lower() in _NEVER_PERSONS and names_person(value):
+        if _plain(name).lower() in _NEVER_PERSONS and surely_names_person(value):
             raise bad_field(_plain(name), "A text that names a person is not taken in a URL.")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events_core.common.persons import holds_person_number, masked, names_person
+from events_core.common.persons import holds_person_number, masked, names_person, surely_names_person
 from tests.support.numbers import persons
 
 NUMBER, WITHOUT_CHECK_DIGITS = "01899699552", "12345678901"
@@ -35,6 +35,8 @@ HOLDING = [
     "%30" + NUMBER[1:],
     quote(ESCAPED),
     quote(quote(ESCAPED)),
+    "".join(f"%{ord(character):x}" for character in ESCAPED),
+    "%%33%30" + NUMBER[1:],
     "".join(chr(ord("\uff10") + int(digit)) for digit in NUMBER),
     f"{GUID}/{NUMBER}",
 ]
@@ -51,6 +53,7 @@ OTHERS = [
     f"6b3c2f7e-9a41-4d0b-8a57-a{NUMBER}",
     "0af7651916cd43dd8448eb211c80319c",
     f"{'a' * 21}{NUMBER}",
+    f"%{WITHOUT_CHECK_DIGITS}%",
 ]
 
 
@@ -73,6 +76,14 @@ def test_other_digits_are_no_number_of_a_person(text: str) -> None:
 def test_synthetic_numbers_are_found_beside_letters(number: str) -> None:
     """The month of a synthetic person is 40 or 80 higher."""
     assert holds_person_number(f"doc{number}.pdf")
+
+
+@pytest.mark.parametrize("text", [f"/case/{WITHOUT_CHECK_DIGITS}", f"a-{WITHOUT_CHECK_DIGITS}%2F%", *OTHERS])
+def test_eleven_digits_without_check_digits_may_be_a_case(text: str) -> None:
+    """They surely name nobody; those with check digits do, in any spelling."""
+    assert not surely_names_person(text)
+    assert surely_names_person(f"{text}/{NUMBER}")
+    assert surely_names_person(f"{text}/{ESCAPED}")
 
 
 @pytest.mark.parametrize("text", ["/person/x", "/PERSON/1", "urn:altinn:person:identifier-no:1", "%2Fperson/x"])

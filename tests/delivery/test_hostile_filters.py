@@ -109,7 +109,7 @@ async def test_the_index_may_change_during_a_comparison() -> None:
             index.put(subscription(id=2, deleted=True))
             index.put(subscription(id=9))
 
-    (one,) = events(1)
+    one = Comparison(events(1)[0])
     assert [found.id for found in await index.matching(one, 1, Changing())] == [1, 2, 3]
     assert [found.id for found in await index.matching(one, 1, Slices())] == [1, 3, 9]
 

@@ -91,7 +91,7 @@ async def test_an_index_finds_the_subscriptions_that_match() -> None:
         index.put(added)
 
     async def found(position: int = 5, **attributes: Any) -> list[int]:
-        return [found.id for found in await index.matching(event(**attributes), position, Slices())]
+        return [found.id for found in await index.matching(Comparison(event(**attributes)), position, Slices())]
 
     assert await found() == [1, 2]
     assert await found(11) == [1, 2, 4]
@@ -111,8 +111,8 @@ async def test_an_index_knows_the_subscriptions_to_sub_units() -> None:
     index = SubscriptionIndex([asks, subscription(id=2, subject=PARTY)])
     about_a_unit = event(subject="/party/10")
     assert index.asks_for_subunits(APP)
-    assert await index.matching(about_a_unit, 1, Slices(), ["/PARTY/9"]) == [asks]
-    assert await index.matching_for_subunits(about_a_unit, 1, Slices()) == [asks]
+    assert await index.matching(Comparison(about_a_unit, ["/PARTY/9"]), 1, Slices()) == [asks]
+    assert await index.matching_for_subunits(Comparison(about_a_unit), 1, Slices()) == [asks]
     index.put(replace(asks, deleted=True))
     assert not index.asks_for_subunits(APP)
 

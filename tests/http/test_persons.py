@@ -21,6 +21,8 @@ from tests.support.subscribing import asked
 
 SCOPES = ("altinn:events.publish.admin", "altinn:events.subscribe", "altinn:events.erase", "altinn:events/ttd")
 ESCAPED = f"%30{PERSON[1:]}"
+CASE = "20261130124"
+"""Eleven digits without the check digits of a person."""
 RESOURCES = [
     f"urn:altinn:person:identifier-no:{PERSON}",
     f"urn:altinn:person:identifier-no:{PERSON}/",
@@ -72,6 +74,20 @@ async def test_a_text_that_names_a_person_is_refused_in_the_url(service: Service
     query = urlencode({"from": ANCIENT, **asked_for, name: value})
     answer = await service.request("GET", f"{path}?{query}", token=service.org(*SCOPES))
     assert (answer.status, fields(answer)) == (400, [name])
+
+
+async def test_a_feed_is_filtered_by_eleven_digits_that_are_no_number_of_a_person(service: Service) -> None:
+    """Cases and dates have as many, and `next` continues the same feed."""
+    said = {"source": f"https://x.example/{CASE}", "type": f"case.{CASE}"}
+    await service.publish(event(**said, id="1"), event(id="other"), event(**said, id="2"))
+    token = service.org(*SCOPES)
+    for name, value in said.items():
+        query = urlencode({"resource": RESOURCE, "from": ANCIENT, "size": 1, name: value})
+        page = await service.request("GET", f"{RESOURCE_FEED}?{query}", token=token)
+        following = await service.request("GET", page.headers["next"], token=token)
+        assert [found["id"] for found in [*page.json(), *following.json()]] == ["1", "2"]
+    made = await asked(service, token, endPoint="https://x.example/", resourceFilter=RESOURCE, typeFilter=said["type"])
+    assert made.json()["typeFilter"] == said["type"]
 
 
 async def test_next_repeats_no_id_that_names_a_person(service: Service) -> None:

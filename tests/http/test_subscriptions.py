@@ -121,6 +121,14 @@ async def test_a_wildcard_is_no_subject_of_the_question(service: Service, subjec
     assert names == {"urn:altinn:org", "urn:altinn:app", "urn:altinn:appresource"}
 
 
+@pytest.mark.parametrize("subject", [f"/party/{PARTY}/", f"/party/{PARTY}//", f"/PARTY/{PARTY}"])
+async def test_a_slash_at_its_end_hides_no_subject_from_the_question(service: Service, subject: str) -> None:
+    """It matches the events of the party, so the decision is about the party."""
+    service.pdp.decide = lambda asked: PERMIT if asked.resource.get("urn:altinn:partyid") == str(PARTY) else DENY
+    answer = await asked(service, service.user(), endPoint=ENDPOINT, resourceFilter=APP_RESOURCE, subjectFilter=subject)
+    assert answer.status == 201
+
+
 async def test_the_subject_of_an_alternative_subject_is_shown(service: Service) -> None:
     """Register gives the party of a unit. The party of a person is not shown."""
     for alternative, subject in ((f"/org/{UNIT}", f"/party/{UNIT_PARTY}"), (f"/person/{PERSON}", None)):
