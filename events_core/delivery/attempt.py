@@ -94,10 +94,10 @@ class Attempts:
                 again.
         """
         matched = await self._match(subscription, await self._read_events(that_fit(due)))
-        decided = await self._decide(turn, subscription, matched)
+        decided = await self._decide(subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
-            turn.rest(self.clock() + PAUSE)
+            turn.rest(self.clock() + PAUSE, timed=False)
 
     # -- Before sending -----------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Attempts:
                 await self.deliveries.remove(ready.delivery)
         return matched
 
-    async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
+    async def _decide(self, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
         stale = [ready for ready in due if not ready.delivery.permit or self._is_old(ready.delivery.decided)]
         positions = [ready.delivery.position for ready in stale]
@@ -144,7 +144,6 @@ class Attempts:
             delivery = ready.delivery if verdict is None else self._with_verdict(ready.delivery, verdict)
             if verdict in (Verdict.DENIED, Verdict.UNDECIDABLE):
                 await self.deliveries.save(delivery)
-                turn.postpone(delivery.next_attempt)
             else:
                 decided.append(replace(ready, delivery=delivery))
         return decided
@@ -239,7 +238,6 @@ class Attempts:
         turn.breaker = turn.breaker.after(
             success=response.attempt.succeeded, now=self.clock(), first_wait=self.schedule.first_wait
         )
-        turn.postpone(attempted.next_attempt)
         if await self.deliveries.save(attempted) is None:
             _log.warning(
                 "attempt not recorded subscriptionId=%d delivery=%s: another worker has the lane",
@@ -316,9 +314,7 @@ class Attempts:
         if wait <= 1:
             await asyncio.sleep(wait)
             return True
-        until = self.clock() + int(wait * SECOND)
-        turn.rest(until)
-        turn.postpone(until)
+        turn.rest(self.clock() + int(wait * SECOND))
         return False
 
 
