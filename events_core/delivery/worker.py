@@ -81,9 +81,11 @@ class LaneWorker:
         async with self._slots(lane, subscription, validates=validates) as has_slots:
             if has_slots:
                 self.timers.found_slot(lane)
-                await self._take_turn(lane, validates=validates)
-                return
-        await self.timers.put_back(lane)
+                due = await self._take_turn(lane, validates=validates)
+        if not has_slots:
+            await self.timers.put_back(lane)
+        elif due is not None:
+            await self.timers.wake_at(lane, due)
 
     def serve_soon(self, lane: Lane, seconds: float = 0) -> None:
         """Serve a lane in the background, after a while. The sweep finds the lane if that fails."""
@@ -150,13 +152,13 @@ class LaneWorker:
 
     # -- One turn, from top to bottom ---------------------------------------------------------------------------------
 
-    async def _take_turn(self, lane: Lane, *, validates: bool) -> None:
-        """Take a lane, work, and release it. Whatever ends the turn, what is due later stays due."""
+    async def _take_turn(self, lane: Lane, *, validates: bool) -> int | None:
+        """Take a lane, work, and release it: what is due later stays due. Return the time for a timer, if any."""
         turn = await Turn.take(
             self.deliveries, lane, length=TURN, longest_attempt=self.attempts.timeout, clock=self.clock
         )
         if turn is None:
-            return
+            return None
         try:
             await self._work(turn, validates=validates)
         except BaseException:
@@ -168,7 +170,7 @@ class LaneWorker:
         finally:
             if turn.longest is not None:
                 self.shares.remember(lane.subscription, turn.longest)
-        await self._release(turn)
+        return await self._release(turn)
 
     async def _work(self, turn: Turn, *, validates: bool) -> None:
         """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription."""
@@ -252,10 +254,10 @@ class LaneWorker:
         subscription = await self.cache.find(lane.subscription)
         return None if subscription is None else subscription.validation.next_try
 
-    async def _release(self, turn: Turn) -> None:
-        """Release the lane. If more is due, enqueue a wake-up; if it is due soon, start a timer."""
+    async def _release(self, turn: Turn) -> int | None:
+        """Release the lane. If more is due, enqueue a wake-up; if it is due soon, return when."""
         if not turn.held:
-            return
+            return None
         other = await self._due_without_deliveries(turn.lane)
         if other is not None:
             await self.deliveries.wake(turn.lane, max(other, turn.rests_until))
@@ -267,8 +269,8 @@ class LaneWorker:
                 due = now
         if due is not None and due <= now:
             self.wakeup_queue.put([turn.lane])
-        elif due is not None and due <= now + SOON and turn.timed:
-            await self.timers.wake_at(turn.lane, due)
+            return None
+        return due if due is not None and due <= now + SOON and turn.timed else None
 
 
 def _is_due(at: int | None, now: int) -> bool:

@@ -129,3 +129,21 @@ async def test_a_lane_that_waits_for_a_slot_holds_up_no_message(deployment: Depl
         await worker.timers.put_back(lane)
         async with asyncio.timeout(FIRST_WAIT / 2):
             await worker.serve(lane)
+
+
+async def test_starting_a_timer_holds_no_slot(tmp_path: Path) -> None:
+    """The storage account that keeps the timers may answer late."""
+    async with deployment_on("sqlite", tmp_path, webhook_retry_seconds=(4,)) as deployment:
+        subscription = await deployment.subscribe()
+        worker = deployment.application.lane_worker
+        free: list[bool] = []
+
+        async def start(_lane: Lane, _seconds: float) -> None:
+            async with AsyncExitStack() as stack:
+                slots = [await stack.enter_async_context(worker.shares.lane(subscription, 0)) for _ in range(12)]
+                free.append(all(slots))
+
+        deployment.receiver.answer = answering(500)
+        await deployment.publish(event("a"))
+        await replace(worker, timers=replace(worker.timers, start=start)).serve(Lane(subscription.id))
+        assert free == [True]
