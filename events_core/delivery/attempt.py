@@ -94,7 +94,7 @@ class Attempts:
                 again.
         """
         matched = await self._match(subscription, await self._read_events(that_fit(due)))
-        decided = await self._decide(subscription, matched)
+        decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
             turn.rest(self.clock() + PAUSE, timed=False)
@@ -133,11 +133,11 @@ class Attempts:
                 await self.deliveries.remove(ready.delivery)
         return matched
 
-    async def _decide(self, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
+    async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask again for missing and old decisions. Save what is denied or undecidable, and return the rest in order."""
         stale = [ready for ready in due if not ready.delivery.permit or self._is_old(ready.delivery.decided)]
         positions = [ready.delivery.position for ready in stale]
-        verdicts = dict(zip(positions, await self._verdicts(subscription, stale), strict=True)) if stale else {}
+        verdicts = dict(zip(positions, await self._verdicts(turn, subscription, stale), strict=True)) if stale else {}
         decided = []
         for ready in due:
             verdict = verdicts.get(ready.delivery.position)
@@ -152,26 +152,28 @@ class Attempts:
         """Whether a decision is too old. One from the future is, too: the clock was set back, so its age is unknown."""
         return abs(self.clock() - decided) > DECISION_MAX_AGE
 
-    async def _verdicts(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
+    async def _verdicts(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
         """The verdict on each delivery; UNDECIDED for all of them if the decision point is down."""
         reason = "not decided yet"
         try:
-            verdicts = await self._ask(subscription, due)
+            verdicts = await self._ask(turn, subscription, due)
         except EventsError as error:
             verdicts, reason = [Verdict.UNDECIDED] * len(due), error.detail
         if undecided := verdicts.count(Verdict.UNDECIDED):
             _log.warning("decision postponed subscription=%d deliveries=%d: %s", subscription.id, undecided, reason)
         return verdicts
 
-    async def _ask(self, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
+    async def _ask(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> Sequence[Verdict]:
         """Ask about deliveries. While nothing is decided, only some rounds send more than one request."""
         asked = [asked_for(subscription, ready.event) for ready in due]
         anew = any(ready.delivery.undecidable for ready in due)
         lane = due[0].delivery.lane
         searches = not 0 <= self.clock() - self.searched.get(lane, 0) < SEARCH_EVERY
-        budget = RequestBudget() if searches else RequestBudget(decision_point=DecisionBudget(1))
+        budget = turn.budget if searches else RequestBudget(decision_point=DecisionBudget(1))
         others = partial(self._other_events, subscription, due)
         verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew, ahead=others)
+        if set(verdicts) <= {Verdict.PERMITTED, Verdict.DENIED}:
+            turn.budget = RequestBudget()
         if searches and set(verdicts) == {Verdict.UNDECIDED}:
             self.searched[lane] = self.clock()
         return verdicts

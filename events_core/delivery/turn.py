@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from events_core.access.authorization import RequestBudget
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Breaker, Lane
 from events_core.delivery.ports import DeliveryStore, Lease
@@ -24,6 +25,7 @@ class Turn:
     until `rests_until`; unless that is `timed`, the sweep ends it, which wakes few lanes of a consumer at once.
     `asleep_by` is the version of the subscription because of which nothing may be sent. `longest` is how long the
     longest attempt took, in milliseconds; None before the first one. The next read is of at most `reads` deliveries.
+    `budget` is left for questions about these, renewed after a read of which everything was decided.
     """
 
     deliveries: DeliveryStore
@@ -38,6 +40,7 @@ class Turn:
     asleep_by: str | None = None
     longest: int | None = None
     reads: int = FIRST_READ
+    budget: RequestBudget = field(default_factory=RequestBudget)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
