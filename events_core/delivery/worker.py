@@ -43,7 +43,9 @@ REPLAYED_AT_ONCE = 200
 DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 32
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
 MOST_TASKS = 1_000
-"""How many lanes are served or wait in the background. The sweep finds the others."""
+"""How many lanes are served or wait for a slot in the background. The sweep finds the others."""
+MOST_SLEEPING = 20_000
+"""How many lanes wait for their time: more than a few consumers have, whose timers would take the place of others'."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class LaneWorker:
     timers: LaneTimers
     clock: Callable[[], int]
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
+    sleeping: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     async def serve(self, lane: Lane) -> None:
         """Serve a lane for a turn, if its consumer has a slot for it. If not, wake it later.
@@ -89,8 +92,10 @@ class LaneWorker:
 
     def serve_soon(self, lane: Lane, seconds: float = 0) -> None:
         """Serve a lane in the background, after a while. The sweep finds the lane if that fails."""
-        if len(self.tasks.running) < MOST_TASKS:
-            self.tasks.start(self._serve_quietly(lane, seconds))
+        if seconds and len(self.sleeping.running) < MOST_SLEEPING:
+            self.sleeping.start(self._serve_later(lane, seconds))
+        elif not seconds and len(self.tasks.running) < MOST_TASKS:
+            self.tasks.start(self._serve_quietly(lane))
 
     async def wake(self, subscription_id: int) -> None:
         """Make every lane of a subscription due, and serve them in the background.
@@ -119,6 +124,7 @@ class LaneWorker:
 
     async def close(self) -> None:
         """Stop the background tasks."""
+        await self.sleeping.close()
         await self.tasks.close()
 
     @asynccontextmanager
@@ -139,9 +145,12 @@ class LaneWorker:
     def _seconds_to(self, at: int) -> float:
         return (at - self.clock()) / SECOND
 
-    async def _serve_quietly(self, lane: Lane, seconds: float) -> None:
+    async def _serve_later(self, lane: Lane, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.serve_soon(lane)
+
+    async def _serve_quietly(self, lane: Lane) -> None:
         try:
-            await asyncio.sleep(seconds)
             await self.serve(lane)
             for due in self.wakeup_queue.take(lane.subscription):  # no trigger may run for a while
                 await self.timers.wake_at(due, self.clock())

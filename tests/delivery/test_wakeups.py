@@ -11,10 +11,12 @@ from pathlib import Path
 from aiohttp import web
 
 from events_core.delivery.delivery import Lane
+from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscribe import Change
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.timers import FIRST_WAIT
-from tests.contract.event_store import event, events
+from events_core.delivery.worker import MOST_TASKS
+from tests.contract.event_store import APP, event, events
 from tests.support.delivering import TTD, Deployment, answering, deployment_on, names
 from tests.support.webhook_server import Received
 
@@ -147,3 +149,15 @@ async def test_starting_a_timer_holds_no_slot(tmp_path: Path) -> None:
         await deployment.publish(event("a"))
         await replace(worker, timers=replace(worker.timers, start=start)).serve(Lane(subscription.id))
         assert free == [True]
+
+
+async def test_timers_take_no_place_of_what_is_due(deployment: Deployment) -> None:
+    """A few consumers have a thousand lanes that wait; a new subscription of another one is validated at once."""
+    worker = deployment.application.lane_worker
+    for number in range(MOST_TASKS):
+        worker.serve_soon(Lane(1_000_000 + number), 3_600)
+    caller = deployment.caller(TTD)
+    request = SubscriptionRequest(endpoint=f"{deployment.receiver.url}/hook", resource=APP)
+    await deployment.application.subscriber.subscribe(caller, request)
+    await asyncio.wait(worker.tasks.running, timeout=5)
+    assert len(deployment.receiver.received) == 2

@@ -92,7 +92,8 @@ class Deployment:
 
     async def idle(self) -> None:
         """Wait for the background tasks of this process."""
-        while tasks := self.application.lane_worker.tasks.running:
+        worker = self.application.lane_worker
+        while tasks := worker.tasks.running | worker.sleeping.running:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:
