@@ -181,7 +181,11 @@ class _Parts:
         uri, storage = self.settings.storage_queue_service_uri, self.settings.storage
         if uri is not None:
             client_id = self.settings.storage_client_id
-            return DelayedWakeups.of_identity(uri, EntraCredential(lambda: self.client.session, client_id=client_id))
+            credential = EntraCredential(lambda: self.client.session, client_id=client_id)
+            try:
+                return DelayedWakeups.of_identity(uri, credential)
+            except ValueError:
+                raise SettingsError("AzureWebJobsStorage__queueServiceUri: is not an https URL of queues") from None
         try:
             return None if storage is None else DelayedWakeups(client_of_string(storage.get_secret_value()))
         except ValueError:

@@ -45,7 +45,11 @@ class DelayedWakeups:
 
     @classmethod
     def of_identity(cls, service_uri: str, credential: EntraCredential) -> DelayedWakeups:
-        """Send with tokens of an identity. `service_uri` is the account's URL for queues."""
+        """Send with tokens of an identity. `service_uri` is the account's URL for queues.
+
+        Raises:
+            ValueError: The URL is not one of a storage account. Tokens are sent over TLS alone.
+        """
         from azure.storage.queue.aio import QueueClient  # noqa: PLC0415 - only with a storage account
 
         return cls(QueueClient(service_uri, QUEUE, credential=credential))  # type: ignore[arg-type] # its tuple

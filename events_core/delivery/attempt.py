@@ -97,7 +97,7 @@ class Attempts:
         decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
-            turn.rest(self.clock() + PAUSE)
+            turn.rest(self.clock() + PAUSE, timed=False)
         elif turn.budget.decision_point.left <= 0:
             turn.rest(self.clock())
 
@@ -146,7 +146,6 @@ class Attempts:
             delivery = ready.delivery if verdict is None else self._with_verdict(ready.delivery, verdict)
             if verdict in (Verdict.DENIED, Verdict.UNDECIDABLE):
                 await self.deliveries.save(delivery)
-                turn.postpone(delivery.next_attempt)
             else:
                 decided.append(replace(ready, delivery=delivery))
         return decided
@@ -175,6 +174,8 @@ class Attempts:
         budget = turn.budget if searches else RequestBudget(decision_point=DecisionBudget(1))
         others = partial(self._other_events, subscription, due)
         verdicts = await self.authorization.verdicts_each(asked, budget, anew=anew, ahead=others)
+        if set(verdicts) <= {Verdict.PERMITTED, Verdict.DENIED}:
+            turn.budget = RequestBudget()
         if searches and set(verdicts) == {Verdict.UNDECIDED}:
             self.searched[lane] = self.clock()
         return verdicts
@@ -241,7 +242,6 @@ class Attempts:
         turn.breaker = turn.breaker.after(
             success=response.attempt.succeeded, now=self.clock(), first_wait=self.schedule.first_wait
         )
-        turn.postpone(attempted.next_attempt)
         if await self.deliveries.save(attempted) is None:
             _log.warning(
                 "attempt not recorded subscriptionId=%d delivery=%s: another worker has the lane",
@@ -318,9 +318,7 @@ class Attempts:
         if wait <= 1:
             await asyncio.sleep(wait)
             return True
-        until = self.clock() + int(wait * SECOND)
-        turn.rest(until)
-        turn.postpone(until)
+        turn.rest(self.clock() + int(wait * SECOND))
         return False
 
 

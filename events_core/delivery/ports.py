@@ -169,10 +169,10 @@ class DeliveryStore(Protocol):
     async def renew(self, lease: Lease, until: int) -> Lease | None:
         """Prolong a lease, also if deliveries were recorded meanwhile. Return None if the lease is lost."""
 
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
         """End a lease. The lane is due again at its next attempt, but not before `at`; never, if no attempt is to come.
 
-        Return whether the lane is due now. A lost lease stays lost.
+        Return when the lane is due, None for never. A lost lease stays lost, and is nothing to wait for.
         """
 
     async def drop(self, lease: Lease) -> None:

@@ -63,6 +63,11 @@ class LaneTimers:
         """Whether a timer will wake the lane."""
         return self.clock() < self.due.get(lane, 0)
 
+    def missed_slot(self, lane: Lane) -> bool:
+        """Whether the lane found no slot, and a timer will wake it."""
+        return lane in self.misses and self.waits(lane)
+
     def found_slot(self, lane: Lane) -> None:
-        """Forget how long the lane waited for a slot."""
-        self.misses.pop(lane, None)
+        """Forget how long the lane waited for a slot, and the timer of that wait."""
+        if self.misses.pop(lane, None) is not None:
+            self.due.pop(lane, None)

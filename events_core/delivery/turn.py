@@ -21,11 +21,11 @@ LEASE_MARGIN = 5 * SECOND
 class Turn:
     """A turn at a lane. Times are microseconds since the epoch, durations microseconds.
 
-    No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. `next_due` is when
-    the earliest work that this turn postponed is due. The lane rests until `rests_until`. `asleep_by` is the version of
-    the subscription because of which nothing may be sent. `longest` is how long the longest attempt took, in
-    milliseconds; None before the first one. The next read is of at most `reads` deliveries. `budget` is what may still
-    be asked.
+    No attempt begins at `ends` or later. `held` is False once the lease is lost or the lane dropped. The lane rests
+    until `rests_until`; unless that is `timed`, the sweep ends it, which wakes few lanes of a consumer at once.
+    `asleep_by` is the version of the subscription because of which nothing may be sent. `longest` is how long the
+    longest attempt took, in milliseconds; None before the first one. The next read is of at most `reads` deliveries.
+    `budget` is left for questions about these, renewed after a read of which everything was decided.
     """
 
     deliveries: DeliveryStore
@@ -35,8 +35,8 @@ class Turn:
     ends: int
     breaker: Breaker
     held: bool = True
-    next_due: int | None = None
     rests_until: int = 0
+    timed: bool = True
     asleep_by: str | None = None
     longest: int | None = None
     reads: int = FIRST_READ
@@ -81,22 +81,17 @@ class Turn:
             self.lease = renewed or self.lease
             return self.held
 
-    def postpone(self, until: int | None) -> None:
-        """Note when work is due that this turn does not do. None: never."""
-        if until is not None:
-            self.next_due = until if self.next_due is None else min(self.next_due, until)
-
-    def rest(self, until: int) -> None:
+    def rest(self, until: int, *, timed: bool = True) -> None:
         """Begin nothing more, and have no worker serve the lane before `until`."""
-        self.ends, self.rests_until = 0, max(self.rests_until, until)
+        self.ends, self.rests_until, self.timed = 0, max(self.rests_until, until), timed
 
     def sleep(self, until: int, version: str) -> None:
         """Rest because nothing may be sent while the subscription has this version."""
         self.rest(until)
         self.asleep_by = version
 
-    async def release(self) -> bool:
-        """End the lease. Return whether the lane is due now, because more was recorded meanwhile."""
+    async def release(self) -> int | None:
+        """End the lease. Return when the lane is due, None for never."""
         return await self.deliveries.release(self.lease, self.breaker, now=self.clock(), at=self.rests_until or None)
 
     async def drop_lane(self) -> None:

@@ -17,6 +17,13 @@ class WakeupQueue:
         """Add lanes that are due now. A lane is collected once."""
         self._lanes.update(dict.fromkeys(lanes))
 
+    def take(self, subscription: int) -> list[Lane]:
+        """Remove the collected lanes of a subscription, and return them."""
+        lanes = [lane for lane in self._lanes if lane.subscription == subscription]
+        for lane in lanes:
+            del self._lanes[lane]
+        return lanes
+
     def drain(self) -> list[str]:
         """Remove the collected lanes, and return them as messages, in the order in which they were added."""
         lanes, self._lanes = self._lanes, {}

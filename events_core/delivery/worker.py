@@ -43,7 +43,9 @@ REPLAYED_AT_ONCE = 200
 DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 16
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
 MOST_TASKS = 1_000
-"""How many lanes are served or wait in the background. The sweep finds the others."""
+"""How many lanes are served or wait for a slot in the background. The sweep finds the others."""
+MOST_SLEEPING = 20_000
+"""How many lanes wait for their time: more than a few consumers have, whose timers would take the place of others'."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class LaneWorker:
     timers: LaneTimers
     clock: Callable[[], int]
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
+    sleeping: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     async def serve(self, lane: Lane) -> None:
         """Serve a lane for a turn, if its consumer has a slot for it. If not, wake it later.
@@ -79,17 +82,21 @@ class LaneWorker:
             await self._take_turn(lane, validates=False)
             return
         validates = lane.replay == 0 and _is_due(subscription.validation.next_try, self.clock())
-        async with self._slots(subscription, validates=validates) as has_slots:
+        async with self._slots(lane, subscription, validates=validates) as has_slots:
             if has_slots:
                 self.timers.found_slot(lane)
-                await self._take_turn(lane, validates=validates)
-                return
-        await self.timers.put_back(lane)
+                due = await self._take_turn(lane, validates=validates)
+        if not has_slots:
+            await self.timers.put_back(lane)
+        elif due is not None:
+            await self.timers.wake_at(lane, due)
 
     def serve_soon(self, lane: Lane, seconds: float = 0) -> None:
         """Serve a lane in the background, after a while. The sweep finds the lane if that fails."""
-        if len(self.tasks.running) < MOST_TASKS:
-            self.tasks.start(self._serve_quietly(lane, seconds))
+        if seconds and len(self.sleeping.running) < MOST_SLEEPING:
+            self.sleeping.start(self._serve_later(lane, seconds))
+        elif not seconds and len(self.tasks.running) < MOST_TASKS:
+            self.tasks.start(self._serve_quietly(lane))
 
     async def wake(self, subscription_id: int) -> None:
         """Make every lane of a subscription due, and serve them in the background.
@@ -118,24 +125,36 @@ class LaneWorker:
 
     async def close(self) -> None:
         """Stop the background tasks."""
+        await self.sleeping.close()
         await self.tasks.close()
 
     @asynccontextmanager
-    async def _slots(self, subscription: Subscription, *, validates: bool) -> AsyncIterator[bool]:
-        """Hold a slot for a lane, and one for a validation if it is due. False if there are none in time."""
-        ends, held = self.clock() + SLOT, True
+    async def _slots(self, lane: Lane, subscription: Subscription, *, validates: bool) -> AsyncIterator[bool]:
+        """Hold a slot for a lane, and one for a validation if it is due. False if there are none in time.
+
+        A lane that missed its slot and has a timer does not wait: its messages would hold up those of others.
+        """
+        ends = self.clock() + (0 if self.timers.missed_slot(lane) else SLOT)
         async with AsyncExitStack() as stack:
+            held = True
             if validates:
-                held = await stack.enter_async_context(self.shares.validation(subscription, SLOT / SECOND))
+                held = await stack.enter_async_context(self.shares.validation(subscription, self._seconds_to(ends)))
             if held:
-                left = (ends - self.clock()) / SECOND
-                held = await stack.enter_async_context(self.shares.lane(subscription, left))
+                held = await stack.enter_async_context(self.shares.lane(subscription, self._seconds_to(ends)))
             yield held
 
-    async def _serve_quietly(self, lane: Lane, seconds: float) -> None:
+    def _seconds_to(self, at: int) -> float:
+        return (at - self.clock()) / SECOND
+
+    async def _serve_later(self, lane: Lane, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.serve_soon(lane)
+
+    async def _serve_quietly(self, lane: Lane) -> None:
         try:
-            await asyncio.sleep(seconds)
             await self.serve(lane)
+            for due in self.wakeup_queue.take(lane.subscription):  # no trigger may run for a while
+                await self.timers.wake_at(due, self.clock())
         except EventsError as error:
             _log.warning("lane postponed lane=%s: %s", lane, error.detail)
         except Exception:  # noqa: BLE001 - no caller waits for this task
@@ -143,26 +162,25 @@ class LaneWorker:
 
     # -- One turn, from top to bottom ---------------------------------------------------------------------------------
 
-    async def _take_turn(self, lane: Lane, *, validates: bool) -> None:
-        """Take a lane, work, and release it. A timer wakes it if more is due soon."""
+    async def _take_turn(self, lane: Lane, *, validates: bool) -> int | None:
+        """Take a lane, work, and release it: what is due later stays due. Return the time for a timer, if any."""
         turn = await Turn.take(
             self.deliveries, lane, length=TURN, longest_attempt=self.attempts.timeout, clock=self.clock
         )
         if turn is None:
-            return
+            return None
         try:
             await self._work(turn, validates=validates)
         except BaseException:
             turn.rest(self.clock() + PAUSE)
             with suppress(EventsError):
-                await self._end_lease(turn)
+                await self.deliveries.wake(lane, turn.rests_until)
+                await turn.release()
             raise
         finally:
             if turn.longest is not None:
                 self.shares.remember(lane.subscription, turn.longest)
-        due = await self._release(turn)
-        if due is not None and due <= self.clock() + SOON:
-            await self.timers.wake_at(lane, due)
+        return await self._release(turn)
 
     async def _work(self, turn: Turn, *, validates: bool) -> None:
         """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription."""
@@ -231,41 +249,38 @@ class LaneWorker:
         """Decide how long the lane rests, by the subscription as the store has it."""
         now, lane = self.clock(), turn.lane
         next_try = subscription.validation.next_try if lane.replay == 0 else None
-        if next_try is not None:
-            await self.deliveries.wake(lane, next_try)
-            turn.postpone(next_try)
         if not subscription.sends:
             turn.sleep(now + HOUR if next_try is None else next_try, subscription.version)
         elif (paused_until := self.cache.paused_until(subscription)) > now:
-            until = paused_until if next_try is None else min(next_try, paused_until)
-            turn.sleep(until, subscription.version)
-            turn.postpone(until)
+            turn.sleep(paused_until if next_try is None else min(next_try, paused_until), subscription.version)
         elif not turn.breaker.allows(now):
             turn.rest(turn.breaker.open_until)
-            turn.postpone(turn.breaker.open_until)
-        elif next_try is not None:
-            turn.rest(min(next_try, now + PAUSE))  # the wake-up for the validation may make the lane due at once
 
-    async def _end_lease(self, turn: Turn) -> bool:
-        """Release the lane. An unfinished replay stays due, even if it has no deliveries yet. Return whether it is."""
-        replay = await self.deliveries.replay(turn.lane) if turn.lane.replay else None
-        if replay is not None and not replay.done:
-            await self.deliveries.wake(turn.lane, turn.rests_until or self.clock())
-        return await turn.release()
+    async def _due_without_deliveries(self, lane: Lane) -> int | None:
+        """When an unfinished replay or a validation is due, which a lane without deliveries may have too."""
+        if lane.replay:
+            replay = await self.deliveries.replay(lane)
+            return None if replay is None or replay.done else self.clock()
+        subscription = await self.cache.find(lane.subscription)
+        return None if subscription is None else subscription.validation.next_try
 
     async def _release(self, turn: Turn) -> int | None:
-        """Release the lane, and enqueue a wake-up if it is due. Return when postponed work is due, unless it is."""
+        """Release the lane. If more is due, enqueue a wake-up; if it is due soon, return when."""
         if not turn.held:
             return None
-        is_due = await self._end_lease(turn)
+        other = await self._due_without_deliveries(turn.lane)
+        if other is not None:
+            await self.deliveries.wake(turn.lane, max(other, turn.rests_until))
+        due, now = await turn.release(), self.clock()
         if turn.asleep_by is not None:  # a change meanwhile may have woken the lane too early
             stored = await self.subscriptions.get(turn.lane.subscription)
-            if is_due := stored is None or stored.version != turn.asleep_by:
-                await self.deliveries.wake(turn.lane, self.clock())
-        if is_due:
+            if stored is None or stored.version != turn.asleep_by:
+                await self.deliveries.wake(turn.lane, now)
+                due = now
+        if due is not None and due <= now:
             self.wakeup_queue.put([turn.lane])
             return None
-        return turn.next_due
+        return due if due is not None and due <= now + SOON and turn.timed else None
 
 
 def _is_due(at: int | None, now: int) -> bool:

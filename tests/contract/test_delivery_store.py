@@ -70,7 +70,7 @@ async def test_a_lane_has_one_lease(stores: Stores) -> None:
     taken = await stores.other_deliveries.take(LANE, later, later + SECOND)
     assert taken is not None
     assert await stores.deliveries.renew(lease, later + 99 * SECOND) is None
-    assert not await stores.deliveries.release(lease, Breaker(), now=later)
+    assert await stores.deliveries.release(lease, Breaker(), now=later) is None
     assert await stores.deliveries.take(LANE, later, later + 9 * SECOND) is None
 
 
@@ -100,18 +100,18 @@ async def test_a_lane_is_due_with_its_next_attempt(store: DeliveryStore) -> None
     await store.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
     failed = await store.save(replace(two, state=State.FAILING, next_attempt=NOW + 10 * SECOND))
     assert failed is not None
-    assert not await store.release(lease, Breaker(), now=NOW)
+    assert await store.release(lease, Breaker(), now=NOW) == NOW + 10 * SECOND
     assert list(await store.due(NOW + 9 * SECOND, 10)) == []
     assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]
     later = NOW + 10 * SECOND
     lease = await leased(store, now=later)
     assert positions(await ready(store, lease, later - 1)) == []
     assert positions(await ready(store, lease, later)) == [2]
-    await store.release(lease, Breaker(), now=later, at=NOW + 30 * SECOND)
+    assert await store.release(lease, Breaker(), now=later, at=NOW + 30 * SECOND) == NOW + 30 * SECOND
     assert list(await store.due(NOW + 29 * SECOND, 10)) == []
     lease = await leased(store, now=NOW + 30 * SECOND)
     await store.save(replace(failed, state=State.DEAD, next_attempt=None, settled=NOW))
-    assert not await store.release(lease, Breaker(), now=NOW + 30 * SECOND)
+    assert await store.release(lease, Breaker(), now=NOW + 30 * SECOND) is None
     assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
@@ -129,7 +129,7 @@ async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: 
     lease = await leased(stores.deliveries)
     later = NOW + SECOND
     await stores.other_deliveries.record([delivery(1, next_attempt=later)], later)
-    assert await stores.deliveries.release(lease, Breaker(), now=NOW)
+    assert await stores.deliveries.release(lease, Breaker(), now=NOW) == NOW
     assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
@@ -152,7 +152,7 @@ async def test_deliveries_recorded_during_a_turn_keep_the_lane_due(stores: Store
     await stores.deliveries.save(replace(one, state=State.DELIVERED, next_attempt=None, settled=NOW))
     assert await ready(stores.deliveries, lease) == []
     await stores.other_deliveries.record([delivery(2)], NOW)
-    assert await stores.deliveries.release(lease, Breaker(), now=NOW)
+    assert await stores.deliveries.release(lease, Breaker(), now=NOW) == NOW
     assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
@@ -181,7 +181,7 @@ async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> N
     assert list(await store.due(NOW + 5 * SECOND, 10)) == [LANE]
     lease = await leased(store, now=NOW + 5 * SECOND)
     await store.wake(LANE, NOW + 6 * SECOND)
-    assert await store.release(lease, Breaker(), now=NOW + 6 * SECOND)
+    assert await store.release(lease, Breaker(), now=NOW + 6 * SECOND) == NOW + 6 * SECOND
     assert list(await store.due(NOW + 6 * SECOND, 10)) == [LANE]
 
 
@@ -222,7 +222,7 @@ async def test_an_undecidable_delivery_is_a_retry(store: DeliveryStore) -> None:
     assert positions(firsts) == [4, 5, 6]
     for item in firsts:
         await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
-    assert not await store.release(lease, Breaker(), now=NOW)
+    assert await store.release(lease, Breaker(), now=NOW) == NOW + 10 * SECOND
     early, late = NOW + 10 * SECOND - 1, NOW + 30 * SECOND
     assert (list(await store.due(early, 10)), list(await store.overdue(early))) == ([], [])
     assert list(await store.due(early + 1, 10)) == [LANE]
@@ -277,6 +277,6 @@ async def test_a_wake_up_for_later_makes_no_lane_due_before(store: DeliveryStore
     (item,) = await ready(store, lease)
     await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
     await store.wake(LANE, NOW + 10 * SECOND)
-    assert not await store.release(lease, Breaker(), now=NOW + SECOND)
+    assert await store.release(lease, Breaker(), now=NOW + SECOND) == NOW + 10 * SECOND
     assert list(await store.due(NOW + 9 * SECOND, 10)) == []
     assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]

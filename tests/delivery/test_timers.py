@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,10 @@ from events_core.common.clock import SECOND
 from events_core.common.errors import unavailable
 from events_core.delivery.delivery import Lane
 from events_core.delivery.timers import LaneTimers
+from events_core.settings import SettingsError
+from tests.contract.event_store import event
 from tests.support.azurite import azurite
-from tests.support.delivering import Clock
+from tests.support.delivering import Clock, answering, deployment_on
 
 LANE, OTHER = Lane(5), Lane(6)
 
@@ -89,3 +92,37 @@ async def test_a_delayed_wake_up_is_handed_out_after_its_wait(account: str) -> N
             await asyncio.sleep(0.1)
     assert message.content == str(LANE)
     await wakeups.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("AzureWebJobsStorage", {"storage": "no account"}),
+        ("AzureWebJobsStorage__queueServiceUri", {"storage_queue_service_uri": "http://queue.example/"}),
+    ],
+)
+async def test_a_storage_account_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, setting: dict[str, str]
+) -> None:
+    """As a setting, not as a failure of every request."""
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        async with deployment_on("sqlite", tmp_path, **setting):
+            pass
+
+
+async def test_deliveries_go_on_without_the_storage_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer of a retry cannot be started; a sweep finds the lane."""
+    monkeypatch.setattr("events_core.adapters.storage_queue.DEADLINE_SECONDS", 0.1)
+    nowhere = "DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==;QueueEndpoint=http://127.0.0.1:9/x;"
+    async with deployment_on("sqlite", tmp_path, storage=nowhere, webhook_retry_seconds=(4,)) as deployment:
+        subscription = await deployment.subscribe()
+        deployment.receiver.answer = answering(500, 200)
+        await deployment.publish(event("a"))
+        worker = deployment.application.lane_worker
+        await deployment.deliver()
+        assert await deployment.states(subscription) == ["failing"]
+        deployment.clock.add(5)
+        await worker.sweep()
+        assert deployment.application.wakeup_queue.drain() == [str(Lane(subscription.id))]
+        await deployment.deliver()
+        assert await deployment.states(subscription) == ["delivered"]

@@ -84,7 +84,7 @@ async def test_no_attempt_begins_without_the_lease(stores: Stores, clock: Clock)
     assert other is not None
     assert not await turn.may_begin()
     assert (turn.held, turn.is_over) == (False, True)
-    assert not await turn.release()
+    assert await turn.release() is None
     assert await other.may_begin()
 
 
@@ -112,17 +112,9 @@ async def test_a_lane_rests_even_if_the_clock_steps_back(stores: Stores, clock: 
     turn.rest(NOW + 5 * SECOND)
     clock.now -= 3_600 * SECOND
     assert turn.is_over
-    assert not await turn.release()
+    assert await turn.release() == NOW + 9 * SECOND
     assert list(await stores.deliveries.due(NOW + 9 * SECOND - 1, 1)) == []
     assert list(await stores.deliveries.due(NOW + 9 * SECOND, 1)) == [LANE]
-
-
-async def test_the_earliest_postponed_work_counts(stores: Stores, clock: Clock) -> None:
-    """None means that nothing more is to come of that work."""
-    turn = await taken(stores, clock)
-    for until in (None, NOW + 2, NOW + 1, None, NOW + 3):
-        turn.postpone(until)
-    assert turn.next_due == NOW + 1
 
 
 async def test_the_lease_of_a_dropped_lane_is_not_held(stores: Stores, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from events_core.access import scopes
-from events_core.access.identity import caller_of_consumer
+from events_core.access.identity import Caller, caller_of_consumer
 from events_core.cloudevent import CloudEvent
 from events_core.common.clock import SECOND, now
 from events_core.compose import compose
@@ -62,10 +62,13 @@ class Deployment:
     async def subscribe(self, consumer: str = TTD, path: str = "/hook", **wanted: Any) -> Subscription:
         """Subscribe a consumer to the test app's events, and wait until its endpoint was validated or refused that."""
         request = SubscriptionRequest(**{"endpoint": self.receiver.url + path, "resource": APP, **wanted})
-        caller = replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
-        subscribed = await self.application.subscriber.subscribe(caller, request)
+        subscribed = await self.application.subscriber.subscribe(self.caller(consumer), request)
         await self.idle()
         return await self.stored(subscribed.subscription.id)
+
+    def caller(self, consumer: str) -> Caller:
+        """A caller who may subscribe for a consumer."""
+        return replace(caller_of_consumer(consumer, 3), scopes=frozenset({scopes.SUBSCRIBE}))
 
     async def stored(self, subscription_id: int) -> Subscription:
         """Read a subscription from the store."""
@@ -89,7 +92,8 @@ class Deployment:
 
     async def idle(self) -> None:
         """Wait for the background tasks of this process."""
-        while tasks := self.application.lane_worker.tasks.running:
+        worker = self.application.lane_worker
+        while tasks := worker.tasks.running | worker.sleeping.running:
             await asyncio.wait(tasks)
 
     def forget_decisions(self) -> None:

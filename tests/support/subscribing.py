@@ -23,9 +23,10 @@ async def settled() -> None:
     events = await app.current()
     while True:
         serve_wakeups(events)
-        if not events.lane_worker.tasks.running:
+        tasks = events.lane_worker.tasks.running | events.lane_worker.sleeping.running
+        if not tasks:
             return
-        await asyncio.wait(events.lane_worker.tasks.running)
+        await asyncio.wait(tasks)
 
 
 async def asked(service: Service, token: str, **fields: Any) -> Answer:

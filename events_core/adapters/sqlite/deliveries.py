@@ -140,7 +140,7 @@ class SqliteDeliveries(DeliveryStore):
         return replace(lease, until=until) if renewed else None
 
     @override
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
         return await self.file.write(lambda connection: _release(connection, lease, breaker, now, at))
 
     @override
@@ -253,12 +253,12 @@ def _wake_all(connection: sqlite3.Connection, subscription: int, at: int) -> Seq
     return lanes
 
 
-def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now: int, at: int | None) -> bool:
-    """End a lease. Returns whether the lane is due now."""
+def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now: int, at: int | None) -> int | None:
+    """End a lease. Returns when the lane is due."""
     key = _key(lease.lane)
     row = connection.execute(_LEASED, (*key, lease.until)).fetchone()
     if row is None:
-        return False
+        return None
     version, woken_at = row
     (first,) = connection.execute(_NEXT_ATTEMPT, (*key, State.PENDING.value)).fetchone()
     (retry,) = connection.execute(_NEXT_ATTEMPT, (*key, State.FAILING.value)).fetchone()
@@ -271,7 +271,7 @@ def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now
     if due is not None and at is not None:
         due = max(due, at)
     connection.execute(_RELEASE, (due, breaker.failures, breaker.open_until, *key))
-    return due is not None and due <= now
+    return due
 
 
 def _save(connection: sqlite3.Connection, delivery: Delivery) -> bool:

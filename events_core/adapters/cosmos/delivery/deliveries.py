@@ -111,13 +111,13 @@ class CosmosDeliveries(DeliveryStore):
         await self.lanes.drop(lease)
 
     @override
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> bool:
+    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
         # Between reading and replacing the lane, its next attempts are queried. If deliveries are recorded meanwhile,
         # the lane's etag changes and the loop queries again.
         while True:
             document = await self.lanes.get(lease.lane)
             if document is None or document["lease"] != lease.version:
-                return False
+                return None
             attempts = await self._next_attempts(lease.lane, segments_of(document, "segments"), now)
             times = [*attempts.values(), *([document["woken"]] if document["woken"] < NEVER else [])]
             due = min(times, default=NEVER)
@@ -131,7 +131,7 @@ class CosmosDeliveries(DeliveryStore):
                 openUntil=breaker.open_until,
             )
             if await self.database.replace_if("lane", DUE, document, document["_etag"]) is not None:
-                return bool(document["at"] <= now)
+                return max(due, at or 0) if times else None
 
     @override
     async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
