@@ -147,7 +147,7 @@ class Settings(BaseModel):
     client_secret: SecretStr | None = None
     authority: Authority | None = None
     apps_domain: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.-]+(:\d+)?$")
-    max_page_size: int = Field(default=1000, ge=1, le=10_000)
+    max_page_size: int = Field(default=1000, ge=1, le=1_000)
     anonymous_apps: Annotated[tuple[Annotated[str, AfterValidator(_app)], ...], BeforeValidator(_from_commas)] = ()
     max_subscriptions: int = Field(default=500, ge=1, le=100_000)
     max_replays: int = Field(default=5, ge=1, le=1_000)

@@ -35,6 +35,10 @@ class FairSlots:
             if held:
                 self._give_back(bounds)
 
+    def waiting(self, owner: str) -> int:
+        """How many slots an owner waits for."""
+        return sum(map(len, self._waiting.get(owner, {}).values()))
+
     def _may_hold(self, bounds: tuple[Bound, ...]) -> bool:
         """Take a slot if every bound allows it. Nobody who waits could take it, or would have got it already."""
         if any(self._held[name] >= most for name, most in bounds):

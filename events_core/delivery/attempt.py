@@ -225,13 +225,15 @@ class Attempts:
         if current is None:
             return False
         async with self.shares.connection(current, turn.seconds_left) as has_connection:
-            if not has_connection or not await self._may_begin(turn, current):
+            if not has_connection:
                 return False
             event = await self._current_event(ready)
             if event is None:
                 await self.deliveries.remove(ready.delivery)
                 return True
             await self.shares.pace.turn()
+            if not await self._may_begin(turn, current):
+                return False
             message = self.signing.message(current, ready.delivery.id, event, self.clock())
             response = await self.sender.send(message)
         await self.shares.pace.turn()

@@ -41,6 +41,10 @@ class Share:
             bounds += [("slow", self._slow), (("slow", consumer), self._slow_of_consumer)]
         return self._slots.slot(consumer, within, *bounds)
 
+    def waiting(self, consumer: str) -> int:
+        """How many slots a consumer waits for."""
+        return self._slots.waiting(consumer)
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerShares:
@@ -64,6 +68,11 @@ class ConsumerShares:
     def validation(self, subscription: Subscription, within: float) -> AbstractAsyncContextManager[bool]:
         """Hold a slot for a validation; False if there is none within so many seconds."""
         return self.validations.slot(subscription.consumer, within)
+
+    def lanes_waiting(self, subscription: Subscription) -> int:
+        """How many lanes of the consumer wait for a slot."""
+        consumer = subscription.consumer
+        return self.lanes.waiting(consumer) + self.validations.waiting(consumer)
 
     def remember(self, subscription_id: int, milliseconds: int) -> None:
         """Remember how long the longest of the last attempts to the endpoint of a subscription took."""

@@ -21,7 +21,7 @@ from events_core.delivery.cache import SubscriptionCache
 from events_core.delivery.delivery import Lane
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
-from events_core.delivery.shares import ConsumerShares
+from events_core.delivery.shares import LANES_OF_CONSUMER, ConsumerShares
 from events_core.delivery.subscription import Subscription
 from events_core.delivery.timers import LaneTimers
 from events_core.delivery.turn import Turn
@@ -132,9 +132,11 @@ class LaneWorker:
     async def _slots(self, lane: Lane, subscription: Subscription, *, validates: bool) -> AsyncIterator[bool]:
         """Hold a slot for a lane, and one for a validation if it is due. False if there are none in time.
 
-        A lane that missed its slot and has a timer does not wait: its messages would hold up those of others.
+        A lane does not wait if it missed its slot and has a timer, or if many lanes of its consumer wait: its messages
+        would hold up those of others.
         """
-        ends = self.clock() + (0 if self.timers.missed_slot(lane) else SLOT)
+        is_crowded = self.shares.lanes_waiting(subscription) >= LANES_OF_CONSUMER
+        ends = self.clock() + (0 if is_crowded or self.timers.missed_slot(lane) else SLOT)
         async with AsyncExitStack() as stack:
             held = True
             if validates:

@@ -182,6 +182,19 @@ async def test_a_lane_without_a_slot_is_served_later(deployment: Deployment) -> 
     await deployment.idle()
 
 
+async def test_few_lanes_of_a_consumer_wait_for_a_slot(deployment: Deployment) -> None:
+    """Each holds a message of the queue, which the messages of others wait behind. The rest comes back later."""
+    async with HangingServers().on(1) as servers:
+        lanes = [Lane(each.id) for each in await hostile(deployment, servers, TTD, 3 * LANES_OF_CONSUMER)]
+        await deployment.publish(event("a"))
+        worker = deployment.application.lane_worker
+        serving = [asyncio.create_task(worker.serve(lane)) for lane in lanes]
+        await servers.until(LANES_OF_CONSUMER * 3 // 4)
+        assert sum(worker.timers.waits(lane) for lane in lanes) >= LANES_OF_CONSUMER
+        servers.gate.set()
+        await asyncio.gather(*serving)
+
+
 async def test_waiting_for_a_connection_is_no_part_of_an_attempt(deployment: Deployment) -> None:
     """The duration counts from when the request may be sent."""
     subscription = await deployment.subscribe()
