@@ -9,7 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SLICE_SECONDS = 0.001
+SLICE_SECONDS, ROUND_SECONDS = 0.0002, 0.001
+"""A slice is short, since a request of others waits for one at each of its many steps."""
 
 
 class Slices:
@@ -41,11 +42,11 @@ class Pace:
         self._round_over: asyncio.Event | None = None
 
     async def turn(self) -> None:
-        """Wait for a round of the event loop in which less than a slice was used. Call it before a small step."""
+        """Wait for a round of the event loop in which little time was used. Call it before a small step."""
         while self._round_over is not None and time.perf_counter() >= self._ends:
             await self._round_over.wait()
         if self._round_over is None:
-            self._ends, self._round_over = time.perf_counter() + SLICE_SECONDS, asyncio.Event()
+            self._ends, self._round_over = time.perf_counter() + ROUND_SECONDS, asyncio.Event()
             asyncio.get_running_loop().call_soon(self._end_round)
 
     def _end_round(self) -> None:
