@@ -7,12 +7,12 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from threading import Thread
 from typing import Any
-from weakref import WeakValueDictionary
 
+from events_core.common.fair_slots import FairSlots
 from events_core.delivery.addresses import literal_of
 
 THREADS, THREADS_PER_CONSUMER = 64, 4
@@ -33,8 +33,7 @@ class NameLookups:
     """
 
     def __init__(self) -> None:
-        self._slots = asyncio.Semaphore(THREADS)
-        self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = FairSlots(THREADS, THREADS_PER_CONSUMER)
 
     async def addresses_of(self, host: str, port: int, consumer: str) -> Sequence[AddressInfo]:
         """Return a few addresses of a host. A literal address needs no look-up.
@@ -54,19 +53,16 @@ class NameLookups:
     async def _started(
         self, look_up: Callable[[], Sequence[AddressInfo]], consumer: str
     ) -> Future[Sequence[AddressInfo]]:
-        """Wait for a slot of the consumer and one of the process. The thread keeps both until it ends."""
+        """Start a look-up in a thread, which keeps a slot of the consumer until it ends."""
         loop = asyncio.get_running_loop()
-        of_consumer = self._slots_of.setdefault(consumer, asyncio.Semaphore(THREADS_PER_CONSUMER))
-        with ExitStack() as taken:
-            for slots in (of_consumer, self._slots):
-                await slots.acquire()
-                taken.callback(slots.release)
+        async with AsyncExitStack() as taken:
+            await taken.enter_async_context(self._slots.slot(consumer, None))
             answer = _in_thread(look_up)
-            release = taken.pop_all().close
+            release = taken.pop_all().aclose
 
         def ended(_: Future[Sequence[AddressInfo]]) -> None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(release)
+                loop.call_soon_threadsafe(lambda: loop.create_task(release()))
 
         answer.add_done_callback(ended)
         return answer
