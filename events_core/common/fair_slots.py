@@ -27,17 +27,28 @@ class FairSlots:
     @asynccontextmanager
     async def slot(self, owner: str, within: float | None, *bounds: Bound) -> AsyncIterator[bool]:
         """Hold a slot within the block; False if none is free within so many seconds. None: wait without end."""
-        bounds = (self._total, (("owner", owner), self._each), *bounds)
-        held = self._may_hold(bounds) or await self._wait(owner, within, bounds)
+        held = await self.take(owner, within, *bounds)
         try:
             yield held
         finally:
             if held:
-                self._give_back(bounds)
+                self.give_back(owner, *bounds)
+
+    async def take(self, owner: str, within: float | None, *bounds: Bound) -> bool:
+        """Take a slot until `give_back` with the same bounds; False if none is free within so many seconds."""
+        every = self._every(owner, bounds)
+        return self._may_hold(every) or await self._wait(owner, within, every)
+
+    def give_back(self, owner: str, *bounds: Bound) -> None:
+        """Give back a slot that was taken under these bounds."""
+        self._give_back(self._every(owner, bounds))
 
     def waiting(self, owner: str) -> int:
         """How many slots an owner waits for."""
         return sum(map(len, self._waiting.get(owner, {}).values()))
+
+    def _every(self, owner: str, bounds: tuple[Bound, ...]) -> tuple[Bound, ...]:
+        return self._total, (("owner", owner), self._each), *bounds
 
     def _may_hold(self, bounds: tuple[Bound, ...]) -> bool:
         """Take a slot if every bound allows it. Nobody who waits could take it, or would have got it already."""

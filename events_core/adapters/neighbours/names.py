@@ -7,7 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from threading import Thread
 from typing import Any
@@ -55,15 +55,13 @@ class NameLookups:
     ) -> Future[Sequence[AddressInfo]]:
         """Start a look-up in a thread, which keeps a slot of the consumer until it ends."""
         loop = asyncio.get_running_loop()
-        async with AsyncExitStack() as taken:
-            await taken.enter_async_context(self._slots.slot(consumer, None))
-            answer = _in_thread(look_up)
-            release = taken.pop_all().aclose
 
         def ended(_: Future[Sequence[AddressInfo]]) -> None:
             with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(lambda: loop.create_task(release()))
+                loop.call_soon_threadsafe(self._slots.give_back, consumer)
 
+        await self._slots.take(consumer, None)
+        answer = _in_thread(look_up)
         answer.add_done_callback(ended)
         return answer
 
@@ -90,5 +88,8 @@ def _in_thread(work: Callable[[], Sequence[AddressInfo]]) -> Future[Sequence[Add
         except Exception as error:  # noqa: BLE001 - raised again where the result is awaited
             future.set_exception(error)
 
-    Thread(target=run, name="look-up", daemon=True).start()
+    try:
+        Thread(target=run, name="look-up", daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        future.set_exception(socket.gaierror(socket.EAI_AGAIN, str(error)))
     return future

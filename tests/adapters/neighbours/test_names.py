@@ -140,6 +140,45 @@ async def test_a_thread_that_hangs_counts_until_it_ends(resolver: Resolver, monk
     assert await waiting
 
 
+def test_a_look_up_that_ends_as_the_loop_does_leaves_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its slot is given back within the turn of the loop that hears of it."""
+    loop = asyncio.new_event_loop()
+    resolver = Resolver(loop)
+    monkeypatch.setattr(socket, "getaddrinfo", resolver.getaddrinfo)
+
+    async def hang() -> None:
+        looking = hanging(NameLookups(), "/org/ttd", THREADS_PER_CONSUMER)
+        await resolver.until(THREADS_PER_CONSUMER)
+        await cancel(looking)
+
+    loop.run_until_complete(hang())
+    resolver.answers.set()
+    for thread in [thread for thread in threading.enumerate() if thread.name == "look-up"]:
+        thread.join()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert not asyncio.all_tasks(loop)
+    loop.close()
+
+
+async def test_a_machine_without_threads_left_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is unknown for now."""
+
+    class NoThread:
+        def __init__(self, **_: Any) -> None: ...
+
+        def start(self) -> None:
+            message = "can't start new thread"
+            raise RuntimeError(message)
+
+    lookups = NameLookups()
+    with monkeypatch.context() as few:
+        few.setattr(names, "Thread", NoThread)
+        for _ in range(THREADS_PER_CONSUMER + 1):
+            with pytest.raises(socket.gaierror):
+                await lookups.addresses_of("quick.example", 443, "/org/ttd")
+
+
 async def test_a_look_up_that_is_cancelled_while_it_waits_keeps_no_slot(resolver: Resolver) -> None:
     """Nor does one whose thread has ended."""
     lookups = NameLookups()
