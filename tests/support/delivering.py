@@ -139,9 +139,11 @@ async def deployment_on(store: str, directory: Path, **settings: Any) -> AsyncIt
             started.append(compose(Settings(**values), clock=clock))
             return started[-1]
 
-        yield Deployment(start(), receiver, pdp, register, clock, start)
-        for application in started:
-            await application.close()
+        try:
+            yield Deployment(start(), receiver, pdp, register, clock, start)
+        finally:
+            for application in started:
+                await application.close()
 
 
 def names(receiver: WebhookServer, path: str | None = None) -> list[str]:
