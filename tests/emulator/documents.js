@@ -5,6 +5,7 @@
  */
 
 const { default: Documents } = require("@vercel/cosmosdb-server/lib/account/documents");
+const { unserved } = require("./indexes");
 const { narrow } = require("./narrow");
 
 /** A map that tells what it held before each change. */
@@ -150,6 +151,8 @@ const documentsWith = (options) =>
       const parsed = this._getQuery(query);
       const rows = foldable(narrow(this._seen(partition, lagMs), parsed.ast, parameters));
       const { indexingPolicy } = this._parent.read();
+      const reason = options.indexes && unserved(parsed.ast, indexingPolicy, partition !== undefined);
+      if (reason) throw Object.assign(new Error(`${reason}: ${query}`), { badRequest: true });
       const compositeIndexes = indexingPolicy?.compositeIndexes ?? [];
       try {
         return parsed.exec(rows, { parameters, maxItemCount, continuation, compositeIndexes });

@@ -28,12 +28,14 @@ const optionsOf = (args) => {
       mode: { type: "string", default: "atomic" },
       "lag-ms": number(60),
       "latency-ms": number(0),
+      indexes: { type: "boolean", default: true },
       port: number(0),
     },
   });
   if (!MODES.includes(values.mode)) throw new Error(`--mode is one of ${MODES.join(", ")}`);
   const lagMs = values.mode === "lagging" ? Number(values["lag-ms"]) : 0;
-  return { mode: values.mode, lagMs, latencyMs: Number(values["latency-ms"]), port: Number(values.port) };
+  const { mode, indexes } = values;
+  return { mode, indexes, lagMs, latencyMs: Number(values["latency-ms"]), port: Number(values.port) };
 };
 
 /** The account as ours is on Azure: Strong; and reached as this server is. */

@@ -26,17 +26,16 @@ const comparison = ({ left, operator, right }, values) => {
   return { may: (row) => typeof row[name] === typeof value && compare(row[name], value), exact: true };
 };
 
-const membership = ({ name, arguments: [list, member, ...rest] }, values) => {
-  if (name.name.toUpperCase() !== "ARRAY_CONTAINS" || rest.length > 0) return ANY;
-  const [property, wanted] = [propertyOf(member), valueOf(list, values)];
-  if (property === undefined || !Array.isArray(wanted) || !wanted.every((each) => typeof each === "string")) return ANY;
+const membership = ({ value, list }, values) => {
+  const [property, wanted] = [propertyOf(value), list.map((each) => valueOf(each, values))];
+  if (property === undefined || !wanted.every((each) => COMPARABLE.includes(typeof each))) return ANY;
   const set = new Set(wanted);
   return { may: (row) => set.has(row[property]), exact: true };
 };
 
 /** Whether a row may hold a condition; and whether that is the whole condition. */
 const testOf = (node, values) => {
-  if (node.type === "scalar_function_expression") return membership(node, values);
+  if (node.type === "scalar_in_expression") return membership(node, values);
   if (node.type !== "scalar_binary_expression") return ANY;
   if (node.operator !== "AND" && node.operator !== "OR") return comparison(node, values);
   const [left, right] = [testOf(node.left, values), testOf(node.right, values)];
@@ -45,16 +44,22 @@ const testOf = (node, values) => {
   return { may: (row) => left.may(row) || right.may(row), exact };
 };
 
-/** Of all rows that match, those that TOP and ORDER BY of one property leave. */
+/** Of all rows that match, those that TOP and ORDER BY leave. */
 const topOf = (rows, { top, orderBy }, values) => {
   const count = top && valueOf(top.value, values);
-  const [order, ...others] = orderBy?.expressions ?? [];
-  const name = order && propertyOf(order.expression);
-  if (typeof count !== "number" || name === undefined || others.length > 0) return rows;
-  const type = typeof rows[0]?.[name];
-  if (!COMPARABLE.includes(type) || rows.some((row) => typeof row[name] !== type)) return rows;
-  const sign = order.order === "DESC" ? -1 : 1;
-  const compare = (a, b) => (a[name] < b[name] ? -sign : Number(a[name] > b[name]) * sign);
+  const orders = (orderBy?.expressions ?? []).map(({ expression, order }) => ({
+    name: propertyOf(expression),
+    sign: order === "DESC" ? -1 : 1,
+  }));
+  if (typeof count !== "number" || orders.length === 0) return rows;
+  for (const { name } of orders) {
+    const type = typeof rows[0]?.[name];
+    if (name === undefined || !COMPARABLE.includes(type) || rows.some((row) => typeof row[name] !== type)) return rows;
+  }
+  const compare = (a, b) => {
+    const { name, sign } = orders.find((order) => a[order.name] !== b[order.name]) ?? orders[0];
+    return a[name] < b[name] ? -sign : Number(a[name] > b[name]) * sign;
+  };
   return rows.sort(compare).slice(0, count);
 };
 
