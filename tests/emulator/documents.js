@@ -7,6 +7,11 @@
 const { default: Documents } = require("@vercel/cosmosdb-server/lib/account/documents");
 const { narrow } = require("./narrow");
 
+const OPPOSITE = { ascending: "descending", descending: "ascending" };
+
+/** A composite index read from its end: it serves that order too. */
+const reversed = (index) => index.map(({ path, order }) => ({ path, order: OPPOSITE[order] }));
+
 /** A map that tells what it held before each change. */
 class Recorded extends Map {
   set(key, value) {
@@ -150,7 +155,7 @@ const documentsWith = (options) =>
       const parsed = this._getQuery(query);
       const rows = foldable(narrow(this._seen(partition, lagMs), parsed.ast, parameters));
       const { indexingPolicy } = this._parent.read();
-      const compositeIndexes = indexingPolicy?.compositeIndexes ?? [];
+      const compositeIndexes = (indexingPolicy?.compositeIndexes ?? []).flatMap((index) => [index, reversed(index)]);
       try {
         return parsed.exec(rows, { parameters, maxItemCount, continuation, compositeIndexes });
       } catch (error) {

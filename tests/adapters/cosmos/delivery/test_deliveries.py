@@ -33,7 +33,7 @@ async def serve(store: CosmosDeliveries) -> list[int]:
     lease = await store.take(LANE, NOW, NOW + 60 * SECOND) if LANE in await store.due(NOW, 10) else None
     if lease is None:
         return []
-    ready = await store.ready(lease, NOW, 100, 100)
+    ready = (await store.ready(lease, NOW, 100, 100)).deliveries
     for due in ready:
         await store.save(replace(due, state=State.DELIVERED, next_attempt=None, settled=NOW))
     await store.release(lease, Breaker(), now=NOW)
@@ -76,8 +76,10 @@ async def test_a_replay_that_cannot_be_counted_holds_no_place_for_ever(
     assert failed.value.problem is Problem.UNAVAILABLE
     assert await store.due(NOW, 10) == []
     (lane,) = await store.due(NOW + 60 * SECOND, 10)
-    begun, lease = await store.replay(lane), await store.take(lane, NOW, NOW + SECOND)
-    assert begun is not None
+    lease = await store.take(lane, NOW, NOW + SECOND)
     assert lease is not None
-    await store.move_replay(lease, replace(begun, done=True))
+    assert lease.replay is not None
+    lease = await store.move_replay(lease, replace(lease.replay, done=True))
+    assert lease is not None
+    await store.release(lease, Breaker(), now=NOW)
     await store.begin_replay(Replay(LANE, 0, 9), NOW, ReplayQuota([1], 1))
