@@ -227,7 +227,7 @@ class CosmosDeliveries(DeliveryStore):
             revived = [delivery for delivery in dead if await self.save(delivery.revived(now)) is not None]
             count += len(revived)
             for lane in dict.fromkeys(delivery.lane for delivery in revived):
-                await self.lanes.note(lane, now, [], [segment])
+                await self.lanes.note(lane, now, [segment], [segment])
         return count
 
     @override

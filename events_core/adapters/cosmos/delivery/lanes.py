@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,8 +18,8 @@ AT_ONCE = 0
 """The time of what is due whatever the clock of a process says."""
 _UNFINISHED = "SELECT * FROM c WHERE c.subscription IN (@subscriptions) AND c.number > 0 AND c.at < @never"
 _TRIES = 30
-_PATCH = 8
-"""The most properties that one patch sets: it has ten operations at most."""
+_NOTED_AT_ONCE = 3
+"""How many segments one patch notes. A patch has ten operations at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +88,27 @@ class CosmosLanes:
         """A lane's document; None if there is no such lane."""
         return await self.database.read("lane", DUE, str(lane), str(lane))
 
-    async def note(self, lane: Lane, now: int, segments: Iterable[int], due: Iterable[int]) -> None:
-        """Note that segments hold deliveries of a lane. Make the lane due if some may have one that is `due`.
+    async def note(self, lane: Lane, now: int, segments: Sequence[int], due: Collection[int]) -> None:
+        """Note that segments hold deliveries of a lane. Those of them that are `due` make the lane due.
 
-        The last request makes the lane due, so a worker that looks from then on finds all of the segments.
+        A request that names a segment as due makes the lane due too, so a release at any time leaves both or neither.
         """
-        noted: dict[str, Any] = {f"all/s{segment}": True for segment in segments}
-        if lane.replay:
-            await self._set(Lane(lane.subscription), noted)
-            noted = {}
-        if made_due := {f"segments/s{segment}": AT_ONCE for segment in due}:
-            noted |= {**made_due, "since": now, "at": AT_ONCE}
-        await self._set(lane, noted)
+        for start in range(0, len(segments), _NOTED_AT_ONCE):
+            part = segments[start : start + _NOTED_AT_ONCE]
+            noted: dict[str, Any] = {f"all/s{segment}": True for segment in part}
+            if lane.replay:
+                await self._set(Lane(lane.subscription), noted)
+                noted = {}
+            if made_due := {f"segments/s{segment}": AT_ONCE for segment in part if segment in due}:
+                noted |= {**made_due, "since": now, "at": AT_ONCE}
+            if noted:
+                await self._set(lane, noted)
 
     async def _set(self, lane: Lane, changes: Mapping[str, Any]) -> None:
-        """Set properties of a lane, in this order. Create the lane if it does not exist."""
-        for start in range(0, len(changes), _PATCH):
-            patch = dict(list(changes.items())[start : start + _PATCH])
-            if not await self.database.change("lane", DUE, str(lane), patch):
-                await self.database.create_if_absent("lane", DUE, new_lane(lane))
-                await self.database.change("lane", DUE, str(lane), patch)
+        """Set properties of a lane. Create the lane if it does not exist."""
+        if not await self.database.change("lane", DUE, str(lane), changes):
+            await self.database.create_if_absent("lane", DUE, new_lane(lane))
+            await self.database.change("lane", DUE, str(lane), changes)
 
     async def wake(self, lane: Lane) -> None:
         """Make a lane due; create it if it does not exist."""
