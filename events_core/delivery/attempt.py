@@ -93,7 +93,7 @@ class Attempts:
             EventsError: UNAVAILABLE when the store does not answer. A delivery that was sent and not recorded is sent
                 again.
         """
-        matched = await self._match(subscription, await self._read_events(that_fit(due)))
+        matched = await self._match(turn, subscription, await self._read_events(turn, that_fit(due)))
         decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
@@ -103,21 +103,21 @@ class Attempts:
 
     # -- Before sending -----------------------------------------------------------------------------------------------
 
-    async def _read_events(self, due: Sequence[Delivery]) -> list[_Ready]:
+    async def _read_events(self, turn: Turn, due: Sequence[Delivery]) -> list[_Ready]:
         """Read the events of deliveries. Remove the deliveries whose event is erased."""
         now = self.clock()
         rows = await self.store.at(due[0].stream, [delivery.position for delivery in due])
         by_position = {row.position: row for row in rows if row.json is not None}
         for delivery in due:
             if delivery.position not in by_position:
-                await self.deliveries.remove(delivery)
+                await turn.remove(delivery)
         return [
             _Ready(delivery, by_position[delivery.position], now)
             for delivery in due
             if delivery.position in by_position
         ]
 
-    async def _match(self, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
+    async def _match(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask Register about unsure deliveries. Remove those that do not match; keep them unsure if it is down."""
         matched = []
         for ready in due:
@@ -132,7 +132,7 @@ class Attempts:
             if matches:
                 matched.append(replace(ready, delivery=replace(ready.delivery, unsure=False)))
             else:
-                await self.deliveries.remove(ready.delivery)
+                await turn.remove(ready.delivery)
         return matched
 
     async def _decide(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
@@ -145,7 +145,7 @@ class Attempts:
             verdict = verdicts.get(ready.delivery.position)
             delivery = ready.delivery if verdict is None else self._with_verdict(ready.delivery, verdict)
             if verdict in (Verdict.DENIED, Verdict.UNDECIDABLE):
-                await self.deliveries.save(delivery)
+                await turn.save(delivery)
             else:
                 decided.append(replace(ready, delivery=delivery))
         return decided
@@ -229,7 +229,7 @@ class Attempts:
                 return False
             event = await self._current_event(ready)
             if event is None:
-                await self.deliveries.remove(ready.delivery)
+                await turn.remove(ready.delivery)
                 return True
             await self.shares.pace.turn()
             if not await self._may_begin(turn, current):
@@ -244,7 +244,7 @@ class Attempts:
         turn.breaker = turn.breaker.after(
             success=response.attempt.succeeded, now=self.clock(), first_wait=self.schedule.first_wait
         )
-        if await self.deliveries.save(attempted) is None:
+        if not await turn.save(attempted):
             _log.warning(
                 "attempt not recorded subscriptionId=%d delivery=%s: another worker has the lane",
                 current.id,

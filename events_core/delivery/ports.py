@@ -41,7 +41,8 @@ class SubscriptionQuota:
 class ReplayQuota:
     """The most unfinished replays of these subscriptions, which are those of one consumer.
 
-    A replay is unfinished until every event has its delivery, and none of these awaits its first attempt.
+    A replay is unfinished until every event has its delivery, and none of these awaits its first attempt. The replay
+    of a live lane does not count.
     """
 
     subscriptions: Sequence[int]
@@ -101,12 +102,33 @@ class SubscriptionStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to serve a lane until `until`, microseconds since the epoch. `version` proves it to the store."""
+    """The right to serve a lane until `until`, microseconds since the epoch. `version` proves it to the store.
+
+    `replay` is the lane's replay as the store had it when the lease began, or as `move_replay` stored it since; None
+    if the lane has none.
+    """
 
     lane: Lane
     until: int
     breaker: Breaker
     version: str
+    replay: Replay | None = None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the lane's replay is unfinished, so that deliveries of later events wait."""
+        return self.replay is not None and not self.replay.done
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A read of a lane: the `deliveries` that are due, and the `rest` of its deliveries with an attempt to come.
+
+    `rest` is None if the store did not read all of them.
+    """
+
+    deliveries: Sequence[Delivery] = ()
+    rest: Sequence[Delivery] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,18 +163,19 @@ class DeliveryStore(Protocol):
     """
 
     async def record(self, deliveries: Sequence[Delivery], now: int) -> None:
-        """Store deliveries, then make the lanes due in which an attempt is to come.
+        """Store deliveries, then make the lanes due in which an attempt may be to come.
 
-        A delivery that is stored under the same lane and position stays as it is, with its id. Callers give the
-        deliveries of a lane by position, and they become visible in that order. A lane whose lease is released at the
-        same time stays due, so no worker misses what was recorded after it looked.
+        A delivery that is stored under the same lane and position stays as it is, with its id, and its lane becomes
+        due. Callers give the deliveries of a lane by position, and they become visible in that order. A lane whose
+        lease is released at the same time stays due, so no worker misses what was recorded after it looked. A lane is
+        due at once, whatever the caller's clock says: `now` is for measuring alone.
         """
 
-    async def wake(self, lane: Lane, at: int) -> None:
-        """Make a lane due at `at`, unless it is due earlier. The lane may be empty."""
+    async def wake(self, lane: Lane) -> None:
+        """Make a lane due at once. The lane may be empty."""
 
-    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        """Wake the live lane of a subscription and the lanes of its replays. Return them."""
+    async def wake_all(self, subscription: int) -> Sequence[Lane]:
+        """Make due the live lane of a subscription, and the lanes of replays with something to do. Return them."""
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Return lanes that are due and not leased, the longest due first."""
@@ -169,8 +192,21 @@ class DeliveryStore(Protocol):
     async def renew(self, lease: Lease, until: int) -> Lease | None:
         """Prolong a lease, also if deliveries were recorded meanwhile. Return None if the lease is lost."""
 
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
-        """End a lease. The lane is due again at its next attempt, but not before `at`; never, if no attempt is to come.
+    async def release(
+        self,
+        lease: Lease,
+        breaker: Breaker,
+        *,
+        now: int,
+        at: int | None = None,
+        latest: int | None = None,
+        to_come: Sequence[Delivery] | None = None,
+    ) -> int | None:
+        """End a lease. The lane is due again at its next attempt, and at `latest` at the latest, but not before `at`.
+
+        `to_come` are all deliveries of the lane with an attempt to come, if the caller knows them: it read the whole
+        lane after it took the lane or moved its replay, and nobody but the caller has changed a delivery since. The
+        store then asks for none. A lane that was made due since the lease began stays due whatever `to_come` says.
 
         Return when the lane is due, None for never. A lost lease stays lost, and is nothing to wait for.
         """
@@ -178,11 +214,12 @@ class DeliveryStore(Protocol):
     async def drop(self, lease: Lease) -> None:
         """End a lease and remove its lane. The deliveries stay as they are, and none is due."""
 
-    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
-        """Return due deliveries of a lane: at most `firsts` by position, then at most `retries`, the longest due first.
+    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Ready:
+        """Read due deliveries of a lane: at most `firsts` by position, then at most `retries`, the longest due first.
 
         A PENDING delivery is due whatever its time says, because the clock may have been set back since and the order
-        counts. FAILING and undecidable deliveries are the retries, and are due at their time.
+        counts. FAILING and undecidable deliveries are the retries, and are due at their time. While the lane's replay
+        is unfinished, deliveries beyond its `after` are not due.
         """
 
     async def save(self, delivery: Delivery) -> Delivery | None:
@@ -214,11 +251,12 @@ class DeliveryStore(Protocol):
             EventsError: TOO_MANY_REQUESTS when the replay would exceed the quota.
         """
 
-    async def replay(self, lane: Lane) -> Replay | None:
-        """Return the replay of a lane, None if the lane is a live one."""
+    async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
+        """Store a replay of the leased lane, a live one too: its beginning, or its progress `after` and `done`.
 
-    async def move_replay(self, lease: Lease, replay: Replay) -> None:
-        """Store the progress of a replay, `after` and `done`. Store nothing if the lease is lost."""
+        Return the lease with it, which knows what was recorded before. Return None, and store nothing, if the lease is
+        lost.
+        """
 
     async def expire(self, settled_before: int, registered_before: int) -> int:
         """Remove deliveries settled before one time, and those of events registered before another. Return how many.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from events_core.access.authorization import RequestBudget
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Breaker, Lane
+from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay
 from events_core.delivery.ports import DeliveryStore, Lease
 
 FIRST_READ = 8
@@ -25,6 +25,7 @@ class Turn:
     until `rests_until`; unless that is `timed`, the sweep ends it, which wakes few lanes of a consumer at once.
     `asleep_by` is the version of the subscription because of which nothing may be sent. `longest` is how long the
     longest attempt took, in milliseconds; None before the first one. The next read is of at most `reads` deliveries.
+    `to_come` are all deliveries of the lane with an attempt to come, by position; None if the turn does not know them.
     `budget` is left for questions about these, renewed after a read of which everything was decided.
     """
 
@@ -40,6 +41,7 @@ class Turn:
     asleep_by: str | None = None
     longest: int | None = None
     reads: int = FIRST_READ
+    to_come: dict[int, Delivery] | None = None
     budget: RequestBudget = field(default_factory=RequestBudget)
     _renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -90,9 +92,48 @@ class Turn:
         self.rest(until)
         self.asleep_by = version
 
-    async def release(self) -> int | None:
-        """End the lease. Return when the lane is due, None for never."""
-        return await self.deliveries.release(self.lease, self.breaker, now=self.clock(), at=self.rests_until or None)
+    async def ready(self, firsts: int, retries: int) -> Sequence[Delivery]:
+        """Read deliveries that are due. Ask the store for none if the turn knows that nothing is."""
+        now = self.clock()
+        if self.to_come is not None and not any(_is_due(delivery, now) for delivery in self.to_come.values()):
+            return []
+        read = await self.deliveries.ready(self.lease, now, firsts, retries)
+        self.to_come = None
+        if read.rest is not None:
+            self.to_come = {delivery.position: delivery for delivery in (*read.deliveries, *read.rest)}
+        return read.deliveries
+
+    async def save(self, delivery: Delivery) -> bool:
+        """Store a delivery that the turn has read. Return False if it has changed since."""
+        saved = await self.deliveries.save(delivery)
+        if saved is None:
+            self.to_come = None
+        elif self.to_come is not None:
+            self.to_come.pop(delivery.position, None)
+            self.to_come |= {delivery.position: saved} if saved.state.open else {}
+        return saved is not None
+
+    async def remove(self, delivery: Delivery) -> None:
+        """Remove a delivery of the lane."""
+        await self.deliveries.remove(delivery)
+        if self.to_come is not None:
+            self.to_come.pop(delivery.position, None)
+
+    async def move_replay(self, replay: Replay) -> None:
+        """Store a replay of the lane. What the turn knew of the lane is old then."""
+        moved = await self.deliveries.move_replay(self.lease, replay)
+        self.held, self.lease, self.to_come = moved is not None, moved or self.lease, None
+
+    async def release(self, latest: int | None = None) -> int | None:
+        """End the lease. The lane is due at `latest` at the latest. Return when it is due, None for never."""
+        return await self.deliveries.release(
+            self.lease,
+            self.breaker,
+            now=self.clock(),
+            at=self.rests_until or None,
+            latest=latest,
+            to_come=None if self.to_come is None else list(self.to_come.values()),
+        )
 
     async def drop_lane(self) -> None:
         """End the lease, and remove the lane with it."""
@@ -103,3 +144,7 @@ class Turn:
 def lease_length(longest_attempt: int) -> int:
     """How long a lease lasts, in microseconds: two attempts."""
     return 2 * (longest_attempt + LEASE_MARGIN)
+
+
+def _is_due(delivery: Delivery, now: int) -> bool:
+    return not delivery.is_retry or (delivery.next_attempt is not None and delivery.next_attempt <= now)

@@ -104,7 +104,7 @@ class LaneWorker:
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        for lane in await self.deliveries.wake_all(subscription_id, self.clock()):
+        for lane in await self.deliveries.wake_all(subscription_id):
             self.serve_soon(lane)
 
     async def sweep(self) -> None:
@@ -176,8 +176,7 @@ class LaneWorker:
         except BaseException:
             turn.rest(self.clock() + PAUSE)
             with suppress(EventsError):
-                await self.deliveries.wake(lane, turn.rests_until)
-                await turn.release()
+                await turn.release(latest=turn.rests_until)
             raise
         finally:
             if turn.longest is not None:
@@ -216,7 +215,7 @@ class LaneWorker:
             return False
         await self.shares.pace.turn()
         most = 1 if turn.breaker.probing else turn.reads
-        due = await self.deliveries.ready(turn.lease, now, most, min(most, RETRIES))
+        due = await turn.ready(most, min(most, RETRIES))
         await self.shares.pace.turn()
         if due:
             turn.reads = min(2 * most, FIRSTS)
@@ -230,12 +229,12 @@ class LaneWorker:
         if stored is not None and stored.validation == subscription.validation:
             validated = await self.validation.validate(stored)
             if validated is not None and validated.sends:
-                self.wakeup_queue.put(await self.deliveries.wake_all(subscription.id, self.clock()))
+                self.wakeup_queue.put(await self.deliveries.wake_all(subscription.id))
         await self.cache.fresh()
 
     async def _replay(self, turn: Turn, subscription: Subscription) -> bool:
-        """Make the next deliveries of a replay. Return False if it is done, or the lane is the live one."""
-        replay = await self.deliveries.replay(turn.lane) if turn.lane.replay else None
+        """Make the next deliveries of a replay. Return False if it is done, or the lane has none."""
+        replay = turn.lease.replay
         if replay is None or replay.done:
             return False
         rows = await self.checkpoints.read_after(subscription.filter.stream, replay.after, REPLAYED_AT_ONCE)
@@ -244,7 +243,7 @@ class LaneWorker:
         await self.deliveries.record(deliveries, self.clock())
         done = not rows or len(wanted) < len(rows)
         after = wanted[-1].position if wanted else replay.until
-        await self.deliveries.move_replay(turn.lease, replace(replay, after=after, done=done))
+        await turn.move_replay(replace(replay, after=after, done=done))
         return True
 
     async def _rest(self, turn: Turn, subscription: Subscription) -> None:
@@ -258,26 +257,22 @@ class LaneWorker:
         elif not turn.breaker.allows(now):
             turn.rest(turn.breaker.open_until)
 
-    async def _due_without_deliveries(self, lane: Lane) -> int | None:
+    async def _due_without_deliveries(self, turn: Turn) -> int | None:
         """When an unfinished replay or a validation is due, which a lane without deliveries may have too."""
-        if lane.replay:
-            replay = await self.deliveries.replay(lane)
-            return None if replay is None or replay.done else self.clock()
-        subscription = await self.cache.find(lane.subscription)
+        if turn.lease.is_replaying:
+            return self.clock()
+        subscription = None if turn.lane.replay else await self.cache.find(turn.lane.subscription)
         return None if subscription is None else subscription.validation.next_try
 
     async def _release(self, turn: Turn) -> int | None:
         """Release the lane. If more is due, enqueue a wake-up; if it is due soon, return when."""
         if not turn.held:
             return None
-        other = await self._due_without_deliveries(turn.lane)
-        if other is not None:
-            await self.deliveries.wake(turn.lane, max(other, turn.rests_until))
-        due, now = await turn.release(), self.clock()
+        due, now = await turn.release(latest=await self._due_without_deliveries(turn)), self.clock()
         if turn.asleep_by is not None:  # a change meanwhile may have woken the lane too early
             stored = await self.subscriptions.get(turn.lane.subscription)
             if stored is None or stored.version != turn.asleep_by:
-                await self.deliveries.wake(turn.lane, now)
+                await self.deliveries.wake(turn.lane)
                 due = now
         if due is not None and due <= now:
             self.wakeup_queue.put([turn.lane])

@@ -80,12 +80,15 @@ class Background:
         application.report(await application.measure.gauges())
 
     async def retention(self) -> None:
-        """Remove events older than the retention, finished deliveries, and subscriptions that were never validated."""
+        """Remove events older than the retention, finished deliveries, and subscriptions that were never validated.
+
+        The deliveries of an event stay a day longer, so that a worker finds that their event is gone.
+        """
         application = await self.application()
         now = clock.now()
         oldest = now - application.settings.retention_days * _DAY
         await application.store.expire(oldest)
-        await application.deliveries.expire(now - SETTLED_DAYS * _DAY, oldest)
+        await application.deliveries.expire(now - SETTLED_DAYS * _DAY, oldest - _DAY)
         await application.subscriber.remove_never_validated(now - NEVER_VALIDATED_DAYS * _DAY)
 
 

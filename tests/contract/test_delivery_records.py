@@ -114,11 +114,51 @@ async def test_replays_have_lanes_of_their_own(stores: Stores) -> None:
     assert (first.lane, second.lane) == (Lane(1, 1), Lane(1, 2))
     assert set(await store.due(NOW, 10)) == {LANE, first.lane, second.lane}
     lease = await leased(store, first.lane)
-    await store.move_replay(lease, replace(first, after=4, done=True))
-    assert await stores.other_deliveries.replay(first.lane) == replace(first, after=4, done=True)
-    await store.move_replay(replace(lease, lane=second.lane), replace(second, after=8))
-    assert await store.replay(second.lane) == second
-    assert await store.replay(LANE) is None
+    assert lease.replay == first
+    moved = await store.move_replay(lease, halfway := replace(first, after=4))
+    assert moved is not None
+    assert moved.replay == halfway
+    assert await store.move_replay(replace(lease, lane=second.lane), replace(second, after=8)) is None
+    await store.release(moved, Breaker(), now=NOW, latest=NOW)
+    assert (await leased(stores.other_deliveries, first.lane)).replay == halfway
+    assert (await leased(store, second.lane)).replay == second
+    assert (await leased(store)).replay is None
+
+
+async def test_a_live_lane_can_have_a_replay(store: DeliveryStore) -> None:
+    """Deliveries of events beyond it wait until it is done, retries too. It counts for no quota."""
+    later: dict[str, Any] = {"state": State.FAILING, "next_attempt": NOW}
+    await store.record([delivery(9), delivery(8, **later), delivery(6), delivery(2, **later)], NOW)
+    lease = await leased(store)
+    begun = await store.move_replay(lease, replay := Replay(LANE, 0, 8))
+    assert begun is not None
+    assert await ready(store, begun) == []
+    await store.record([delivery(n) for n in range(3, 6)], NOW)
+    halfway = await store.move_replay(begun, replace(replay, after=6))
+    assert halfway is not None
+    assert positions(await ready(store, halfway)) == [3, 4, 5, 6, 2]
+    assert (await store.ready(halfway, NOW, 99, 99)).rest is None
+    assert await store.release(halfway, Breaker(), now=NOW) == NOW
+    lease = await leased(store)
+    assert lease.is_replaying
+    await store.begin_replay(Replay(LANE, 0, 9), NOW, ReplayQuota([1], 1))
+    done = await store.move_replay(lease, replace(replay, after=8, done=True))
+    assert done is not None
+    assert positions(await ready(store, done)) == [3, 4, 5, 6, 9, 2, 8]
+
+
+async def test_deliveries_of_replays_are_listed_and_revived(store: DeliveryStore) -> None:
+    """Also those of events from before the subscription's own deliveries."""
+    begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)
+    lease = await leased(store, begun.lane)
+    await store.record([delivery(6, begun.lane), delivery(2, begun.lane)], NOW)
+    lease = await store.move_replay(lease, replace(begun, after=9, done=True)) or lease
+    listed = await store.page(1, None, 9)
+    assert [(item.position, item.lane) for item in listed] == [(2, begun.lane), (6, begun.lane)]
+    assert positions(await store.page(1, None, 1, DeliveryFilter(id=listed[1].id))) == [6]
+    await store.save(replace(listed[0], state=State.DEAD, next_attempt=None, settled=NOW))
+    assert await store.revive(1, NOW) == 1
+    assert {*positions(await ready(store, lease))} == {2, 6}
 
 
 async def test_finished_deliveries_expire_and_dead_ones_stay_with_their_event(tmp_path: Path) -> None:
@@ -189,8 +229,8 @@ async def test_unfinished_replays_have_a_quota(stores: Stores) -> None:
     assert await is_refused()
     assert {str(lane) for lane in await store.due(NOW, 10)} == lanes
     await store.record([delivery(1, first.lane, undecidable=1), delivery(2, first.lane)], NOW)
-    lease = await leased(store, first.lane)
-    await store.move_replay(lease, replace(first, done=True))
+    lease = await store.move_replay(await leased(store, first.lane), replace(first, done=True))
+    assert lease is not None
     assert await is_refused()
     for item in await ready(store, lease):
         assert await is_refused()

@@ -125,7 +125,7 @@ async def test_a_first_attempt_is_due_whatever_the_clock_says(store: DeliverySto
 
 async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: Stores) -> None:
     """The recording process may have another clock than the worker."""
-    await stores.deliveries.wake(LANE, NOW)
+    await stores.deliveries.wake(LANE)
     lease = await leased(stores.deliveries)
     later = NOW + SECOND
     await stores.other_deliveries.record([delivery(1, next_attempt=later)], later)
@@ -134,14 +134,16 @@ async def test_a_first_attempt_keeps_a_lane_due_whatever_the_clock_says(stores: 
 
 
 async def test_every_lane_of_a_subscription_can_be_woken(store: DeliveryStore) -> None:
-    """Its replays are woken too, and its live lane even if it is empty."""
+    """Its unfinished replays are woken too, and its live lane even if it is empty; finished replays are not."""
     begun = await store.begin_replay(Replay(LANE, 0, 9), NOW)
-    lease = await store.take(begun.lane, NOW, NOW + SECOND)
-    assert lease is not None
-    await store.release(lease, Breaker(), now=NOW, at=NOW + 999 * SECOND)
+    for replay in [await store.begin_replay(Replay(LANE, 0, 9), NOW) for _ in range(3)]:
+        lease = await store.move_replay(await leased(store, replay.lane), replace(replay, done=True))
+        assert lease is not None
+        assert await store.release(lease, Breaker(), now=NOW) is None
+    await store.release(await leased(store, begun.lane), Breaker(), now=NOW, latest=NOW, at=NOW + 999 * SECOND)
     await store.record([delivery(1, Lane(2), next_attempt=NOW + 999 * SECOND)], NOW)
-    assert list(await store.wake_all(1, NOW + SECOND)) == [LANE, begun.lane]
-    assert set(await store.due(NOW + SECOND, 10)) >= {LANE, begun.lane}
+    assert list(await store.wake_all(1)) == [LANE, begun.lane]
+    assert set(await store.due(NOW, 10)) == {LANE, begun.lane, Lane(2)}
 
 
 async def test_deliveries_recorded_during_a_turn_keep_the_lane_due(stores: Stores) -> None:
@@ -159,7 +161,7 @@ async def test_deliveries_recorded_during_a_turn_keep_the_lane_due(stores: Store
 async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) -> None:
     """In the end the lane is due as long as a delivery is open."""
     for n in range(1, 21):
-        await stores.deliveries.wake(LANE, NOW)
+        await stores.deliveries.wake(LANE)
         lease = await leased(stores.deliveries)
         await asyncio.gather(
             stores.other_deliveries.record([delivery(n)], NOW),
@@ -174,15 +176,26 @@ async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) ->
 
 
 async def test_a_lane_can_be_woken_without_deliveries(store: DeliveryStore) -> None:
-    """The earlier of two times counts, also during a turn."""
-    await store.wake(LANE, NOW + 5 * SECOND)
-    await store.wake(LANE, NOW + 9 * SECOND)
-    assert list(await store.due(NOW + 4 * SECOND, 10)) == []
-    assert list(await store.due(NOW + 5 * SECOND, 10)) == [LANE]
-    lease = await leased(store, now=NOW + 5 * SECOND)
-    await store.wake(LANE, NOW + 6 * SECOND)
-    assert await store.release(lease, Breaker(), now=NOW + 6 * SECOND) == NOW + 6 * SECOND
-    assert list(await store.due(NOW + 6 * SECOND, 10)) == [LANE]
+    """It is due at once, and a wake-up during a turn keeps it due."""
+    await store.wake(LANE)
+    assert list(await store.due(NOW, 10)) == [LANE]
+    lease = await leased(store)
+    await store.wake(LANE)
+    assert await store.release(lease, Breaker(), now=NOW) == NOW
+    assert list(await store.due(NOW, 10)) == [LANE]
+    assert await store.release(await leased(store), Breaker(), now=NOW) is None
+    assert list(await store.due(NOW + 999 * SECOND, 10)) == []
+
+
+async def test_a_lane_is_due_at_the_latest_time_of_its_release(store: DeliveryStore) -> None:
+    """A validation or a replay may be due although no delivery is; a rest counts more."""
+    await store.record([delivery(1, state=State.FAILING, next_attempt=NOW + 20 * SECOND)], NOW)
+    for latest, at, due in ((10, None, 10), (30, None, 20), (10, 40, 40), (None, None, 20)):
+        bounds: dict[str, Any] = {"latest": latest and NOW + latest * SECOND, "at": at and NOW + at * SECOND}
+        lease = await leased(store, now=NOW + 100 * SECOND)
+        assert await store.release(lease, Breaker(), now=NOW, **bounds) == NOW + due * SECOND
+        assert list(await store.due(NOW + due * SECOND - 1, 10)) == []
+        assert list(await store.due(NOW + due * SECOND, 10)) == [LANE]
 
 
 async def test_the_breaker_stays_with_the_lane(store: DeliveryStore) -> None:
@@ -208,7 +221,72 @@ async def test_first_attempts_come_by_position_and_retries_by_their_time(store: 
     for item in await ready(store, lease):
         if item.position % 2:
             await store.save(replace(item, state=State.FAILING, next_attempt=NOW + item.position))
-    assert positions(await store.ready(lease, NOW + 100, 3, 2)) == [2, 4, 6, 1, 3]
+    assert positions((await store.ready(lease, NOW + 100, 3, 2)).deliveries) == [2, 4, 6, 1, 3]
+
+
+async def test_a_read_tells_whether_it_is_of_the_whole_lane(store: DeliveryStore) -> None:
+    """Then the rest are the deliveries that wait for their time."""
+    later: dict[str, Any] = {"state": State.FAILING, "next_attempt": NOW + 9 * SECOND}
+    await store.record([delivery(1), delivery(2, **later), delivery(3)], NOW)
+    lease = await leased(store)
+    for most, rest in ((3, [2]), (1, None)):
+        read = await store.ready(lease, NOW, most, most)
+        assert positions(read.deliveries) == [1, 3][:most]
+        assert read.rest is None if rest is None else positions(read.rest or ()) == rest
+
+
+async def test_a_worker_that_knows_the_lane_tells_when_it_is_due(stores: Stores) -> None:
+    """Unless somebody has made the lane due meanwhile, in the same segment of the stream or another one."""
+    store = stores.deliveries
+    retry = delivery(1, state=State.FAILING, next_attempt=NOW + 9 * SECOND)
+    await store.record([retry], NOW)
+    assert await store.release(await leased(store), Breaker(3), now=NOW, to_come=[retry]) == NOW + 9 * SECOND
+    assert list(await store.due(NOW + 9 * SECOND - 1, 10)) == []
+    later = NOW + 9 * SECOND
+    for position in (2, 5):
+        lease = await leased(store, now=later)
+        assert lease.breaker == Breaker(3)
+        assert positions((await store.ready(lease, later, 9, 9)).rest or ()) == []
+        await stores.other_deliveries.record([delivery(position)], NOW)
+        due = await store.release(lease, Breaker(3), now=later, to_come=[])
+        assert due is not None
+        assert due <= later
+        lease = await leased(store, now=later)
+        assert position in positions(await ready(store, lease, later))
+        for item in await ready(store, lease, later):
+            await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
+        assert await store.release(lease, Breaker(3), now=later, to_come=[]) is None
+        await store.wake(LANE)
+
+
+async def test_a_backlog_starves_no_retry(store: DeliveryStore) -> None:
+    """Retries are read beside any number of first attempts."""
+    await store.record([delivery(n, Lane(1)) for n in range(1, 4)], NOW)
+    lease = await leased(store)
+    for item in await ready(store, lease):
+        await store.save(replace(item, state=State.FAILING, next_attempt=NOW + item.position))
+    await store.release(lease, Breaker(), now=NOW)
+    await store.record([delivery(n) for n in range(4, 304)], NOW)
+    lease = await leased(store, now=NOW + 5)
+    read = await store.ready(lease, NOW + 5, 8, 2)
+    assert (positions(read.deliveries), read.rest) == ([*range(4, 12), 1, 2], None)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_the_clock_of_a_recorder_puts_nothing_off(stores: Stores, hours: int) -> None:
+    """A delivery is due at once, whatever the clock of its process says, and so is its lane while it was due later."""
+    recorded = NOW + hours * 3_600 * SECOND
+    await stores.deliveries.record([delivery(1, state=State.FAILING, next_attempt=NOW + 9 * SECOND)], NOW)
+    await stores.deliveries.release(await leased(stores.deliveries), Breaker(), now=NOW)
+    await stores.other_deliveries.record([delivery(2, next_attempt=recorded, recorded=recorded)], recorded)
+    assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
+    assert [lane.since <= NOW for lane in await stores.deliveries.overdue(NOW)] == [True]
+    lease = await leased(stores.deliveries)
+    assert positions((await stores.deliveries.ready(lease, NOW, 9, 9)).deliveries) == [2]
+    due = await stores.deliveries.release(lease, Breaker(), now=NOW)
+    assert due is not None
+    assert due <= NOW
+    assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
 async def test_an_undecidable_delivery_is_a_retry(store: DeliveryStore) -> None:
@@ -228,7 +306,7 @@ async def test_an_undecidable_delivery_is_a_retry(store: DeliveryStore) -> None:
     assert list(await store.due(early + 1, 10)) == [LANE]
     assert [lane.since for lane in await store.overdue(late)] == [early + 1]
     lease = await leased(store, now=late)
-    assert positions(await store.ready(lease, late, 9, 2)) == [2, 3]
+    assert positions((await store.ready(lease, late, 9, 2)).deliveries) == [2, 3]
     assert [item.undecidable for item in await ready(store, lease, late)] == [2, 0, 1]
 
 
@@ -268,15 +346,3 @@ async def test_a_save_needs_the_version_that_was_read(store: DeliveryStore) -> N
     await store.remove(standing)
     assert list(await store.page(1, (0, 0), 10)) == []
     assert await store.save(standing) is None
-
-
-async def test_a_wake_up_for_later_makes_no_lane_due_before(store: DeliveryStore) -> None:
-    """Although the lane was due when its lease began; a worker would look at it again and again."""
-    await store.record([delivery(1)], NOW)
-    lease = await leased(store)
-    (item,) = await ready(store, lease)
-    await store.save(replace(item, state=State.DELIVERED, next_attempt=None, settled=NOW))
-    await store.wake(LANE, NOW + 10 * SECOND)
-    assert await store.release(lease, Breaker(), now=NOW + SECOND) == NOW + 10 * SECOND
-    assert list(await store.due(NOW + 9 * SECOND, 10)) == []
-    assert list(await store.due(NOW + 10 * SECOND, 10)) == [LANE]

@@ -200,11 +200,7 @@ async def test_a_worker_that_stops_before_recording_causes_a_second_attempt(depl
         raise StoppedError
 
     lane_worker, store = deployment.application.lane_worker, deployment.application.deliveries
-    stopping = replace(
-        lane_worker,
-        deliveries=Replaced(store, release=stop),
-        attempts=replace(lane_worker.attempts, deliveries=Replaced(store, save=stop)),
-    )
+    stopping = replace(lane_worker, deliveries=Replaced(store, release=stop, save=stop))
     await deployment.publish(event("a"), event("b"))
     with pytest.raises(StoppedError):
         await stopping.serve(Lane(subscription.id))

@@ -102,6 +102,41 @@ async def test_one_delivery_can_be_replayed(deployment: Deployment) -> None:
     assert unknown.value.problem is Problem.NOT_FOUND
 
 
+async def test_a_delivery_of_a_replay_can_be_replayed(deployment: Deployment) -> None:
+    """It is listed with the others, also if the subscription has no delivery of its own."""
+    await deployment.publish(event("a"), event("b"))
+    subscription = await deployment.subscribe()
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
+    await deployment.idle()
+    await deployment.deliver()
+    *_, replayed = await deployment.deliveries(subscription)
+    assert replayed.lane.replay == 1
+    deployment.receiver.received.clear()
+    wanted = ReplayRequest(delivery=DeliveryFilter(id=replayed.id))
+    await deployment.application.replays.begin(OWNER, subscription.id, wanted)
+    await deployment.idle()
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["b"]
+
+
+async def test_a_dead_delivery_of_a_replay_can_be_revived(deployment: Deployment) -> None:
+    """Its lane is due again."""
+    await deployment.publish(event("a"))
+    subscription = await deployment.subscribe()
+    deployment.receiver.answer = answering(500)
+    await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(start=0))
+    await deployment.idle()
+    while "dead" not in await deployment.states(subscription):
+        await deployment.deliver()
+        deployment.clock.add(13 * 3_600)
+    deployment.receiver.answer = answering(200)
+    deployment.receiver.received.clear()
+    revived = await deployment.application.replays.begin(OWNER, subscription.id, ReplayRequest(dead=True))
+    await deployment.idle()
+    await deployment.deliver()
+    assert names(deployment.receiver) == ["a"] * (revived or 0) != []
+
+
 async def test_dead_deliveries_can_be_revived(deployment: Deployment) -> None:
     """Their schedule starts again, under their ids. Other deliveries are not sent again."""
     subscription = await deployment.subscribe()

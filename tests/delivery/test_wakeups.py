@@ -71,7 +71,7 @@ async def due_again(deployment: Deployment, subscription: Subscription) -> None:
     await subscriptions.change(
         replace(stored, validation=replace(stored.validation, tries=0, next_try=deployment.clock()))
     )
-    await deployment.application.deliveries.wake_all(subscription.id, deployment.clock())
+    await deployment.application.deliveries.wake_all(subscription.id)
 
 
 async def test_a_validation_that_becomes_due_while_its_lane_waits_for_a_slot_stays_due(deployment: Deployment) -> None:

@@ -8,6 +8,11 @@ const { default: Documents } = require("@vercel/cosmosdb-server/lib/account/docu
 const { unserved } = require("./indexes");
 const { narrow } = require("./narrow");
 
+const OPPOSITE = { ascending: "descending", descending: "ascending" };
+
+/** A composite index read from its end: it serves that order too. */
+const reversed = (index) => index.map(({ path, order }) => ({ path, order: OPPOSITE[order] }));
+
 /** A map that tells what it held before each change. */
 class Recorded extends Map {
   set(key, value) {
@@ -153,7 +158,7 @@ const documentsWith = (options) =>
       const { indexingPolicy } = this._parent.read();
       const reason = options.indexes && unserved(parsed.ast, indexingPolicy, partition !== undefined);
       if (reason) throw Object.assign(new Error(`${reason}: ${query}`), { badRequest: true });
-      const compositeIndexes = indexingPolicy?.compositeIndexes ?? [];
+      const compositeIndexes = (indexingPolicy?.compositeIndexes ?? []).flatMap((index) => [index, reversed(index)]);
       try {
         return parsed.exec(rows, { parameters, maxItemCount, continuation, compositeIndexes });
       } catch (error) {

@@ -114,4 +114,4 @@ async def leased(store: DeliveryStore, lane: Lane = LANE, now: int = NOW) -> Lea
 
 async def ready(store: DeliveryStore, lease: Lease, now: int = NOW) -> list[Delivery]:
     """All deliveries that are due."""
-    return list(await store.ready(lease, now, 100, 100))
+    return list((await store.ready(lease, now, 100, 100)).deliveries)

@@ -182,16 +182,28 @@ class CosmosDatabase:
 
         Return False if the document does not exist, does not have `etag`, or meets the SQL condition `unless`.
         """
+        return await self.changed(what, container, document_id, changes, etag=etag, unless=unless) is not None
+
+    async def changed(
+        self,
+        what: str,
+        container: str,
+        document_id: str,
+        changes: Mapping[str, Any],
+        *,
+        etag: str | None = None,
+        unless: str = "",
+    ) -> Document | None:
+        """Do what `change` does. Return the changed document, or None in place of False."""
         operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
         condition: dict[str, Any] = {"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {}
         if etag is not None:
             condition |= _if_match(etag)
         async with self._request(what, container) as proxy:
             try:
-                await proxy.patch_item(document_id, document_id, operations, no_response=True, **condition)
+                return dict(await proxy.patch_item(document_id, document_id, operations, **condition))
             except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return False
-        return True
+                return None
 
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
         """Delete a document; do nothing if it does not exist."""

@@ -102,18 +102,26 @@ _DELIVERIES = Container(
     indexed=(
         "partition",  # every query of a segment
         "stream",  # the deliveries of one event, with `position`: `of_event`
-        "replay",  # the deliveries of one lane, with `partition`: `ready`, and the lane's next attempt
-        "state",  # `ready`, `revive`, the filter of `page`, and the gauge of dead deliveries: `dead`
-        "position",  # the order of `page`, and of first attempts in `ready`
-        "nextAttempt",  # retries in `ready`, and the lane's next attempt
-        "undecidable",  # tells undecidable deliveries, which are retries, from other pending ones: `ready`
+        "replay",  # the deliveries of one lane, with `partition`: `ready`
+        "state",  # `revive`, the filter of `page`, the quota of replays, and the gauge of dead deliveries: `dead`
+        "position",  # the deliveries of one event: `of_event`, and `page` where it ended among them
+        "next",  # deliveries with an attempt to come: `ready`
+    ),
+    ordered_by=(
+        ("partition", "replay", "next", "position"),  # first attempts by position, then retries: `ready`, `release`
+        ("partition", "position"),  # `page`
     ),
     default_ttl=-1,
 )
 _DUE = Container(
     "due",  # one document per lane
     "/id",
-    indexed=("at",),  # the lanes that are due: `due`, `overdue`
+    indexed=(
+        "at",  # the lanes that are due: `due`, `overdue`; with `subscription`, replays with something to do
+        "since",  # the lanes in which an attempt is due: `overdue`
+        "subscription",  # the lanes of a subscription: `wake_all`, and the quota of replays
+        "number",  # of these, the lanes of replays
+    ),
 )
 _LEASES = Container(
     "leases",  # how far the change feed was read; the Cosmos DB trigger's library makes queries of its own here

@@ -17,7 +17,7 @@ from events_core.adapters.delivery_documents import delivery_of, document_of_del
 from events_core.adapters.sqlite.store import SqliteEventStore
 from events_core.common.texts import storable
 from events_core.delivery.delivery import Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, ReplayQuota
+from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, Ready, ReplayQuota
 from events_core.feeds.stream import Stream
 
 _RECORD = """INSERT OR IGNORE INTO deliveries
@@ -27,9 +27,9 @@ _SAVE = """UPDATE deliveries SET state = ?, next_attempt = ?, settled = ?, docum
 WHERE subscription = ? AND position = ? AND replay = ? AND version = ?"""
 _REMOVE = "DELETE FROM deliveries WHERE subscription = ? AND position = ? AND replay = ?"
 _PENDING = """SELECT version, document FROM deliveries WHERE subscription = ? AND replay = ? AND state = 'pending'
-ORDER BY position LIMIT ?"""
-_FAILING = """SELECT version, document FROM deliveries
-WHERE subscription = ? AND replay = ? AND state = 'failing' AND next_attempt <= ? ORDER BY next_attempt LIMIT ?"""
+AND position <= ? ORDER BY position LIMIT ?"""
+_RETRIES = """SELECT version, document FROM deliveries WHERE subscription = ? AND replay = ? AND state = 'failing'
+AND next_attempt IS NOT NULL AND position <= ? ORDER BY next_attempt LIMIT ?"""
 _PAGE = "SELECT version, document FROM deliveries WHERE subscription = :subscription"
 _AFTER, _BEFORE = " AND (position, replay) > (:position, :replay)", " AND (position, replay) < (:position, :replay)"
 _OF_STATE = " AND state = :column AND json_extract(document, '$.state') = :state"
@@ -44,11 +44,16 @@ _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND sta
 _NEXT_ATTEMPT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
 _EXPIRE = "DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"
 
-_WAKE = """INSERT INTO lanes (subscription, replay, at) VALUES (?1, ?2, ?3)
-ON CONFLICT DO UPDATE SET at = min(coalesce(at, ?3), ?3), version = version + 1"""
+_LAST = 2**63 - 1
+"""A position beyond every delivery."""
+
+# What is due at once has the time 0, because the clock may be set back before somebody looks.
+_WAKE = """INSERT INTO lanes (subscription, replay, at) VALUES (?, ?, 0)
+ON CONFLICT DO UPDATE SET at = 0, version = version + 1"""
 _DUE = "SELECT subscription, replay FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
-_OVERDUE = """SELECT subscription, replay, min(next_attempt), failures, open_until
-FROM deliveries JOIN lanes USING (subscription, replay) WHERE next_attempt <= ? GROUP BY subscription, replay"""
+_OVERDUE = """SELECT subscription, replay, min(min(next_attempt, ?1)), failures, open_until
+FROM deliveries JOIN lanes USING (subscription, replay)
+WHERE next_attempt <= ?1 OR (state = 'pending' AND next_attempt IS NOT NULL) GROUP BY subscription, replay"""
 # A leased lane is due when its lease ends, unless it is woken for an earlier time.
 _TAKE = """UPDATE lanes SET at = ?1, until = ?1, owner = ?2, version = version + 1
 WHERE subscription = ?3 AND replay = ?4 AND until <= ?5 RETURNING version, failures, open_until"""
@@ -56,16 +61,18 @@ _RENEW = "UPDATE lanes SET until = ? WHERE subscription = ? AND replay = ? AND u
 _LEASED = "SELECT version, at FROM lanes WHERE subscription = ? AND replay = ? AND until = ?"
 _RELEASE = """UPDATE lanes SET at = ?, until = 0, failures = ?, open_until = ?
 WHERE subscription = ? AND replay = ?"""
+_TO_WAKE = "SELECT replay FROM lanes WHERE subscription = ? AND replay > 0 AND at IS NOT NULL ORDER BY replay"
 _DROP = "DELETE FROM lanes WHERE subscription = ? AND replay = ?"
 
 _UNFINISHED = """SELECT count(*) FROM replays WHERE subscription IN (SELECT value FROM json_each(?))
-AND (NOT done OR EXISTS (SELECT 1 FROM deliveries WHERE deliveries.subscription = replays.subscription
+AND replay > 0 AND (NOT done OR EXISTS (SELECT 1 FROM deliveries WHERE deliveries.subscription = replays.subscription
   AND deliveries.replay = replays.replay AND state IN ('pending', 'failing') AND next_attempt IS NOT NULL
   AND json_extract(document, '$.state') = 'pending'))"""
 _BEGIN_REPLAY = "INSERT INTO replays VALUES (?, ?, ?, ?, 0)"
 _REPLAY = "SELECT after, until, done FROM replays WHERE subscription = ? AND replay = ?"
-_MOVE_REPLAY = """UPDATE replays SET after = ?3, done = ?4 WHERE subscription = ?1 AND replay = ?2
-AND EXISTS (SELECT 1 FROM lanes WHERE subscription = ?1 AND replay = ?2 AND until = ?5)"""
+_MOVE_REPLAY = """INSERT INTO replays SELECT subscription, replay, ?3, ?4, ?5 FROM lanes
+WHERE subscription = ?1 AND replay = ?2 AND until = ?6
+ON CONFLICT DO UPDATE SET after = excluded.after, until = excluded.until, done = excluded.done"""
 
 _PROCESS = f"{os.getpid()}.{time.time_ns()}"
 """Identifies this process among all processes that have or had its process id."""
@@ -95,17 +102,17 @@ class SqliteDeliveries(DeliveryStore):
         def record(connection: sqlite3.Connection) -> None:
             connection.executemany(_RECORD, rows)
             for lane in lanes:
-                connection.execute(_WAKE, (*_key(lane), now))
+                connection.execute(_WAKE, _key(lane))
 
         await self.file.write(record)
 
     @override
-    async def wake(self, lane: Lane, at: int) -> None:
-        await self.file.execute(_WAKE, *_key(lane), at)
+    async def wake(self, lane: Lane) -> None:
+        await self.file.execute(_WAKE, *_key(lane))
 
     @override
-    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        return await self.file.write(lambda connection: _wake_all(connection, subscription, at))
+    async def wake_all(self, subscription: int) -> Sequence[Lane]:
+        return await self.file.write(lambda connection: _wake_all(connection, subscription))
 
     @override
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
@@ -127,12 +134,7 @@ class SqliteDeliveries(DeliveryStore):
     @override
     async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         await self._end_leases_of_dead_processes(now)
-        values = (until, _PROCESS, *_key(lane), now)
-        row = await self.file.write(lambda connection: connection.execute(_TAKE, values).fetchone())
-        if row is None:
-            return None
-        version, failures, open_until = row
-        return Lease(lane, until, Breaker(failures, open_until), str(version))
+        return await self.file.write(lambda connection: _take(connection, lane, now, until))
 
     @override
     async def renew(self, lease: Lease, until: int) -> Lease | None:
@@ -140,22 +142,38 @@ class SqliteDeliveries(DeliveryStore):
         return replace(lease, until=until) if renewed else None
 
     @override
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
-        return await self.file.write(lambda connection: _release(connection, lease, breaker, now, at))
+    async def release(
+        self,
+        lease: Lease,
+        breaker: Breaker,
+        *,
+        now: int,
+        at: int | None = None,
+        latest: int | None = None,
+        to_come: Sequence[Delivery] | None = None,
+    ) -> int | None:
+        return await self.file.write(
+            lambda connection: _release(connection, lease, breaker, now=now, at=at, latest=latest)
+        )
 
     @override
     async def drop(self, lease: Lease) -> None:
         await self.file.execute(_DROP, *_key(lease.lane))
 
     @override
-    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
-        key = _key(lease.lane)
+    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Ready:
+        last = lease.replay.after if lease.replay is not None and lease.is_replaying else _LAST
+        key = (*_key(lease.lane), last)
 
-        def read(connection: sqlite3.Connection) -> list[Any]:
-            first = connection.execute(_PENDING, (*key, firsts)).fetchall()
-            return first + connection.execute(_FAILING, (*key, now, retries)).fetchall()
+        def read(connection: sqlite3.Connection) -> list[list[Any]]:
+            # One more than is asked for tells whether there are more.
+            limits = ((_PENDING, firsts + 1), (_RETRIES, retries + 1))
+            return [connection.execute(sql, (*key, limit)).fetchall() for sql, limit in limits]
 
-        return [_delivery(*row) for row in await self.file.query(read)]
+        first, retry = ([_delivery(*row) for row in rows] for rows in await self.file.query(read))
+        due = [item for item in retry[:retries] if item.next_attempt is not None and item.next_attempt <= now]
+        is_whole = len(first) <= firsts and len(retry) <= retries and not lease.is_replaying
+        return Ready([*first[:firsts], *due], retry[len(due) :] if is_whole else None)
 
     @override
     async def save(self, delivery: Delivery) -> Delivery | None:
@@ -194,23 +212,16 @@ class SqliteDeliveries(DeliveryStore):
 
     @override
     async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
-        begun = await self.file.write(lambda connection: _begin_replay(connection, replay, now, quota))
+        begun = await self.file.write(lambda connection: _begin_replay(connection, replay, quota))
         if begun is None:
             assert quota is not None
             raise quota.exceeded()
         return begun
 
     @override
-    async def replay(self, lane: Lane) -> Replay | None:
-        rows = await self.file.fetch(_REPLAY, *_key(lane))
-        if not rows:
-            return None
-        [(after, until, done)] = rows
-        return Replay(lane, after, until, bool(done))
-
-    @override
-    async def move_replay(self, lease: Lease, replay: Replay) -> None:
-        await self.file.execute(_MOVE_REPLAY, *_key(lease.lane), replay.after, replay.done, lease.until)
+    async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
+        values = (*_key(lease.lane), replay.after, replay.until, replay.done, lease.until)
+        return replace(lease, replay=replay) if await self.file.execute(_MOVE_REPLAY, *values) else None
 
     @override
     async def expire(self, settled_before: int, registered_before: int) -> int:
@@ -246,14 +257,27 @@ def _lives(owner: str) -> bool:
     return True
 
 
-def _wake_all(connection: sqlite3.Connection, subscription: int, at: int) -> Sequence[Lane]:
-    rows = connection.execute("SELECT replay FROM lanes WHERE subscription = ?", (subscription,)).fetchall()
-    lanes = [Lane(subscription, replay) for replay in sorted({0, *(replay for (replay,) in rows)})]
-    connection.executemany(_WAKE, [(*_key(lane), at) for lane in lanes])
+def _wake_all(connection: sqlite3.Connection, subscription: int) -> Sequence[Lane]:
+    """Make due the live lane, and the other lanes of a subscription that are due at some time."""
+    rows = connection.execute(_TO_WAKE, (subscription,)).fetchall()
+    lanes = [Lane(subscription), *(Lane(subscription, replay) for (replay,) in rows)]
+    connection.executemany(_WAKE, [_key(lane) for lane in lanes])
     return lanes
 
 
-def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now: int, at: int | None) -> int | None:
+def _take(connection: sqlite3.Connection, lane: Lane, now: int, until: int) -> Lease | None:
+    row = connection.execute(_TAKE, (until, _PROCESS, *_key(lane), now)).fetchone()
+    if row is None:
+        return None
+    version, failures, open_until = row
+    replay = connection.execute(_REPLAY, _key(lane)).fetchone()
+    begun = None if replay is None else Replay(lane, replay[0], replay[1], bool(replay[2]))
+    return Lease(lane, until, Breaker(failures, open_until), str(version), begun)
+
+
+def _release(
+    connection: sqlite3.Connection, lease: Lease, breaker: Breaker, *, now: int, at: int | None, latest: int | None
+) -> int | None:
     """End a lease. Returns when the lane is due."""
     key = _key(lease.lane)
     row = connection.execute(_LEASED, (*key, lease.until)).fetchone()
@@ -265,7 +289,8 @@ def _release(connection: sqlite3.Connection, lease: Lease, breaker: Breaker, now
     times = [
         None if first is None else min(first, now),  # a clock that was ahead may have recorded it for later
         retry,
-        woken_at if str(version) != lease.version else None,  # the lane was woken during the lease
+        max(woken_at, now) if str(version) != lease.version else None,  # the lane was woken during the lease
+        latest,
     ]
     due = min((time for time in times if time is not None), default=None)
     if due is not None and at is not None:
@@ -286,11 +311,11 @@ def _revive(connection: sqlite3.Connection, subscription: int, now: int) -> int:
     for delivery in dead:
         _save(connection, delivery.revived(now))
     for lane in dict.fromkeys(delivery.lane for delivery in dead):
-        connection.execute(_WAKE, (*_key(lane), now))
+        connection.execute(_WAKE, _key(lane))
     return len(dead)
 
 
-def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int, quota: ReplayQuota | None) -> Replay | None:
+def _begin_replay(connection: sqlite3.Connection, replay: Replay, quota: ReplayQuota | None) -> Replay | None:
     """Store a replay. Return None if that would exceed the quota."""
     if quota is not None:
         ids = orjson.dumps(list(quota.subscriptions)).decode()
@@ -303,7 +328,7 @@ def _begin_replay(connection: sqlite3.Connection, replay: Replay, now: int, quot
     ).fetchone()
     begun = replace(replay, lane=Lane(subscription, number))
     connection.execute(_BEGIN_REPLAY, (subscription, number, replay.after, replay.until))
-    connection.execute(_WAKE, (*_key(begun.lane), now))
+    connection.execute(_WAKE, _key(begun.lane))
     return begun
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,30 +12,37 @@ from typing_extensions import override
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.delivery.lanes import (
-    DUE,
+    AT_ONCE,
     NEVER,
     CosmosLanes,
-    document_of_replay,
-    new_lane,
+    CosmosLease,
+    Ending,
+    replay_of,
     segments_of,
 )
 from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, position_id, segment_of
 from events_core.adapters.delivery_documents import delivery_of, document_of_delivery
+from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.common.texts import storable
 from events_core.delivery.delivery import SETTLED_DAYS, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, ReplayQuota
+from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, Ready, ReplayQuota
 from events_core.feeds.stream import Stream
 
 DELIVERIES = "deliveries"
-_AT_ONCE = 32
+_LANES_AT_ONCE = 32
 _BATCH = 100
+_DAY = 86_400
 _BEGUN_AFTER = 60 * SECOND
-"""When a replay is due whose beginning fails midway. It counts as unfinished, so it must come to an end."""
+"""When a replay is due whose beginning fails midway. It counts as unfinished, so it must come to an end.
+
+With another clock it is due as much earlier or later, which changes nothing else."""
 _OF_LANE = "FROM c WHERE c.partition = @partition AND c.replay = @replay"
-_FIRSTS = f"{_OF_LANE} AND c.state = 'pending' AND NOT IS_DEFINED(c.undecidable)"
-_RETRIES = f"{_OF_LANE} AND (c.state = 'failing' OR c.undecidable > 0)"
+_BY_ATTEMPT = "ORDER BY c.partition, c.replay, c.next, c.position"
+_TO_COME = f"SELECT TOP @top * {_OF_LANE} AND c.next >= 0 AND c.position <= @last {_BY_ATTEMPT}"
+_RETRIES = f"SELECT TOP @top * {_OF_LANE} AND c.next > 0 AND c.next <= @now AND c.position <= @last {_BY_ATTEMPT}"
+_NEXT = f"SELECT TOP 1 c.next, c.nextAttempt {_OF_LANE} AND c.next >= 0 {_BY_ATTEMPT}"
 _AWAITING = f"SELECT TOP 1 * {_OF_LANE} AND c.state = 'pending'"
 _PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition"
 _SHOWN = """ AND c.state <> 'withheld'
@@ -51,39 +58,38 @@ class CosmosDeliveries(DeliveryStore):
     """Deliveries in the containers `deliveries` and `due`. A version is a document's etag.
 
     Documents expire by time to live: delivered and withheld ones after 30 days, the others with their event, which is
-    kept for `retention_days`.
+    readable for `retention_days` and stored for a day more. `clock` gives microseconds since the epoch.
     """
 
     database: CosmosDatabase
     lanes: CosmosLanes
     retention_days: int = 90
     segment_size: int = SEGMENT_SIZE
+    clock: Callable[[], int] = clock.now
 
     @override
     async def record(self, deliveries: Sequence[Delivery], now: int) -> None:
         lanes: dict[Lane, list[Delivery]] = {}
         for delivery in deliveries:
             lanes.setdefault(delivery.lane, []).append(delivery)
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_LANES_AT_ONCE)
 
         async def record(lane: Lane, of_lane: Sequence[Delivery]) -> None:
             async with slots:
-                await self._create(of_lane)
-                due = {self._segment(delivery) for delivery in of_lane if delivery.state.open}
-                if settled := {self._segment(delivery) for delivery in of_lane} - due:
-                    await self.lanes.touch(lane, now, settled, is_due=False)
-                if due:
-                    await self.lanes.touch(lane, now, due, is_due=True)
+                stored_before = await self._create(of_lane)
+                may_be_due = [delivery for delivery in of_lane if delivery.state.open or delivery in stored_before]
+                segments, due = self._segments(of_lane), self._segments(may_be_due)
+                await self.lanes.note(lane, now, segments, due)
 
         await asyncio.gather(*(record(lane, of_lane) for lane, of_lane in lanes.items()))
 
     @override
-    async def wake(self, lane: Lane, at: int) -> None:
-        await self.lanes.wake(lane, at)
+    async def wake(self, lane: Lane) -> None:
+        await self.lanes.wake(lane)
 
     @override
-    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        return await self.lanes.wake_all(subscription, at)
+    async def wake_all(self, subscription: int) -> Sequence[Lane]:
+        return await self.lanes.wake_all(subscription)
 
     @override
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
@@ -111,38 +117,54 @@ class CosmosDeliveries(DeliveryStore):
         await self.lanes.drop(lease)
 
     @override
-    async def release(self, lease: Lease, breaker: Breaker, *, now: int, at: int | None = None) -> int | None:
-        # Between reading and replacing the lane, its next attempts are queried. If deliveries are recorded meanwhile,
-        # the lane's etag changes and the loop queries again.
+    async def release(
+        self,
+        lease: Lease,
+        breaker: Breaker,
+        *,
+        now: int,
+        at: int | None = None,
+        latest: int | None = None,
+        to_come: Sequence[Delivery] | None = None,
+    ) -> int | None:
+        if to_come is not None:
+            ending = Ending(breaker, now, at, latest, *self._times(to_come, now))
+            if await self.lanes.end(lease, ending):
+                return ending.due
         while True:
             document = await self.lanes.get(lease.lane)
             if document is None or document["lease"] != lease.version:
                 return None
-            attempts = await self._next_attempts(lease.lane, segments_of(document, "segments"), now)
-            times = [*attempts.values(), *([document["woken"]] if document["woken"] < NEVER else [])]
-            due = min(times, default=NEVER)
-            document.update(
-                segments={f"s{segment}": time for segment, time in attempts.items()},
-                at=max(due, at or 0) if times else NEVER,
-                woken=NEVER,
-                until=0,
-                lease="",
-                failures=breaker.failures,
-                openUntil=breaker.open_until,
-            )
-            if await self.database.replace_if("lane", DUE, document, document["_etag"]) is not None:
-                return max(due, at or 0) if times else None
+            if document["at"] == AT_ONCE:  # the lane was made due: the next worker looks into the segments
+                ending = Ending(breaker, now, at, now, segments_of(document), document["since"])
+            else:
+                ending = Ending(breaker, now, at, latest, *await self._next_attempts(lease.lane, document, now))
+            if await self.lanes.end(lease, ending, document["_etag"]):
+                return ending.due
 
     @override
-    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Sequence[Delivery]:
-        document = await self.lanes.get(lease.lane)
-        if document is None:
-            return []
-        segments = segments_of(document, "segments")
-        due = [segment for segment, at in segments.items() if at <= now]
-        first = await self._ready(lease.lane, segments, f"{_FIRSTS} ORDER BY c.position", most=firsts)
-        wanted = f"{_RETRIES} AND c.nextAttempt <= @now ORDER BY c.nextAttempt"
-        return [*first, *await self._ready(lease.lane, due, wanted, now=now, most=retries)]
+    async def ready(self, lease: Lease, now: int, firsts: int, retries: int) -> Ready:
+        assert isinstance(lease, CosmosLease)
+        last = lease.replay.after if lease.replay is not None and lease.is_replaying else NEVER
+        values = {"replay": lease.lane.replay, "last": last}
+        to_come: list[Delivery] = []
+        first: list[Delivery] = []
+        retry: list[Delivery] = []
+        is_whole = not lease.is_replaying
+        for segment, at in lease.segments.items():
+            if at > now or (len(first) >= firsts and len(retry) >= retries):
+                is_whole = False
+                continue
+            partition, top = _partition(lease.lane.subscription, segment), firsts + retries
+            found = await self._query(_TO_COME, partition, top=top, **values)
+            to_come += found
+            first += [delivery for delivery in found if not delivery.is_retry]
+            if len(found) == top:
+                is_whole = False
+                found = await self._query(_RETRIES, partition, top=retries, now=now, **values)
+            retry += [delivery for delivery in found if _is_due_retry(delivery, now)]
+        due = [*first[:firsts], *retry[:retries]]
+        return Ready(due, [delivery for delivery in to_come if delivery not in due] if is_whole else None)
 
     @override
     async def save(self, delivery: Delivery) -> Delivery | None:
@@ -178,7 +200,7 @@ class CosmosDeliveries(DeliveryStore):
         fits, values = _fits(wanted)
         partition = _partition(subscription, segment)
         order, beyond = (" DESC", "<") if wanted.newest_first else ("", ">")
-        sql = f"{_PAGE} AND c.position {beyond} @position{fits} ORDER BY c.position{order}"
+        sql = f"{_PAGE} AND c.position {beyond} @position{fits} ORDER BY c.partition{order}, c.position{order}"
         found = await self._query(sql, partition, top=limit, position=start[0], **values)
         tied = {found[-1].position} if len(found) == limit else set()
         if segment == segment_of(start[0], self.segment_size):
@@ -205,36 +227,22 @@ class CosmosDeliveries(DeliveryStore):
             revived = [delivery for delivery in dead if await self.save(delivery.revived(now)) is not None]
             count += len(revived)
             for lane in dict.fromkeys(delivery.lane for delivery in revived):
-                await self.lanes.touch(lane, now, [segment], is_due=True)
+                await self.lanes.note(lane, now, [segment], [segment])
         return count
 
     @override
     async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
-        lane = await self.lanes.next_replay(replay.lane.subscription)
-        begun = replace(replay, lane=lane)
-        await self.database.create_if_absent("lane", DUE, new_lane(lane, begun) | {"at": now + _BEGUN_AFTER})
-        if quota is not None:  # added first, so that concurrent calls count each other
-            await self.lanes.note_unfinished(lane, is_unfinished=True)
-            if await self._unfinished(quota.subscriptions) > quota.most:
-                await self.database.delete("lane", DUE, str(lane), str(lane))
-                await self.lanes.note_unfinished(lane, is_unfinished=False)
-                raise quota.exceeded()
-        await self.lanes.wake(lane, now)
+        begun = await self.lanes.begin_replay(replay, now + _BEGUN_AFTER)
+        # It is stored first, so that concurrent calls count each other.
+        if quota is not None and await self._unfinished(quota.subscriptions) > quota.most:
+            await self.lanes.delete(begun.lane)
+            raise quota.exceeded()
+        await self.lanes.wake(begun.lane)
         return begun
 
     @override
-    async def replay(self, lane: Lane) -> Replay | None:
-        document = await self.lanes.get(lane)
-        values = document.get("replay") if document else None
-        return Replay(lane, values["after"], values["until"], values["done"]) if values else None
-
-    @override
-    async def move_replay(self, lease: Lease, replay: Replay) -> None:
-        def move(document: Document) -> bool:
-            document["replay"] = document_of_replay(replay)
-            return bool(document["lease"] == lease.version)
-
-        await self.lanes.changed(lease.lane, move)
+    async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
+        return await self.lanes.move_replay(lease, replay)
 
     @override
     async def expire(self, settled_before: int, registered_before: int) -> int:
@@ -242,59 +250,62 @@ class CosmosDeliveries(DeliveryStore):
 
     # -- Documents ----------------------------------------------------------------------------------------------------
 
+    def _segments(self, deliveries: Iterable[Delivery]) -> list[int]:
+        return sorted({self._segment(delivery) for delivery in deliveries})
+
     def _segment(self, delivery: Delivery) -> int:
         return segment_of(delivery.position, self.segment_size)
 
     def _document(self, delivery: Delivery) -> Document:
         lane = delivery.lane
-        return document_of_delivery(delivery) | {
+        document = document_of_delivery(delivery) | {
             "id": position_id(delivery.position) + (f"r{lane.replay}" if lane.replay else ""),
             "partition": _partition(lane.subscription, self._segment(delivery)),
             "replay": lane.replay,
-            "ttl": max(1, self._time_to_live(delivery)),
+            "ttl": self._time_to_live(delivery),
         }
+        return document | {"next": _next(delivery)} if delivery.state.open else document
 
     def _time_to_live(self, delivery: Delivery) -> int:
-        """For how many seconds a document is kept after it is written."""
+        """For how many seconds a document is kept after it is written: as long as its event's, and at least a day.
+
+        Another clock than that of the event's writer makes it as much shorter or longer.
+        """
         if delivery.state in (State.DELIVERED, State.WITHHELD):
-            return SETTLED_DAYS * 86_400
-        ends = delivery.registered + self.retention_days * 86_400 * SECOND
-        return (ends - (delivery.settled or delivery.recorded)) // SECOND
+            return SETTLED_DAYS * _DAY
+        left = (delivery.registered - self.clock()) // SECOND + (self.retention_days + 1) * _DAY
+        return max(_DAY, left)
 
     async def _unfinished(self, subscriptions: Sequence[int]) -> int:
-        """Count the unfinished replays of subscriptions, and forget those that are finished."""
-        count = 0
-        for lane in await self.lanes.unfinished(subscriptions):
-            if await self._is_unfinished(lane):
-                count += 1
-            else:
-                await self.lanes.note_unfinished(lane, is_unfinished=False)
-        return count
+        """Count the unfinished replays of subscriptions."""
+        return sum([await self._is_unfinished(document) for document in await self.lanes.unfinished(subscriptions)])
 
-    async def _is_unfinished(self, lane: Lane) -> bool:
-        document = await self.lanes.get(lane)
-        if document is None:
-            return False
-        if not document["replay"]["done"]:
+    async def _is_unfinished(self, document: Document) -> bool:
+        """Whether a replay is not done, or a delivery awaits its first attempt."""
+        lane = Lane(document["subscription"], document["number"])
+        replay = replay_of(lane, document)
+        if replay is not None and not replay.done:
             return True
-        for segment in segments_of(document, "segments"):
-            partition = _partition(lane.subscription, segment)
-            if await self._query(_AWAITING, partition, replay=lane.replay):
+        for segment in segments_of(document):
+            if await self._query(_AWAITING, _partition(lane.subscription, segment), replay=lane.replay):
                 return True
         return False
 
-    async def _create(self, deliveries: Sequence[Delivery]) -> None:
-        """Create the documents of one lane's deliveries, in their order. Documents that exist stay as they are."""
-        documents = [self._document(delivery) for delivery in deliveries]
-        for start in range(0, len(documents), _BATCH):
-            batch = documents[start : start + _BATCH]
-            of_one_segment = len({document["partition"] for document in batch}) == 1
-            if len(batch) == 1 or not of_one_segment or not await self._create_together(batch):
-                for document in batch:
-                    await self.database.create_if_absent("record", DELIVERIES, document)
+    async def _create(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Create the documents of one lane's deliveries, in their order. Return those that are stored already."""
+        existing: list[Delivery] = []
+        for start in range(0, len(deliveries), _BATCH):
+            batch = deliveries[start : start + _BATCH]
+            if len(batch) == 1 or len(self._segments(batch)) > 1 or not await self._create_together(batch):
+                existing += [delivery for delivery in batch if not await self._create_one(delivery)]
+        return existing
 
-    async def _create_together(self, documents: Sequence[Document]) -> bool:
+    async def _create_one(self, delivery: Delivery) -> bool:
+        return await self.database.create_if_absent("record", DELIVERIES, self._document(delivery))
+
+    async def _create_together(self, deliveries: Sequence[Delivery]) -> bool:
         """Create documents of one segment in one request; return False if one of them exists."""
+        documents = [self._document(delivery) for delivery in deliveries]
         operations = [("create", (document,)) for document in documents]
         with failures_as_unavailable():
             try:
@@ -305,33 +316,28 @@ class CosmosDeliveries(DeliveryStore):
                 raise
         return True
 
-    async def _ready(
-        self, lane: Lane, segments: Iterable[int], wanted: str, *, most: int, **values: Any
-    ) -> list[Delivery]:
-        """At most `most` of the wanted deliveries of a lane, segment by segment."""
-        ready: list[Delivery] = []
-        for segment in segments:
-            if len(ready) >= most:
-                break
-            values |= {"replay": lane.replay, "top": most - len(ready)}
-            ready += await self._query(f"SELECT TOP @top * {wanted}", _partition(lane.subscription, segment), **values)
-        return ready
+    def _times(self, to_come: Sequence[Delivery], now: int) -> tuple[dict[int, int], int]:
+        """When the first attempt is due in each segment of `to_come`, and of all; NEVER if none is to come."""
+        segments: dict[int, int] = {}
+        for delivery in to_come:
+            segment, at = self._segment(delivery), _next(delivery)
+            segments[segment] = min(segments.get(segment, at), at)
+        return segments, min(
+            (_since(_next(delivery), delivery.next_attempt, now) for delivery in to_come), default=NEVER
+        )
 
-    async def _next_attempts(self, lane: Lane, segments: Iterable[int], now: int) -> dict[int, int]:
-        """The time of the next attempt in each segment that has one.
-
-        A first attempt is due now at the latest, whatever the clock of the process that recorded it says.
-        """
-        attempts: dict[int, int] = {}
-        for segment in segments:
+    async def _next_attempts(self, lane: Lane, document: Document, now: int) -> tuple[dict[int, int], int]:
+        """The same of a lane, asked for in each of its segments that may have something due."""
+        segments = segments_of(document)
+        times = [NEVER, *(at for at in segments.values() if at > now)]
+        for segment in [segment for segment, at in segments.items() if at <= now]:
             partition = _partition(lane.subscription, segment)
             values = {"partition": partition, "replay": lane.replay}
-            for wanted, latest in ((_FIRSTS, now), (_RETRIES, NEVER)):
-                sql = f"SELECT TOP 1 c.nextAttempt {wanted} ORDER BY c.nextAttempt"
-                found = await self.database.query("delivery", DELIVERIES, sql, values, partition)
-                if found and found[0].get("nextAttempt") is not None:
-                    attempts[segment] = min(attempts.get(segment, latest), int(found[0]["nextAttempt"]), latest)
-        return attempts
+            del segments[segment]
+            for found in await self.database.query("delivery", DELIVERIES, _NEXT, values, partition):
+                segments[segment] = int(found["next"])
+                times.append(_since(segments[segment], found["nextAttempt"], now))
+        return segments, min(times)
 
     async def _query(self, sql: str, partition: str | None, **values: Any) -> list[Delivery]:
         """Query deliveries of one segment, or of all if `partition` is None."""
@@ -351,3 +357,17 @@ def _fits(wanted: DeliveryFilter) -> tuple[str, dict[str, Any]]:
 
 def _partition(subscription: int, segment: int) -> str:
     return f"{subscription}|{segment:08d}"
+
+
+def _next(delivery: Delivery) -> int:
+    """When an open delivery is due: a first attempt is AT_ONCE, whatever the clock of the process that recorded it."""
+    return delivery.next_attempt or AT_ONCE if delivery.is_retry else AT_ONCE
+
+
+def _since(at: int, next_attempt: int | None, now: int) -> int:
+    """Since when an open delivery that is due at `at` is due, or from when on."""
+    return at if at != AT_ONCE else min(next_attempt or now, now)
+
+
+def _is_due_retry(delivery: Delivery, now: int) -> bool:
+    return delivery.is_retry and _next(delivery) <= now

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
@@ -14,22 +14,72 @@ from events_core.delivery.ports import Lease, Overdue
 
 DUE = "due"
 NEVER = 2**53 - 1
+AT_ONCE = 0
+"""The time of what is due whatever the clock of a process says."""
+_UNFINISHED = "SELECT * FROM c WHERE c.subscription IN (@subscriptions) AND c.number > 0 AND c.at < @never"
 _TRIES = 30
-_PATCH = 10
-"""The most operations of one patch."""
+_NOTED_AT_ONCE = 3
+"""How many segments one patch notes. A patch has ten operations at most."""
 
-Change = Callable[[Document], bool]
-"""Changes a lane's document in place, or returns False to leave it."""
+
+@dataclass(frozen=True, slots=True)
+class CosmosLease(Lease):
+    """A lease with the lane's `segments` as they were when it began, or when its replay was moved."""
+
+    segments: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The end of a lease at `now`: the state of the endpoint, and what is to come in the lane.
+
+    The lane is due at the first time of its `segments`, and at `latest` at the latest, but not before `at`. `since` is
+    the time of the first attempt to come.
+    """
+
+    breaker: Breaker
+    now: int
+    at: int | None
+    latest: int | None
+    segments: Mapping[int, int]
+    since: int
+
+    @property
+    def due(self) -> int | None:
+        """When the lane is due again, by the worker's clock; None for never."""
+        due = min([*self.segments.values(), NEVER if self.latest is None else self.latest])
+        return None if due == NEVER else max(due, self.at or 0, self.now)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The properties of the lane's document that change."""
+        due = NEVER if self.due is None else self.due
+        return {
+            "at": due if due > self.now else AT_ONCE,
+            "until": 0,
+            "lease": "",
+            "failures": self.breaker.failures,
+            "openUntil": self.breaker.open_until,
+            "segments": {f"s{segment}": time for segment, time in self.segments.items()},
+            "since": self.since,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class CosmosLanes:
     """One document per lane.
 
-    `segments` maps each segment with open deliveries to the time of the first attempt in it, `all` holds every segment
-    that ever had a delivery. `at` is when the lane is due, `woken` the earliest time that a wake-up asked for. `lease`
-    is the token of the lease that runs `until`. `replays` counts the subscription's replays, and `unfinished` are the
-    numbers of those that may be unfinished.
+    `at` is when the lane is due. `lease` is the token of the lease that runs `until`. `segments` maps each segment with
+    open deliveries to the earliest time at which one of them is due, and `since` is the earliest of all, for measuring
+    alone. The live lane's `all` holds every segment that ever had a delivery of the subscription, and its `replays`
+    counts the replays.
+
+    Processes have different clocks, so nothing that is due at once has a time: it is AT_ONCE. What is left to clocks:
+
+    - A retry, and a lane that was put off, are due at a time of the worker that failed. For a worker with another clock
+      they are as much too early or too late. They wait for seconds to hours anyway, and no order depends on it.
+    - A lease ends at a time of its holder. A worker whose clock is ahead by most of a lease takes the lane too early:
+      then both attempt a delivery, and only the first one is recorded, by the delivery's version.
     """
 
     database: CosmosDatabase
@@ -38,151 +88,158 @@ class CosmosLanes:
         """A lane's document; None if there is no such lane."""
         return await self.database.read("lane", DUE, str(lane), str(lane))
 
-    async def touch(self, lane: Lane, now: int, segments: Iterable[int], *, is_due: bool) -> None:
-        """Note that segments hold deliveries of the lane; with `is_due` each holds one to attempt now.
+    async def note(self, lane: Lane, now: int, segments: Sequence[int], due: Collection[int]) -> None:
+        """Note that segments hold deliveries of a lane. Those of them that are `due` make the lane due.
 
-        The last request makes the lane due, so a worker that looks from then on finds all of the segments.
+        A request that names a segment as due makes the lane due too, so a release at any time leaves both or neither.
         """
-        numbers = sorted(set(segments))
-        changes: dict[str, Any] = {f"all/s{number}": True for number in numbers}
-        if is_due:
-            changes |= {**{f"segments/s{number}": now for number in numbers}, "at": now}
-        for start in range(0, len(changes), _PATCH):
-            patch = dict(list(changes.items())[start : start + _PATCH])
-            if not await self.database.change("lane", DUE, str(lane), patch):
-                await self.database.create_if_absent("lane", DUE, new_lane(lane))
-                await self.database.change("lane", DUE, str(lane), patch)
+        for start in range(0, len(segments), _NOTED_AT_ONCE):
+            part = segments[start : start + _NOTED_AT_ONCE]
+            noted: dict[str, Any] = {f"all/s{segment}": True for segment in part}
+            if lane.replay:
+                await self._set(Lane(lane.subscription), noted)
+                noted = {}
+            if made_due := {f"segments/s{segment}": AT_ONCE for segment in part if segment in due}:
+                noted |= {**made_due, "since": now, "at": AT_ONCE}
+            if noted:
+                await self._set(lane, noted)
 
-    async def wake(self, lane: Lane, at: int) -> None:
-        """Make a lane due at `at`, unless it is due earlier; create it if it does not exist."""
-        await self.database.create_if_absent("lane", DUE, new_lane(lane))
-        await self._wake(lane, at)
+    async def _set(self, lane: Lane, changes: Mapping[str, Any]) -> None:
+        """Set properties of a lane. Create the lane if it does not exist."""
+        if not await self.database.change("lane", DUE, str(lane), changes):
+            await self.database.create_if_absent("lane", DUE, new_lane(lane))
+            await self.database.change("lane", DUE, str(lane), changes)
 
-    async def wake_all(self, subscription: int, at: int) -> Sequence[Lane]:
-        """Make the live lane and the lanes of running replays due; return these lanes."""
-        live = Lane(subscription)
-        await self.wake(live, at)
-        document = await self.get(live)
-        replays = [Lane(subscription, replay) for replay in range(1, document["replays"] + 1)] if document else []
-        return [live, *[lane for lane in replays if await self._wake(lane, at)]]
+    async def wake(self, lane: Lane) -> None:
+        """Make a lane due; create it if it does not exist."""
+        await self._set(lane, {"at": AT_ONCE})
+
+    async def wake_all(self, subscription: int) -> Sequence[Lane]:
+        """Make due the live lane of a subscription, and the lanes of replays that are due at some time."""
+        sql = "SELECT c.id FROM c WHERE c.subscription = @subscription AND c.number > 0 AND c.at < @never"
+        found = await self.database.query("wake", DUE, sql, {"subscription": subscription, "never": NEVER}, None)
+        replays = sorted(_lanes(found), key=lambda lane: lane.replay)
+        await self.wake(live := Lane(subscription))
+        woken = [await self.database.change("lane", DUE, str(lane), {"at": AT_ONCE}) for lane in replays]
+        return [live, *(lane for lane, exists in zip(replays, woken, strict=True) if exists)]
 
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
         """Lanes that are due and not leased: any `limit` that are due, ordered by how long they have been."""
-        sql = "SELECT TOP @limit c.id, c.at, c.until FROM c WHERE c.at <= @now"
+        sql = "SELECT TOP @limit c.id, c.at, c.until, c.since FROM c WHERE c.at <= @now"
         found = await self.database.query("due", DUE, sql, {"limit": limit, "now": now}, None)
-        free = sorted((document for document in found if document["until"] <= now), key=lambda lane: int(lane["at"]))
-        return [lane for document in free if (lane := Lane.parse(document["id"])) is not None]
+        free = [document for document in found if document["until"] <= now]
+        return _lanes(sorted(free, key=lambda document: int(document["at"] or min(document["since"], now))))
 
     async def overdue(self, now: int) -> Sequence[Overdue]:
         """Lanes in which an attempt is due, put off or leased lanes too."""
-        sql = "SELECT c.id, c.segments, c.failures, c.openUntil FROM c WHERE c.at < @never"
-        found = await self.database.query("due", DUE, sql, {"never": NEVER}, None)
-        since = [(document, min(document["segments"].values(), default=NEVER)) for document in found]
+        sql = "SELECT c.id, c.since, c.failures, c.openUntil FROM c WHERE c.since <= @now OR c.at = 0"
+        found = await self.database.query("due", DUE, sql, {"now": now}, None)
         return [
-            Overdue(lane, at, Breaker(document["failures"], document["openUntil"]))
-            for document, at in since
-            if at <= now and (lane := Lane.parse(document["id"])) is not None
+            Overdue(lane, min(document["since"], now), Breaker(document["failures"], document["openUntil"]))
+            for document in found
+            if document["since"] < NEVER and (lane := Lane.parse(document["id"])) is not None
         ]
 
-    async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
-        """Lease a lane that has no running lease."""
+    async def take(self, lane: Lane, now: int, until: int) -> CosmosLease | None:
+        """Lease a lane that has no running lease. Unless it is released, the lane is due when the lease ends."""
         token = secrets.token_hex(8)
-
-        def take(document: Document) -> bool:
-            if document["until"] > now:
-                return False
-            document.update(until=until, lease=token, woken=NEVER)
-            return True
-
-        taken = await self.changed(lane, take)
-        return None if taken is None else Lease(lane, until, Breaker(taken["failures"], taken["openUntil"]), token)
+        changes = {"until": until, "at": until, "lease": token}
+        taken = await self.database.changed("lane", DUE, str(lane), changes, unless=f"c.until > {now}")
+        if taken is None:
+            return None
+        breaker = Breaker(taken["failures"], taken["openUntil"])
+        return CosmosLease(lane, until, breaker, token, replay_of(lane, taken), segments_of(taken))
 
     async def renew(self, lease: Lease, until: int) -> Lease | None:
         """Let a lease run longer; None if it is lost."""
+        renewed = await self.database.change("lane", DUE, str(lease.lane), {"until": until}, unless=_lost(lease))
+        return replace(lease, until=until) if renewed else None
 
-        def renew(document: Document) -> bool:
-            document["until"] = until
-            return bool(document["lease"] == lease.version)
+    async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
+        """Store a replay of a leased lane; return the lease with the lane's segments. None if the lease is lost."""
+        assert isinstance(lease, CosmosLease)
+        changes = {"replay": _document_of_replay(replay)}
+        moved = await self.database.changed("lane", DUE, str(lease.lane), changes, unless=_lost(lease))
+        return None if moved is None else replace(lease, replay=replay, segments=segments_of(moved))
 
-        return None if await self.changed(lease.lane, renew) is None else replace(lease, until=until)
+    async def end(self, lease: Lease, ending: Ending, etag: str | None = None) -> bool:
+        """End a lease. Return False if it is lost, or the lane is not the one with `etag`.
 
-    async def next_replay(self, subscription: int) -> Lane:
-        """Give a number to a replay of a subscription."""
-        live = Lane(subscription)
-        await self.database.create_if_absent("lane", DUE, new_lane(live))
-
-        def count(document: Document) -> bool:
-            document["replays"] += 1
-            return True
-
-        counted = await self.changed(live, count)
-        assert counted is not None  # the lane was created above
-        return Lane(subscription, counted["replays"])
-
-    async def note_unfinished(self, replay: Lane, *, is_unfinished: bool) -> None:
-        """Add a replay to those of its subscription that may be unfinished, or remove it."""
-
-        def note(document: Document) -> bool:
-            others = [number for number in document.get("unfinished", []) if number != replay.replay]
-            document["unfinished"] = [*others, replay.replay] if is_unfinished else others
-            return True
-
-        await self.changed(Lane(replay.subscription), note)
-
-    async def unfinished(self, subscriptions: Sequence[int]) -> list[Lane]:
-        """The replays of subscriptions that may be unfinished."""
-        sql = "SELECT c.id, c.unfinished FROM c WHERE ARRAY_CONTAINS(@ids, c.id) AND IS_DEFINED(c.unfinished)"
-        values = {"ids": [str(Lane(subscription)) for subscription in subscriptions]}
-        found = await self.database.query("replays", DUE, sql, values, None)
-        return [Lane(int(document["id"]), number) for document in found for number in document["unfinished"]]
+        Without `etag` the lane must not have been made due since the lease began.
+        """
+        unless = _lost(lease) if etag is not None else f"{_lost(lease)} OR c.at = {AT_ONCE}"
+        return await self.database.change("lane", DUE, str(lease.lane), ending.changes, etag=etag, unless=unless)
 
     async def drop(self, lease: Lease) -> None:
         """Delete the lane of a lease."""
-        await self.database.delete("lane", DUE, str(lease.lane), str(lease.lane))
+        await self.delete(lease.lane)
 
-    async def _wake(self, lane: Lane, at: int) -> bool:
-        """Make a lane due; return False if it does not exist."""
+    async def delete(self, lane: Lane) -> None:
+        """Delete a lane."""
+        await self.database.delete("lane", DUE, str(lane), str(lane))
 
-        def wake(document: Document) -> bool:
-            document["at"] = min(document["at"], at)
-            document["woken"] = min(document["woken"], at)
-            return True
+    # -- Replays ------------------------------------------------------------------------------------------------------
 
-        return await self.changed(lane, wake) is not None
-
-    async def changed(self, lane: Lane, change: Change) -> Document | None:
-        """Update with optimistic concurrency. Returns None if the lane is missing or `change` declines."""
+    async def begin_replay(self, replay: Replay, at: int) -> Replay:
+        """Give a number to a replay of a subscription, and store it with a lane that is due at `at`."""
         for _ in range(_TRIES):
-            document = await self.get(lane)
-            if document is None or not change(document):
-                return None
-            if await self.database.replace_if("lane", DUE, document, document["_etag"]) is not None:
-                return document
+            live = await self.get(Lane(replay.lane.subscription))
+            if live is None:
+                await self.database.create_if_absent("lane", DUE, new_lane(Lane(replay.lane.subscription)))
+                continue
+            number = int(live["replays"]) + 1
+            if await self.database.change("lane", DUE, live["id"], {"replays": number}, etag=live["_etag"]):
+                begun = replace(replay, lane=Lane(replay.lane.subscription, number))
+                document = new_lane(begun.lane) | {"replay": _document_of_replay(begun), "at": at}
+                await self.database.create_if_absent("lane", DUE, document)
+                return begun
         raise errors.unavailable("A lane changes too often.")
 
+    async def unfinished(self, subscriptions: Sequence[int]) -> Sequence[Document]:
+        """The lanes of replays that are due at some time: of those that are unfinished, and of some others."""
+        names = {f"s{index}": subscription for index, subscription in enumerate(subscriptions)}
+        listed = ", ".join(f"@{name}" for name in names)
+        sql = _UNFINISHED.replace("@subscriptions", listed)
+        return await self.database.query("replays", DUE, sql, {**names, "never": NEVER}, None) if names else []
 
-def new_lane(lane: Lane, replay: Replay | None = None) -> Document:
+
+def new_lane(lane: Lane) -> Document:
     """The document of a lane that is not due."""
-    document: Document = {
+    return {
         "id": str(lane),
+        "subscription": lane.subscription,
+        "number": lane.replay,
         "at": NEVER,
-        "woken": NEVER,
         "until": 0,
         "lease": "",
         "failures": 0,
         "openUntil": 0,
         "segments": {},
+        "since": NEVER,
         "all": {},
         "replays": 0,
     }
-    return document if replay is None else document | {"replay": document_of_replay(replay)}
 
 
-def document_of_replay(replay: Replay) -> Document:
-    """A replay as the part of its lane's document."""
+def replay_of(lane: Lane, document: Document) -> Replay | None:
+    """The replay in a lane's document."""
+    values = document.get("replay")
+    return Replay(lane, values["after"], values["until"], values["done"]) if values else None
+
+
+def segments_of(document: Document, name: str = "segments") -> dict[int, Any]:
+    """The segments in `segments` or `all` of a lane's document, in order, with their values."""
+    return dict(sorted((int(key[1:]), value) for key, value in document[name].items()))
+
+
+def _document_of_replay(replay: Replay) -> Document:
     return {"after": replay.after, "until": replay.until, "done": replay.done}
 
 
-def segments_of(document: Document, name: str) -> dict[int, Any]:
-    """The segments in `segments` or `all` of a lane's document, in order, with their values."""
-    return dict(sorted((int(key[1:]), value) for key, value in document[name].items()))
+def _lanes(documents: Iterable[Document]) -> list[Lane]:
+    return [lane for document in documents if (lane := Lane.parse(document["id"])) is not None]
+
+
+def _lost(lease: Lease) -> str:
+    """The condition that a lane has another lease, or none."""
+    return f"c.lease <> '{lease.version}'"
