@@ -195,6 +195,11 @@ class CosmosLanes:
                 return begun
         raise errors.unavailable("A lane changes too often.")
 
+    async def use_up(self, replay: Lane) -> None:
+        """Let no replay have the number of this one again."""
+        live, number = str(Lane(replay.subscription)), replay.replay
+        await self.database.change("lane", DUE, live, {"replays": number}, unless=f"c.replays >= {number}")
+
     async def unfinished(self, subscriptions: Sequence[int]) -> Sequence[Document]:
         """The lanes of replays that are due at some time: of those that are unfinished, and of some others."""
         names = {f"s{index}": subscription for index, subscription in enumerate(subscriptions)}

@@ -13,7 +13,7 @@ from events_core.adapters.delivery_documents import document_of_subscription, su
 from events_core.common import errors
 from events_core.common.errors import EventsError, Problem
 from events_core.delivery.ports import SAME_SUBSCRIPTION, Changes, SubscriptionQuota, SubscriptionStore
-from events_core.delivery.subscription import Subscription
+from events_core.delivery.subscription import EventFilter, SealedSecrets, Subscription
 
 SUBSCRIPTIONS = "subscriptions"
 _OVERLAP_SECONDS = 10
@@ -78,6 +78,24 @@ class CosmosSubscriptions(SubscriptionStore):
         found = await self._query(f"{_OF} AND {condition}", since=max(0, since - _OVERLAP_SECONDS))
         newest = max([since, *(int(document["_ts"]) for document in found)])
         return Changes([_subscription(document) for document in found], str(newest))
+
+    async def use_up(self, number: int) -> None:
+        """Let no subscription have an id up to this number again."""
+        newest = await self._query(_NEWEST)
+        if number > (newest[0]["number"] if newest else 0):
+            gone = Subscription(
+                id=number,
+                endpoint="",
+                filter=EventFilter(""),
+                consumer="",
+                created_by="",
+                created=0,
+                start=0,
+                level=None,
+                secrets=SealedSecrets(""),
+                deleted=True,
+            )
+            await self.database.create_if_absent("restore", SUBSCRIPTIONS, _document(gone))
 
     async def _query(self, sql: str, **values: object) -> list[Document]:
         return await self.database.query("subscriptions", SUBSCRIPTIONS, sql, values, SUBSCRIPTIONS)

@@ -1,0 +1,113 @@
+"""After a restore: containers that are as of slightly different times become one store again.
+
+A backup restores each container as of about the same time. So any of them may know what another one does not: a
+checkpoint of events that are gone, a delivery of such an event, a subscription without its lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from events_core.adapters.cosmos.client import CosmosDatabase
+from events_core.adapters.cosmos.delivery.deliveries import DELIVERIES
+from events_core.adapters.cosmos.delivery.lanes import DUE, CosmosLanes
+from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
+from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
+from events_core.adapters.cosmos.streams.names import position_id
+from events_core.adapters.cosmos.streams.queries import STREAMS
+from events_core.common.clock import SECOND, now
+from events_core.delivery.delivery import Lane
+from events_core.feeds.stream import Stream
+
+APART = 600 * SECOND
+"""How far apart the times of two containers may be. What was registered in this time is followed up again."""
+_AT_ONCE = 32
+_FIRST_EVENTS = "SELECT DISTINCT VALUE c.resource FROM c WHERE c.id = @id"
+_BEYOND = "SELECT c.id, c.partition FROM c WHERE c.stream = @stream AND c.position > @head"
+_SEGMENTS = "SELECT DISTINCT c.partition, c.replay FROM c WHERE c.position > 0"
+_NUMBERS = "SELECT DISTINCT VALUE c.subscription FROM c WHERE c.subscription > 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """Sets a restored database right. No other process may use it meanwhile; the same call again completes it."""
+
+    database: CosmosDatabase
+    checkpoints: CosmosCheckpoints
+    subscriptions: CosmosSubscriptions
+    lanes: CosmosLanes
+
+    async def restored(self) -> int:
+        """Begin a new store generation, and set right what one container knows and another does not.
+
+        Return how many resource streams are followed up again, from some minutes before their end.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+        await self.checkpoints.ready()
+        await self.checkpoints.states.renew_generation()
+        streams = await self._streams()
+        ends = dict(zip(streams, await _together(self.checkpoints.end(stream) for stream in streams), strict=True))
+        await _together(self._drop_beyond(stream, end) for stream, end in ends.items())
+        await _together(self._set_back(stream) for stream in streams)
+        await self._restore_subscriptions(ends)
+        return len(streams)
+
+    async def _streams(self) -> list[Stream]:
+        """Every resource stream: those with a checkpoint, and those of which only events are left."""
+        known = await self.checkpoints.states.where("IS_DEFINED(c.stream)")
+        resources = await self.database.query("restore", STREAMS, _FIRST_EVENTS, {"id": position_id(1)}, None)
+        names = [str(state["stream"]) for state in known]
+        return list(dict.fromkeys([*map(Stream, names), *map(Stream.of_resource, map(str, resources))]))
+
+    async def _set_back(self, stream: Stream) -> None:
+        """Set the checkpoints of a stream back, since what they count as done may be gone from another container."""
+        name, seen = self.checkpoints.names.of(stream), await self.checkpoints.checkpoint(stream)
+        head = await self.checkpoints.heads.fresh(name)
+        kept, _ = await self.checkpoints.reader.positions_by_time.newest_before(name, head.registered - APART)
+        most = 0 if kept is None else int(kept["seq"])
+        positions = {follower: min(position, most) for follower, position in seen.positions.items()}
+        quarantined = [each for each in seen.quarantined if each.position <= head.position]
+        await self.checkpoints.advance(stream, seen, positions, catch_up_pending=True, quarantined=quarantined)
+
+    async def _drop_beyond(self, stream: Stream, end: int) -> None:
+        """Remove the deliveries of events that are gone: other events get their positions."""
+        values = {"stream": stream.name, "head": end}
+        found = await self.database.query("restore", DELIVERIES, _BEYOND, values, None)
+        await _together(
+            self.database.delete("restore", DELIVERIES, document["id"], document["partition"]) for document in found
+        )
+
+    async def _restore_subscriptions(self, ends: Mapping[Stream, int]) -> None:
+        """Make lanes of subscriptions and deliveries, and let no new subscription have the id of one that is gone."""
+        segments = await self.database.query("restore", DELIVERIES, _SEGMENTS, {}, None)
+        numbers = await self.database.query("restore", DUE, _NUMBERS, {}, None)
+        parsed = [(*map(int, document["partition"].split("|")), int(document["replay"])) for document in segments]
+        await self.subscriptions.use_up(max([0, *map(int, numbers), *(each[0] for each in parsed)]))
+        await _together(self._note(*each) for each in parsed)
+        for subscription in (await self.subscriptions.changes()).subscriptions:
+            end = ends.get(subscription.filter.stream, 0)
+            if subscription.start > end:
+                await self.subscriptions.change(replace(subscription, start=end))
+            await self.lanes.wake(Lane(subscription.id))
+
+    async def _note(self, subscription: int, segment: int, replay: int) -> None:
+        """Have a worker look at a segment of a lane, which may hold deliveries that the lane does not know."""
+        await self.lanes.note(Lane(subscription, replay), now(), [segment], {segment})
+        if replay:
+            await self.lanes.use_up(Lane(subscription, replay))
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run some at once. Return the results in order."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(each: Coroutine[Any, Any, Any]) -> Any:
+        async with slots:
+            return await each
+
+    return await asyncio.gather(*map(run, work))
