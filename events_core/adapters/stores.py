@@ -49,7 +49,6 @@ def open_cosmos(
     # The SDK takes 0.4 s to import, which the embedded store must not pay.
     from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries  # noqa: PLC0415
-    from events_core.adapters.cosmos.delivery.lanes import CosmosLanes  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions  # noqa: PLC0415
 
     if isinstance(account, str):
@@ -58,6 +57,6 @@ def open_cosmos(
         endpoint, identity = account
         connection = CosmosConnection(endpoint, identity)  # type: ignore[arg-type] # its tuple
     events = CosmosEventStore(connection, database, key=secret)
-    deliveries = CosmosDeliveries(events.database, CosmosLanes(events.database), retention_days)
+    deliveries = CosmosDeliveries(events.database, retention_days)
     subscriptions = CosmosSubscriptions(events.database)
     return Stores(events, secret, events.checkpoints, subscriptions, deliveries, events.projection)

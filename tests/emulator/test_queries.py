@@ -47,6 +47,14 @@ async def test_conditions_orders_and_tops(stored: Database, condition: str, expe
     assert [row["seq"] for row in found] == expected
 
 
+@pytest.mark.parametrize(("order", "first"), [("", [1, 2]), (" DESC", [120, 119])])
+async def test_a_composite_index_serves_both_of_its_orders(stored: Database, order: str, first: list[int]) -> None:
+    """All of it as it is, or all of it the other way round."""
+    by = ", ".join(f"c.{name}{order}" for name in ("partition", "registered", "seq"))
+    found = await stored.query(f"SELECT TOP 2 c.seq FROM c WHERE c.partition = '{PARTITION}' ORDER BY {by}")
+    assert [row["seq"] for row in found] == first
+
+
 async def test_a_query_across_partitions(stored: Database) -> None:
     """It finds the matches of every partition."""
     found = await stored.query("SELECT c.partition FROM c WHERE c.seq = 7", within=None)

@@ -11,7 +11,6 @@ from typing import Any
 from events_core.adapters.cosmos import CosmosConnection
 from events_core.adapters.cosmos.client import CosmosDatabase
 from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
-from events_core.adapters.cosmos.delivery.lanes import CosmosLanes
 from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.deliveries import SqliteDeliveries
@@ -54,7 +53,7 @@ async def on_cosmos(_: Path) -> AsyncIterator[Stores]:
     async with cosmos_server() as server, server.database() as name:
         connection = CosmosConnection.of_string(server.connection_string)
         databases = [CosmosDatabase(connection, name) for _ in range(2)]
-        one, other = (CosmosDeliveries(database, CosmosLanes(database), segment_size=4) for database in databases)
+        one, other = (CosmosDeliveries(database, segment_size=4) for database in databases)
         yield Stores(CosmosSubscriptions(databases[0]), one, CosmosSubscriptions(databases[1]), other)
         for database in databases:
             await database.close()

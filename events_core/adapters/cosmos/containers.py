@@ -15,10 +15,10 @@ class Container:
     """A container: its partition key path, its unique keys, its indexes and its time to live.
 
     `indexed` names the properties with an index, None for every property. `id` and `_ts` always have one. Each entry of
-    `ordered_by` is a composite index, all of it descending: it serves a query that orders by exactly these properties,
-    and an equality filter on one of them only if the query orders by that property too, first. `default_ttl` is in
-    seconds: None keeps documents for ever, -1 those without a `ttl` of their own. Unique keys hold within a logical
-    partition and cannot be changed later.
+    `ordered_by` is a composite index, all of it descending. It serves a query that orders by exactly these properties,
+    all descending or all ascending, and an equality filter on one of them only if the query orders by that property
+    too, first. `default_ttl` is in seconds: None keeps documents for ever, -1 those without a `ttl` of their own.
+    Unique keys hold within a logical partition and cannot be changed later.
     """
 
     name: str
@@ -92,9 +92,13 @@ _SUBSCRIPTIONS = Container(
         "partition",  # every query
         "ukey",  # the subscription with the same consumer, endpoint and filters: `create`
         "consumer",  # the subscriptions of a consumer: `owned_by`
-        "number",  # the greatest id: `create`; the order of a consumer's subscriptions
+        "number",  # with `partition` and `consumer`, as below
     ),
     unique_keys=(("/ukey",),),
+    ordered_by=(
+        ("partition", "number"),  # the greatest id: `create`
+        ("partition", "consumer", "number"),  # the subscriptions of a consumer: `owned_by`
+    ),
 )
 _DELIVERIES = Container(
     "deliveries",  # one document per delivery; a partition is a segment of one subscription's stream

@@ -10,7 +10,7 @@ from typing import Any
 from azure.cosmos.exceptions import CosmosBatchOperationError
 from typing_extensions import override
 
-from events_core.adapters.cosmos.client import CosmosDatabase, Document
+from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.delivery.lanes import (
     AT_ONCE,
     NEVER,
@@ -27,7 +27,7 @@ from events_core.common import clock
 from events_core.common.clock import SECOND
 from events_core.common.texts import storable
 from events_core.delivery.delivery import SETTLED_DAYS, Breaker, Delivery, Lane, Replay, State
-from events_core.delivery.ports import ALL, DeliveryFilter, DeliveryStore, Lease, Overdue, Ready, ReplayQuota
+from events_core.delivery.ports import ALL, DeliveryFilter, Lease, Ready, ReplayQuota
 from events_core.feeds.stream import Stream
 
 DELIVERIES = "deliveries"
@@ -54,15 +54,13 @@ _COUNT_DEAD = "SELECT VALUE COUNT(1) FROM c WHERE c.state = 'dead'"
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosDeliveries(DeliveryStore):
-    """Deliveries in the containers `deliveries` and `due`. A version is a document's etag.
+class CosmosDeliveries(CosmosLanes):
+    """Deliveries in the container `deliveries`, and their lanes in `due`. A version is a document's etag.
 
     Documents expire by time to live: delivered and withheld ones after 30 days, the others with their event, which is
     readable for `retention_days` and stored for a day more. `clock` gives microseconds since the epoch.
     """
 
-    database: CosmosDatabase
-    lanes: CosmosLanes
     retention_days: int = 90
     segment_size: int = SEGMENT_SIZE
     clock: Callable[[], int] = clock.now
@@ -79,42 +77,14 @@ class CosmosDeliveries(DeliveryStore):
                 stored_before = await self._create(of_lane)
                 may_be_due = [delivery for delivery in of_lane if delivery.state.open or delivery in stored_before]
                 segments, due = self._segments(of_lane), self._segments(may_be_due)
-                await self.lanes.note(lane, now, segments, due)
+                await self._note(lane, now, segments, due)
 
         await asyncio.gather(*(record(lane, of_lane) for lane, of_lane in lanes.items()))
-
-    @override
-    async def wake(self, lane: Lane) -> None:
-        await self.lanes.wake(lane)
-
-    @override
-    async def wake_all(self, subscription: int) -> Sequence[Lane]:
-        return await self.lanes.wake_all(subscription)
-
-    @override
-    async def due(self, now: int, limit: int) -> Sequence[Lane]:
-        return await self.lanes.due(now, limit)
-
-    @override
-    async def overdue(self, now: int) -> Sequence[Overdue]:
-        return await self.lanes.overdue(now)
 
     @override
     async def dead(self) -> int:
         counts: Sequence[Any] = await self.database.query("dead", DELIVERIES, _COUNT_DEAD, {}, None)
         return sum(counts)  # one count per physical partition
-
-    @override
-    async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
-        return await self.lanes.take(lane, now, until)
-
-    @override
-    async def renew(self, lease: Lease, until: int) -> Lease | None:
-        return await self.lanes.renew(lease, until)
-
-    @override
-    async def drop(self, lease: Lease) -> None:
-        await self.lanes.drop(lease)
 
     @override
     async def release(
@@ -129,17 +99,17 @@ class CosmosDeliveries(DeliveryStore):
     ) -> int | None:
         if to_come is not None:
             ending = Ending(breaker, now, at, latest, *self._times(to_come, now))
-            if await self.lanes.end(lease, ending):
+            if await self._end(lease, ending):
                 return ending.due
         while True:
-            document = await self.lanes.get(lease.lane)
+            document = await self._lane(lease.lane)
             if document is None or document["lease"] != lease.version:
                 return None
             if document["at"] == AT_ONCE:  # the lane was made due: the next worker looks into the segments
                 ending = Ending(breaker, now, at, now, segments_of(document), document["since"])
             else:
                 ending = Ending(breaker, now, at, latest, *await self._next_attempts(lease.lane, document, now))
-            if await self.lanes.end(lease, ending, document["_etag"]):
+            if await self._end(lease, ending, document["_etag"]):
                 return ending.due
 
     @override
@@ -180,7 +150,7 @@ class CosmosDeliveries(DeliveryStore):
     async def page(
         self, subscription: int, after: tuple[int, int] | None, limit: int, wanted: DeliveryFilter = ALL
     ) -> Sequence[Delivery]:
-        document = await self.lanes.get(Lane(subscription))
+        document = await self._lane(Lane(subscription))
         newest_first = wanted.newest_first
         start = after or ((NEVER, 0) if newest_first else (0, 0))
         first = segment_of(start[0], self.segment_size)
@@ -220,29 +190,25 @@ class CosmosDeliveries(DeliveryStore):
 
     @override
     async def revive(self, subscription: int, now: int) -> int:
-        document = await self.lanes.get(Lane(subscription))
+        document = await self._lane(Lane(subscription))
         count = 0
         for segment in segments_of(document, "all") if document else ():
             dead = await self._query(_DEAD, _partition(subscription, segment))
             revived = [delivery for delivery in dead if await self.save(delivery.revived(now)) is not None]
             count += len(revived)
             for lane in dict.fromkeys(delivery.lane for delivery in revived):
-                await self.lanes.note(lane, now, [segment], [segment])
+                await self._note(lane, now, [segment], [segment])
         return count
 
     @override
     async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
-        begun = await self.lanes.begin_replay(replay, now + _BEGUN_AFTER)
+        begun = await self._add_replay(replay, now + _BEGUN_AFTER)
         # It is stored first, so that concurrent calls count each other.
         if quota is not None and await self._unfinished(quota.subscriptions) > quota.most:
-            await self.lanes.delete(begun.lane)
+            await self._delete(begun.lane)
             raise quota.exceeded()
-        await self.lanes.wake(begun.lane)
+        await self.wake(begun.lane)
         return begun
-
-    @override
-    async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
-        return await self.lanes.move_replay(lease, replay)
 
     @override
     async def expire(self, settled_before: int, registered_before: int) -> int:
@@ -278,7 +244,7 @@ class CosmosDeliveries(DeliveryStore):
 
     async def _unfinished(self, subscriptions: Sequence[int]) -> int:
         """Count the unfinished replays of subscriptions."""
-        return sum([await self._is_unfinished(document) for document in await self.lanes.unfinished(subscriptions)])
+        return sum([await self._is_unfinished(document) for document in await self._to_come_of_replays(subscriptions)])
 
     async def _is_unfinished(self, document: Document) -> bool:
         """Whether a replay is not done, or a delivery awaits its first attempt."""

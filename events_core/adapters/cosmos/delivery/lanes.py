@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from typing_extensions import override
+
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.common import errors
 from events_core.delivery.delivery import Breaker, Lane, Replay
-from events_core.delivery.ports import Lease, Overdue
+from events_core.delivery.ports import DeliveryStore, Lease, Overdue
 
 DUE = "due"
 NEVER = 2**53 - 1
@@ -66,8 +68,8 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class CosmosLanes:
-    """One document per lane.
+class CosmosLanes(DeliveryStore):
+    """What the store does with lanes: one document each.
 
     `at` is when the lane is due. `lease` is the token of the lease that runs `until`. `segments` maps each segment with
     open deliveries to the earliest time at which one of them is due, and `since` is the earliest of all, for measuring
@@ -84,11 +86,11 @@ class CosmosLanes:
 
     database: CosmosDatabase
 
-    async def get(self, lane: Lane) -> Document | None:
+    async def _lane(self, lane: Lane) -> Document | None:
         """A lane's document; None if there is no such lane."""
         return await self.database.read("lane", DUE, str(lane), str(lane))
 
-    async def note(self, lane: Lane, now: int, segments: Sequence[int], due: Collection[int]) -> None:
+    async def _note(self, lane: Lane, now: int, segments: Sequence[int], due: Collection[int]) -> None:
         """Note that segments hold deliveries of a lane. Those of them that are `due` make the lane due.
 
         A request that names a segment as due makes the lane due too, so a release at any time leaves both or neither.
@@ -110,12 +112,12 @@ class CosmosLanes:
             await self.database.create_if_absent("lane", DUE, new_lane(lane))
             await self.database.change("lane", DUE, str(lane), changes)
 
+    @override
     async def wake(self, lane: Lane) -> None:
-        """Make a lane due; create it if it does not exist."""
         await self._set(lane, {"at": AT_ONCE})
 
+    @override
     async def wake_all(self, subscription: int) -> Sequence[Lane]:
-        """Make due the live lane of a subscription, and the lanes of replays that are due at some time."""
         sql = "SELECT c.id FROM c WHERE c.subscription = @subscription AND c.number > 0 AND c.at < @never"
         found = await self.database.query("wake", DUE, sql, {"subscription": subscription, "never": NEVER}, None)
         replays = sorted(_lanes(found), key=lambda lane: lane.replay)
@@ -123,15 +125,15 @@ class CosmosLanes:
         woken = [await self.database.change("lane", DUE, str(lane), {"at": AT_ONCE}) for lane in replays]
         return [live, *(lane for lane, exists in zip(replays, woken, strict=True) if exists)]
 
+    @override
     async def due(self, now: int, limit: int) -> Sequence[Lane]:
-        """Lanes that are due and not leased: any `limit` that are due, ordered by how long they have been."""
         sql = "SELECT TOP @limit c.id, c.at, c.until, c.since FROM c WHERE c.at <= @now"
         found = await self.database.query("due", DUE, sql, {"limit": limit, "now": now}, None)
         free = [document for document in found if document["until"] <= now]
         return _lanes(sorted(free, key=lambda document: int(document["at"] or min(document["since"], now))))
 
+    @override
     async def overdue(self, now: int) -> Sequence[Overdue]:
-        """Lanes in which an attempt is due, put off or leased lanes too."""
         sql = "SELECT c.id, c.since, c.failures, c.openUntil FROM c WHERE c.since <= @now OR c.at = 0"
         found = await self.database.query("due", DUE, sql, {"now": now}, None)
         return [
@@ -140,8 +142,8 @@ class CosmosLanes:
             if document["since"] < NEVER and (lane := Lane.parse(document["id"])) is not None
         ]
 
-    async def take(self, lane: Lane, now: int, until: int) -> CosmosLease | None:
-        """Lease a lane that has no running lease. Unless it is released, the lane is due when the lease ends."""
+    @override
+    async def take(self, lane: Lane, now: int, until: int) -> Lease | None:
         token = secrets.token_hex(8)
         changes = {"until": until, "at": until, "lease": token}
         taken = await self.database.changed("lane", DUE, str(lane), changes, unless=f"c.until > {now}")
@@ -150,19 +152,19 @@ class CosmosLanes:
         breaker = Breaker(taken["failures"], taken["openUntil"])
         return CosmosLease(lane, until, breaker, token, replay_of(lane, taken), segments_of(taken))
 
+    @override
     async def renew(self, lease: Lease, until: int) -> Lease | None:
-        """Let a lease run longer; None if it is lost."""
         renewed = await self.database.change("lane", DUE, str(lease.lane), {"until": until}, unless=_lost(lease))
         return replace(lease, until=until) if renewed else None
 
+    @override
     async def move_replay(self, lease: Lease, replay: Replay) -> Lease | None:
-        """Store a replay of a leased lane; return the lease with the lane's segments. None if the lease is lost."""
         assert isinstance(lease, CosmosLease)
         changes = {"replay": _document_of_replay(replay)}
         moved = await self.database.changed("lane", DUE, str(lease.lane), changes, unless=_lost(lease))
         return None if moved is None else replace(lease, replay=replay, segments=segments_of(moved))
 
-    async def end(self, lease: Lease, ending: Ending, etag: str | None = None) -> bool:
+    async def _end(self, lease: Lease, ending: Ending, etag: str | None = None) -> bool:
         """End a lease. Return False if it is lost, or the lane is not the one with `etag`.
 
         Without `etag` the lane must not have been made due since the lease began.
@@ -170,20 +172,20 @@ class CosmosLanes:
         unless = _lost(lease) if etag is not None else f"{_lost(lease)} OR c.at = {AT_ONCE}"
         return await self.database.change("lane", DUE, str(lease.lane), ending.changes, etag=etag, unless=unless)
 
+    @override
     async def drop(self, lease: Lease) -> None:
-        """Delete the lane of a lease."""
-        await self.delete(lease.lane)
+        await self._delete(lease.lane)
 
-    async def delete(self, lane: Lane) -> None:
+    async def _delete(self, lane: Lane) -> None:
         """Delete a lane."""
         await self.database.delete("lane", DUE, str(lane), str(lane))
 
     # -- Replays ------------------------------------------------------------------------------------------------------
 
-    async def begin_replay(self, replay: Replay, at: int) -> Replay:
+    async def _add_replay(self, replay: Replay, at: int) -> Replay:
         """Give a number to a replay of a subscription, and store it with a lane that is due at `at`."""
         for _ in range(_TRIES):
-            live = await self.get(Lane(replay.lane.subscription))
+            live = await self._lane(Lane(replay.lane.subscription))
             if live is None:
                 await self.database.create_if_absent("lane", DUE, new_lane(Lane(replay.lane.subscription)))
                 continue
@@ -200,7 +202,7 @@ class CosmosLanes:
         live, number = str(Lane(replay.subscription)), replay.replay
         await self.database.change("lane", DUE, live, {"replays": number}, unless=f"c.replays >= {number}")
 
-    async def unfinished(self, subscriptions: Sequence[int]) -> Sequence[Document]:
+    async def _to_come_of_replays(self, subscriptions: Sequence[int]) -> Sequence[Document]:
         """The lanes of replays that are due at some time: of those that are unfinished, and of some others."""
         names = {f"s{index}": subscription for index, subscription in enumerate(subscriptions)}
         listed = ", ".join(f"@{name}" for name in names)

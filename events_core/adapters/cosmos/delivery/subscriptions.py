@@ -20,10 +20,11 @@ _OVERLAP_SECONDS = 10
 """`_ts` counts whole seconds, and changes of one second may become visible one after the other."""
 _OF = "SELECT * FROM c WHERE c.partition = 'subscriptions'"
 _OF_CONSUMER = """SELECT TOP @limit * FROM c WHERE c.partition = 'subscriptions' AND c.consumer = @consumer
-AND c.number > @after AND c.deleted = false ORDER BY c.number"""
+AND c.number > @after AND c.deleted = false ORDER BY c.partition, c.consumer, c.number"""
 _WERE_VALIDATED = """SELECT c.subscription.validation.validated AS now, c.subscription.was_validated AS before FROM c
 WHERE c.partition = 'subscriptions' AND c.consumer = @consumer AND c.deleted = false"""
-_NEWEST = "SELECT TOP 1 c.number FROM c WHERE c.partition = 'subscriptions' ORDER BY c.number DESC"
+_NEWEST = """SELECT TOP 1 c.number FROM c WHERE c.partition = 'subscriptions'
+ORDER BY c.partition DESC, c.number DESC"""
 _TRIES = 50
 
 
