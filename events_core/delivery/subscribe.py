@@ -241,7 +241,7 @@ class Subscriber:
         stream, at = subscription.filter.stream, subscription.start
         end = await self.store.head(stream)
         while at < end:
-            rows = await self.checkpoints.read_after(stream, at, LOOKED_BACK_AT_ONCE)
+            rows = (await self.checkpoints.read_after(stream, at, LOOKED_BACK_AT_ONCE)).rows
             if not rows:
                 return
             at = rows[-1].position

@@ -237,11 +237,11 @@ class LaneWorker:
         replay = turn.lease.replay
         if replay is None or replay.done:
             return False
-        rows = await self.checkpoints.read_after(subscription.filter.stream, replay.after, REPLAYED_AT_ONCE)
-        wanted = [row for row in rows if row.position <= replay.until]
+        page = await self.checkpoints.read_after(subscription.filter.stream, replay.after, REPLAYED_AT_ONCE)
+        wanted = [row for row in page.rows if row.position <= replay.until]
         deliveries = await self.fan_out.deliveries_to(subscription, wanted, replay.lane.replay)
         await self.deliveries.record(deliveries, self.clock())
-        done = not rows or len(wanted) < len(rows)
+        done = page.is_end or len(wanted) < len(page.rows)
         after = wanted[-1].position if wanted else replay.until
         await turn.move_replay(replace(replay, after=after, done=done))
         return True

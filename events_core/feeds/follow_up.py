@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +25,8 @@ ROUND_SECONDS = 30.0
 """How long a stream is followed before its checkpoint is marked `catch_up_pending`."""
 FEED_ROUND_SECONDS = 5.0
 """The same for the change feed: a longer round would hold up the other streams of the physical partition."""
+SWEEP_SECONDS = 60.0
+"""After so many seconds a sweep begins no other stream."""
 TARGETS_AT_ONCE = 32
 STREAMS_AT_ONCE = 8
 PAUSES = (0.1, 1.0)
@@ -73,6 +75,14 @@ class _Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class _Brought:
+    """What a page has come to: what is to be quarantined, and the errors of the followers that failed, by name."""
+
+    quarantined: list[Quarantined] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FollowUp:
     """Follows resource streams, each by one task of this process at a time.
 
@@ -107,30 +117,38 @@ class FollowUp:
         Raises:
             EventsError: UNAVAILABLE when a stream could be neither followed nor marked; the others were.
         """
-        slots = asyncio.Semaphore(STREAMS_AT_ONCE)
-        distinct = dict.fromkeys(streams)
-        outcomes = await asyncio.gather(
-            *(self._follow_or_mark(stream, slots, seconds) for stream in distinct), return_exceptions=True
-        )
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
+        await _for_each(streams, lambda stream: self._follow_or_mark(stream, seconds))
 
-    async def sweep(self) -> None:
-        """Follow the streams whose checkpoint is marked `catch_up_pending`.
+    async def sweep(self, seconds: float = SWEEP_SECONDS) -> None:
+        """Follow the streams whose checkpoint is marked `catch_up_pending`, the one written longest ago first.
+
+        Each stream gets its share of `seconds`, at least `FEED_ROUND_SECONDS`. Streams that were not begun by then stay
+        marked: the next sweep begins with them, since following a stream writes its checkpoint.
 
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        await self.follow_all(await self.checkpoints.catch_up_pending())
+        deadline = self.clock() + seconds
+        streams = await self.checkpoints.catch_up_pending()
+        share = seconds * STREAMS_AT_ONCE / max(1, len(streams))
+        share = min(ROUND_SECONDS, max(FEED_ROUND_SECONDS, share))
+
+        async def follow(stream: Stream) -> None:
+            if self.clock() < deadline:
+                await self._follow_or_mark(stream, share)
+
+        await _for_each(streams, follow)
 
     async def compare(self) -> None:
         """Catch up on streams whose notification was missed: compare every stream with its checkpoint.
 
+        The streams that are behind are marked, so whatever this call does not finish is left to the next sweep.
+
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        await self.follow_all(await self.checkpoints.behind())
+        await _for_each(await self.checkpoints.behind(), self._mark)
+        await self.sweep()
 
     async def replay_quarantined(self) -> int:
         """Bring quarantined events to their targets, in order. Return how many targets failed again.
@@ -152,58 +170,84 @@ class FollowUp:
         """
         return await self.checkpoints.restored()
 
-    async def _follow_or_mark(self, stream: Stream, slots: asyncio.Semaphore, seconds: float) -> None:
-        async with slots:
-            try:
-                await self.follow(stream, seconds)
-            except EventsError as error:
-                _log.warning("catch-up pending stream=%s: %s", stream.name, error.detail)
-                await self._mark(stream)
-            except Exception:  # noqa: BLE001 - one stream must not hold up the others
-                _log.exception("catch-up pending stream=%s", stream.name)
-                await self._mark(stream)
+    async def _follow_or_mark(self, stream: Stream, seconds: float) -> None:
+        try:
+            await self.follow(stream, seconds)
+        except EventsError as error:
+            _log.warning("catch-up pending stream=%s: %s", stream.name, error.detail)
+            await self._mark(stream)
+        except Exception:  # noqa: BLE001 - one stream must not hold up the others
+            _log.exception("catch-up pending stream=%s", stream.name)
+            await self._mark(stream)
 
     async def _mark(self, stream: Stream) -> None:
         """Mark a stream `catch_up_pending`. Write even if it is marked: a round about to clear the mark must lose."""
-        marked = False
-        while not marked:
+        marked = None
+        while marked is None:
             seen = await self.checkpoints.checkpoint(stream)
             marked = await self.checkpoints.advance(
-                stream, seen, seen.position, catch_up_pending=True, quarantined=seen.quarantined
+                stream, seen, seen.positions, catch_up_pending=True, quarantined=seen.quarantined
             )
 
     async def _catch_up(self, stream: Stream, seconds: float) -> None:
+        """Follow a stream page by page. A follower that fails is left out, and its error is raised in the end."""
         deadline = self.clock() + seconds
         seen = await self.checkpoints.checkpoint(stream)
         if await self._skip(stream, seen):
             return
-        while events := await self.checkpoints.read_after(stream, seen.position, PAGE):
-            quarantined = [*seen.quarantined, *await self._bring(stream, events, seen)]
-            late = self.clock() >= deadline
-            pending = late or seen.catch_up_pending  # cleared at the end only: a crash on the way must leave it
-            moved = await self.checkpoints.advance(
-                stream, seen, events[-1].position, catch_up_pending=pending, quarantined=quarantined
-            )
-            if late and moved:
-                return
-            seen = await self.checkpoints.checkpoint(stream)
-        if seen.catch_up_pending:
-            await self.checkpoints.advance(
-                stream, seen, seen.position, catch_up_pending=False, quarantined=seen.quarantined
-            )
+        going, failures, done = list(self.followers), list[Exception](), False
+        while going and not done:
+            after = min(seen.positions.get(follower.name, 0) for follower in going)
+            page = await self.checkpoints.read_after(stream, after, PAGE)
+            brought = await self._bring(stream, page.rows, seen, going)
+            failures += brought.failures.values()
+            going = [follower for follower in going if follower.name not in brought.failures]
+            done = page.is_end or self.clock() >= deadline
+            # The mark is cleared at the end of the stream only: a crash on the way must leave it.
+            pending = False if page.is_end and not failures else done or seen.catch_up_pending
+            positions = self._positions(seen, going, page.rows)
+            moved = await self._move(stream, seen, positions, brought.quarantined, pending=pending)
+            done, seen = done and moved is not None, moved or await self.checkpoints.checkpoint(stream)
+        if failures:
+            raise failures[0]
+
+    async def _move(
+        self,
+        stream: Stream,
+        seen: Checkpoint,
+        positions: Mapping[str, int],
+        refused: Sequence[Quarantined],
+        *,
+        pending: bool,
+    ) -> Checkpoint | None:
+        """Store what a page has come to, unless nothing changes. None if another process has moved the checkpoint."""
+        if (positions, pending) == (seen.positions, seen.catch_up_pending):
+            return seen
+        quarantined = [*seen.quarantined, *refused]
+        return await self.checkpoints.advance(
+            stream, seen, positions, catch_up_pending=pending, quarantined=quarantined
+        )
+
+    def _positions(
+        self, seen: Checkpoint, going: Sequence[Follower[Any]], rows: Sequence[StoredEvent]
+    ) -> Mapping[str, int]:
+        """The positions after some followers have followed these rows. A follower may have been ahead of them."""
+        if not rows or not going:
+            return seen.positions
+        before = {follower.name: seen.positions.get(follower.name, 0) for follower in self.followers}
+        return before | {follower.name: max(before[follower.name], rows[-1].position) for follower in going}
 
     async def _skip(self, stream: Stream, seen: Checkpoint) -> bool:
         """Move the checkpoint of a stream that no follower wants to its end, unread. False when one wants it."""
         if seen.quarantined or await self._is_wanted(stream):
             return False
         end = await self.checkpoints.end(stream)
+        positions = {each.name: max(end, seen.positions.get(each.name, 0)) for each in self.followers}
         if await self._is_wanted(stream):  # a follower that appeared meanwhile may want events before this end
             return False
-        if end <= seen.position and not seen.catch_up_pending:
+        if positions == seen.positions and not seen.catch_up_pending:
             return True
-        return await self.checkpoints.advance(
-            stream, seen, max(end, seen.position), catch_up_pending=False, quarantined=()
-        )
+        return bool(await self.checkpoints.advance(stream, seen, positions, catch_up_pending=False, quarantined=()))
 
     async def _is_wanted(self, stream: Stream) -> bool:
         for follower in self.followers:
@@ -211,22 +255,39 @@ class FollowUp:
                 return True
         return False
 
-    async def _bring(self, stream: Stream, events: Sequence[StoredEvent], seen: Checkpoint) -> list[Quarantined]:
-        """Bring a page to its targets, except quarantined ones. Return what has to be quarantined now."""
-        quarantined = {each.key for each in seen.quarantined}
-        refused = await _together(self._bring_to(stream, follower, events, quarantined) for follower in self.followers)
-        if len(seen.quarantined) + len(refused) > MOST_QUARANTINED:
+    async def _bring(
+        self, stream: Stream, events: Sequence[StoredEvent], seen: Checkpoint, followers: Sequence[Follower[Any]]
+    ) -> _Brought:
+        """Bring a page to followers at once, to each the events after its own position."""
+        brought = _Brought()
+
+        async def bring_to(follower: Follower[Any]) -> None:
+            try:
+                brought.quarantined.extend(await self._bring_to(stream, follower, events, seen))
+            except Exception as error:  # noqa: BLE001 - it is raised in the end, and must not stop another follower
+                brought.failures[follower.name] = error
+
+        async with asyncio.TaskGroup() as group:
+            for follower in followers:
+                group.create_task(bring_to(follower))
+        return brought
+
+    async def _bring_to(
+        self, stream: Stream, follower: Follower[Any], events: Sequence[StoredEvent], seen: Checkpoint
+    ) -> list[Quarantined]:
+        """Bring a page to the targets of a follower, except quarantined ones. Return what is to be quarantined now."""
+        after = seen.positions.get(follower.name, 0)
+        if not (events := [event for event in events if event.position > after]):
+            return []
+        held = [each.key for each in seen.quarantined if each.follower == follower.name]
+        targets = await follower.targets(events)
+        batches = [_Batch(follower, target, items) for target, items in targets.items()]
+        refused = await _together(self._put(stream, batch) for batch in batches if batch.key not in held)
+        if len(held) + len(refused) > MOST_QUARANTINED:
             raise errors.unavailable("The store refuses the events of too many streams.")
         for each in refused:
             _alert(stream, each)
         return refused
-
-    async def _bring_to(
-        self, stream: Stream, follower: Follower[Any], events: Sequence[StoredEvent], quarantined: set[tuple[str, str]]
-    ) -> list[Quarantined]:
-        targets = await follower.targets(events)
-        batches = [_Batch(follower, target, items) for target, items in targets.items()]
-        return await _together(self._put(stream, batch) for batch in batches if batch.key not in quarantined)
 
     async def _put(self, stream: Stream, batch: _Batch) -> list[Quarantined]:
         """Write a batch. If the target refuses an item, stop before that item and return it."""
@@ -268,18 +329,33 @@ class FollowUp:
         """Bring the events quarantined under a key to their target, page by page. False when one is refused again."""
         follower = next(each for each in self.followers if each.name == key[0])
         while held := _find(seen := await self.checkpoints.checkpoint(stream), key):
-            rows = await self.checkpoints.read_after(stream, held.position - 1, PAGE)
+            end = seen.positions.get(follower.name, 0)  # what comes after it is left to the next round
+            page = await self.checkpoints.read_after(stream, held.position - 1, PAGE)
+            rows = [row for row in page.rows if row.position <= end]
             items = (await follower.targets(rows)).get(held.target, {})
             refused = next(iter(await self._put(stream, _Batch(follower, held.target, items))), None)
-            left = refused or _remaining(held, rows, seen.position)
+            left = refused or _remaining(held, rows, end)
             quarantined = [*(each for each in seen.quarantined if each is not held), *([left] if left else [])]
             moved = await self.checkpoints.advance(
-                stream, seen, seen.position, catch_up_pending=seen.catch_up_pending, quarantined=quarantined
+                stream, seen, seen.positions, catch_up_pending=seen.catch_up_pending, quarantined=quarantined
             )
             if moved and refused:
                 _alert(stream, refused)
                 return False
         return True
+
+
+async def _for_each(streams: Iterable[Stream], work: Callable[[Stream], Awaitable[None]]) -> None:
+    """Do the work for each stream, a few at once, in order. Raise the first error once all of it was done."""
+    slots = asyncio.Semaphore(STREAMS_AT_ONCE)
+
+    async def one(stream: Stream) -> None:
+        async with slots:
+            await work(stream)
+
+    for outcome in await asyncio.gather(*map(one, dict.fromkeys(streams)), return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, list[Quarantined]]]) -> list[Quarantined]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from events_core.access.xacml_request import EventLike
@@ -113,6 +113,12 @@ class EventStore(Pingable, Protocol):
     async def head(self, stream: Stream) -> int:
         """The newest position of a stream, 0 if it is empty. Cheap, for waiting readers."""
 
+    async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
+        """The streams that have grown beyond the given positions, with the newest position that was seen.
+
+        One look-up for all of the streams, for waiting readers: at most one request to the store.
+        """
+
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
         """The rows at positions of a resource stream, in order, tombstones among them, without expired ones."""
 
@@ -152,15 +158,28 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far a resource stream was followed: up to `position`, except for what is `quarantined`.
+    """How far each follower has followed a resource stream, by the follower's name, except for what is `quarantined`.
 
     `catch_up_pending` says that more is known to follow. `etag` changes with every write; None before the first.
     """
 
-    position: int = 0
+    positions: Mapping[str, int] = field(default_factory=dict)
     etag: str | None = None
     catch_up_pending: bool = False
     quarantined: Sequence[Quarantined] = ()
+
+    @property
+    def position(self) -> int:
+        """The position up to which every follower has followed the stream."""
+        return min(self.positions.values(), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsAfter:
+    """The next rows of a stream, in order. `is_end`: the stream held no row after them when they were read."""
+
+    rows: Sequence[StoredEvent]
+    is_end: bool
 
 
 class CheckpointStore(Protocol):
@@ -176,17 +195,17 @@ class CheckpointStore(Protocol):
         self,
         stream: Stream,
         checkpoint: Checkpoint,
-        position: int,
+        positions: Mapping[str, int],
         *,
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
-    ) -> bool:
+    ) -> Checkpoint | None:
         """Replace the checkpoint that was read, in one write with a new etag even if nothing else changes.
 
-        Return False, and write nothing, if the stored checkpoint has another etag.
+        Return the new checkpoint; None, having written nothing, if the stored checkpoint has another etag.
         """
 
-    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+    async def read_after(self, stream: Stream, position: int, limit: int) -> RowsAfter:
         """The next rows in order, tombstones among them, without a gap; none only at the end of the stream.
 
         At most `limit` rows, and fewer when they would hold more than `PAGE_BYTES` or so.
@@ -201,16 +220,19 @@ class CheckpointStore(Protocol):
         """The newest position of a resource stream, 0 if it is empty."""
 
     async def catch_up_pending(self) -> Sequence[Stream]:
-        """The resource streams whose checkpoint is marked `catch_up_pending`."""
+        """The resource streams whose checkpoint is marked `catch_up_pending`, the one written longest ago first."""
 
-    async def behind(self) -> Sequence[Stream]:
-        """The resource streams that hold more than their checkpoint says. Looks at every stream."""
+    async def behind(self, seconds: float = 60.0) -> Sequence[Stream]:
+        """The resource streams that hold more than their checkpoint says, as far as is known after `seconds`.
+
+        Looks at every stream, in another order each time. A stream that cannot be looked at now is among them.
+        """
 
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         """At most `most` resource streams that may be behind, with their checkpoints.
 
-        Streams marked `catch_up_pending` come first, then those whose checkpoint moved last: a fault that stops all
-        streams from being followed shows in these.
+        Streams marked `catch_up_pending` come first, the one written longest ago before the others. Then come those
+        whose checkpoint moved last: a fault that stops all streams from being followed shows in these.
         """
 
     async def quarantined(self) -> Sequence[Stream]:
@@ -221,6 +243,10 @@ class CheckpointStore(Protocol):
 
         Return the number of checkpoints that were lowered. No other process may use the store meanwhile.
         """
+
+
+PROJECTION = "projection"
+"""The name of the follower that fills projected streams."""
 
 
 class ProjectedStreams(Protocol):

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from events_core.access.names import Resource
 from events_core.feeds.follow_up import Follower
-from events_core.feeds.ports import ProjectedStreams, StoredEvent
+from events_core.feeds.ports import PROJECTION, ProjectedStreams, StoredEvent
 from events_core.feeds.stream import Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
 
@@ -27,7 +27,7 @@ class Projection(Follower[StoredEvent]):
     @property
     @override
     def name(self) -> str:
-        return "projection"
+        return PROJECTION
 
     @override
     async def wants(self, stream: Stream) -> bool:

@@ -65,20 +65,22 @@ class FeedReader:
             EventsError: UNAVAILABLE when the store or the decision point does not answer.
         """
         asking = RequestBudget()
-        page = await self.read(request, verdicts, asking)
-        if page.events or seconds <= 0:
-            return page, bool(page.events)
-        with self.waiting.slot(caller) as slot:
-            if slot is None:
-                return page, False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds) as slot.deadline, self.waiting.watching(request.stream) as watch:
-                    while not (page.events or page.undecided or asking.is_spent or self.waiting.closed):
-                        changed, asking = watch.changed, asking.for_another_page()
-                        page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts, asking)
-                        if not page.events and page.caught_up:
-                            await changed.wait()
-            return page, bool(page.events) or not slot.displaced
+        with self.waiting.watching(request.stream) as watch:
+            changed = watch.changed
+            page = await self.read(request, verdicts, asking)
+            if page.events or seconds <= 0:
+                return page, bool(page.events)
+            with self.waiting.slot(caller) as slot:
+                if slot is None:
+                    return page, False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds) as slot.deadline:
+                        while not (page.events or page.undecided or asking.is_spent or self.waiting.closed):
+                            if page.caught_up:
+                                await self.waiting.until(changed, watch, page.end.position)
+                            changed, asking = watch.changed, asking.for_another_page()
+                            page = await self.read(replace(request, cursor=page.end, event_id=None), verdicts, asking)
+                return page, bool(page.events) or not slot.displaced
 
     async def read(
         self, request: ReadRequest, verdicts: Verdicts | None, asking: RequestBudget | None = None

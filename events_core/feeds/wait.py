@@ -1,35 +1,47 @@
 """Waiting readers (long polls).
 
-A publish in this process wakes them at once. For other processes, one poll per stream serves all its readers.
+A publish in this process wakes them at once. For other processes, one look-up a second serves all readers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from events_core.common.errors import EventsError
 from events_core.feeds.ports import EventStore
 from events_core.feeds.stream import Stream
 
-POLL_SECONDS = 0.5
-"""How often the newest position of a stream is looked up while a reader waits for it."""
+POLL_SECONDS = 1.0
+"""How often the store is asked which of the streams with waiting readers have grown."""
+STREAMS_AT_ONCE = 200
+"""A look-up is about so many streams. If readers wait for more, the streams take turns."""
 
 
-class _Watch:
-    """The readers of one stream. Every change sets `changed` and puts a new event in its place."""
+class Watch:
+    """The readers of one stream. Every change sets `changed` and puts a new event in its place.
 
-    def __init__(self, head: int) -> None:
-        self.head = head
+    Readers have seen the stream up to `head`, or were woken. `waiting` of the readers wait.
+    """
+
+    def __init__(self) -> None:
+        self.head = 0
         self.changed = asyncio.Event()
         self.readers = 0
-        self.poll: asyncio.Task[None] | None = None
+        self.waiting = 0
 
     def wake(self) -> None:
+        """Wake every waiting reader."""
         self.changed.set()
         self.changed = asyncio.Event()
+
+    def grow(self, head: int) -> None:
+        """Wake every waiting reader if the stream has grown."""
+        if head > self.head:
+            self.head = head
+            self.wake()
 
 
 class Slot:
@@ -54,7 +66,8 @@ class WaitingReaders:
         self._store = store
         self._max_waiters = max_waiters
         self._slots: list[Slot] = []  # taken ones, the oldest first
-        self._watches: dict[Stream, _Watch] = {}
+        self._watches: dict[Stream, Watch] = {}
+        self._poll: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[set[Stream]], None]] = []
         self.closed = False
 
@@ -89,13 +102,17 @@ class WaitingReaders:
         return True
 
     def wake(self, streams: Iterable[Stream]) -> None:
-        """Wake the readers of streams, and call the listeners."""
+        """Wake the readers of streams that this process has appended to, and call the listeners."""
         if self._watches or self._listeners:
             woken = set(streams)
-            for stream in self._watches.keys() & woken:
-                self._watches[stream].wake()
+            self.wake_readers(woken)
             for listener in self._listeners:
                 listener(woken)
+
+    def wake_readers(self, streams: Iterable[Stream]) -> None:
+        """Wake the readers of streams."""
+        for stream in self._watches.keys() & set(streams):
+            self._watches[stream].wake()
 
     @contextmanager
     def listening(self, listener: Callable[[set[Stream]], None]) -> Iterator[None]:
@@ -112,40 +129,45 @@ class WaitingReaders:
         for watch in self._watches.values():
             watch.wake()
 
-    @asynccontextmanager
-    async def watching(self, stream: Stream) -> AsyncIterator[_Watch]:
-        """Watch a stream. Every change from now on sets `changed`.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer.
-        """
-        watch = await self._enter(stream)
+    @contextmanager
+    def watching(self, stream: Stream) -> Iterator[Watch]:
+        """Watch a stream. Every change in this process from now on sets `changed`."""
+        watch = self._watches.setdefault(stream, Watch())
+        watch.readers += 1
         try:
             yield watch
         finally:
-            self._leave(stream, watch)
+            watch.readers -= 1
+            if not watch.readers:
+                del self._watches[stream]
 
-    async def _enter(self, stream: Stream) -> _Watch:
-        head = 0 if stream in self._watches else await self._store.head(stream)
-        watch = self._watches.get(stream)
-        if watch is None:
-            watch = self._watches[stream] = _Watch(head)
-            watch.poll = asyncio.create_task(self._poll(stream, watch))
-        watch.readers += 1
-        return watch
+    async def until(self, changed: asyncio.Event, watch: Watch, position: int) -> None:
+        """Wait for `changed` of a watch, which was taken before the stream was read up to `position`."""
+        if watch.waiting:
+            watch.grow(position)  # the others have not read so far
+        watch.head = max(watch.head, position)
+        watch.waiting += 1
+        if self._poll is None:
+            self._poll = asyncio.create_task(self._look_up_again_and_again())
+        try:
+            await changed.wait()
+        finally:
+            watch.waiting -= 1
+            if not any(each.waiting for each in self._watches.values()):
+                self._poll.cancel()
+                self._poll = None
 
-    def _leave(self, stream: Stream, watch: _Watch) -> None:
-        watch.readers -= 1
-        if not watch.readers:
-            del self._watches[stream]
-            if watch.poll is not None:
-                watch.poll.cancel()
-
-    async def _poll(self, stream: Stream, watch: _Watch) -> None:
+    async def _look_up_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            with suppress(EventsError):  # the reader's next read reports what is wrong
-                head = await self._store.head(stream)
-                if head > watch.head:
-                    watch.head = head
-                    watch.wake()
+            with suppress(EventsError):  # the next read of a reader reports what is wrong
+                await self._look_up()
+
+    async def _look_up(self) -> None:
+        waiting = [stream for stream, watch in self._watches.items() if watch.waiting][:STREAMS_AT_ONCE]
+        for stream in waiting:  # the next look-up begins with the others
+            self._watches[stream] = self._watches.pop(stream)
+        heads = {stream: self._watches[stream].head for stream in waiting}
+        for stream, head in (await self._store.changed(heads)).items():
+            if watch := self._watches.get(stream):
+                watch.grow(head)

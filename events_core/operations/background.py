@@ -37,8 +37,9 @@ class Background:
         Raises:
             EventsError: UNAVAILABLE when a stream could be neither followed nor marked: the batch must come again.
         """
-        application = await self.application()
-        await application.follow_up.follow_all(streams_of(documents), FEED_ROUND_SECONDS)
+        application, streams = await self.application(), streams_of(documents)
+        application.waiting.wake_readers(streams)
+        await application.follow_up.follow_all(streams, FEED_ROUND_SECONDS)
         return application.wakeup_queue.drain()
 
     async def sweep(self) -> list[str]:

@@ -76,7 +76,7 @@ class Measure:
     async def _lag(self, stream: Stream, seen: Checkpoint, slots: asyncio.Semaphore) -> _Lag:
         async with slots:
             try:
-                rows = await self.checkpoints.read_after(stream, seen.position, 1)
+                rows = (await self.checkpoints.read_after(stream, seen.position, 1)).rows
             except StreamHoleError:
                 return _Lag(hole=True)
         return _Lag(rows[0].registered if rows else None)

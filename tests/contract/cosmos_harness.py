@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,11 @@ class FollowedStore(EventStore):
     async def head(self, stream: Stream) -> int:
         await self._harness.ready()
         return await self.cosmos.head(stream)
+
+    @override
+    async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
+        await self._harness.ready()
+        return await self.cosmos.changed(heads)
 
     @override
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:

@@ -76,7 +76,7 @@ async def test_hostile_filters_do_not_block_the_event_loop(deployment: Deploymen
     for number, pattern in enumerate(patterns, 1):
         index.put(subscription(id=number, type=pattern, subject=pattern))
     await application.store.append(hostile())
-    rows = await application.lane_worker.checkpoints.read_after(Stream.of_resource(APP), 0, EVENTS)
+    rows = (await application.lane_worker.checkpoints.read_after(Stream.of_resource(APP), 0, EVENTS)).rows
     async with longest_gap() as gap:
         lanes = await application.lane_worker.fan_out.targets(rows)
     assert len(lanes) == (SUBSCRIPTIONS if patterns[0] == MATCHING else 0)
@@ -147,7 +147,7 @@ async def test_a_round_asks_a_thousand_questions(deployment: Deployment) -> None
     for number in range(1, 16):
         index.put(subscription(id=number, consumer=f"/org/o{number}"))
     await application.store.append([event(subject=f"/party/{number}") for number in range(EVENTS)])
-    stored = await application.lane_worker.checkpoints.read_after(Stream.of_resource(APP), 0, EVENTS)
+    stored = (await application.lane_worker.checkpoints.read_after(Stream.of_resource(APP), 0, EVENTS)).rows
     asked = len(deployment.pdp.asked)
     lanes = await application.lane_worker.fan_out.targets(stored)
     made = [delivery for items in lanes.values() for delivery in items.values()]

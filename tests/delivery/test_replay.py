@@ -59,7 +59,7 @@ async def test_a_replay_ends_at_a_time(deployment: Deployment) -> None:
     subscription = await deployment.subscribe()
     await deployment.publish(event("a"))
     deployment.clock.add(60)
-    rows = await deployment.application.checkpoints.read_after(subscription.filter.stream, 0, 10)
+    rows = (await deployment.application.checkpoints.read_after(subscription.filter.stream, 0, 10)).rows
     await deployment.publish(event("b"))
     await deployment.deliver()
     deployment.receiver.received.clear()

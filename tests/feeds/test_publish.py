@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ def text(resource: str, **attributes: Any) -> dict[str, Any]:
 
 async def woken(publisher: Publisher, streams: Sequence[Stream], *events: dict[str, Any]) -> list[bool]:
     """Publish as an administrator. Return for each stream whether its readers were woken."""
-    async with AsyncExitStack() as stack:
-        watches = [await stack.enter_async_context(publisher.waiting.watching(stream)) for stream in streams]
+    with ExitStack() as stack:
+        watches = [stack.enter_context(publisher.waiting.watching(stream)) for stream in streams]
         changes: list[asyncio.Event] = [watch.changed for watch in watches]
         await publisher.publish(ADMIN, list(read_batch(json.dumps(events).encode())))
         return [change.is_set() for change in changes]
@@ -82,7 +82,7 @@ async def test_a_batch_wakes_the_readers_of_all_its_events(publisher: Publisher)
 async def test_a_refused_publish_wakes_no_reader(publisher: Publisher) -> None:
     """Nothing is stored, so no stream changes."""
     stream = Stream.of_resource(OTHER_RESOURCE)
-    async with publisher.waiting.watching(stream) as watch:
+    with publisher.waiting.watching(stream) as watch:
         changed = watch.changed
         with pytest.raises(EventsError) as refused:
             await publisher.publish(USER, list(read_batch(json.dumps([text(OTHER_RESOURCE)]).encode())))

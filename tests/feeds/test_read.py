@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -17,10 +18,11 @@ from events_core.cloudevent import CloudEvent
 from events_core.common import errors
 from events_core.common.errors import EventsError
 from events_core.feeds import read
-from events_core.feeds.ports import ReadRequest, StoredEvent
+from events_core.feeds.ports import Chunk, ReadRequest, StoredEvent
 from events_core.feeds.read import FeedPage, FeedReader, Verdicts
 from events_core.feeds.stream import START, Filters, Stream
 from events_core.feeds.wait import WaitingReaders
+from tests.support.waiting import until_readers_wait
 
 RESOURCE = "urn:altinn:resource:ttd-mail"
 SOURCE = "https://mail.example/box"
@@ -300,14 +302,38 @@ async def test_a_reader_that_cannot_wait_gets_the_empty_page(
 
 
 async def test_an_event_stored_before_the_wait_begins_ends_it(tmp_path: Path) -> None:
-    """It comes between the first read and the wait, so nothing wakes the reader."""
+    """It comes between the first read and the wait."""
 
     class Late(SqliteEventStore):
-        async def head(self, stream: Stream) -> int:
-            await fill(self, "v1")
-            return await super().head(stream)
+        async def read(self, request: ReadRequest) -> Chunk:
+            chunk = await super().read(request)
+            if not chunk.rows:
+                await fill(self, "v1")
+            return chunk
 
     store = Late(tmp_path / "events.db")
     page, met = await reader(store, 1).read_or_wait(ALL, None, 60, "/org/ttd")
     assert (names(page), met) == (["v1"], True)
+    await store.close()
+
+
+async def test_waiting_costs_one_read_of_the_page(tmp_path: Path) -> None:
+    """A reader that begins to wait asks the store nothing else, and reads again when it wakes."""
+
+    class Counting(SqliteEventStore):
+        reads = 0
+
+        async def read(self, request: ReadRequest) -> Chunk:
+            self.reads += 1
+            return await super().read(request)
+
+    store = Counting(tmp_path / "events.db")
+    begins = reader(store, 1)
+    waits = asyncio.create_task(begins.read_or_wait(ALL, None, 60, "/org/ttd"))
+    await until_readers_wait(begins.waiting, 1)
+    assert store.reads == 1
+    await fill(store, "v1")
+    begins.waiting.wake([ALL.stream])
+    page, _ = await waits
+    assert (names(page), store.reads) == (["v1"], 2)
     await store.close()

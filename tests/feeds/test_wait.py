@@ -1,45 +1,54 @@
-"""Waiting readers: slots, wake-ups, and the shared poll."""
+"""Waiting readers: slots, wake-ups, and the shared look-up."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
-from events_core.common.errors import EventsError
 from events_core.feeds import wait as module
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
+from tests.support.waiting import until_readers_wait
 
 MAIL, OTHER = Stream.of_resource("urn:altinn:resource:ttd-mail"), Stream.of_resource("urn:altinn:resource:other")
 
 
 class CountingStore(SqliteEventStore):
-    """A store that counts how often a newest position was looked up."""
+    """A store that remembers the look-ups."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.heads = 0
+        self.looked_up: list[set[Stream]] = []
         self.asked = asyncio.Event()
 
-    async def head(self, stream: Stream) -> int:
-        """The head."""
-        self.heads += 1
+    async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
+        """The streams that have grown."""
+        self.looked_up.append(set(heads))
         self.asked.set()
-        return await super().head(stream)
+        return await super().changed(heads)
 
     async def until_asked(self, times: int) -> None:
-        """Return once the head was asked for so many times more."""
+        """Return once so many look-ups more have begun."""
         async with asyncio.timeout(10):
             for _ in range(times):
                 self.asked.clear()
                 await self.asked.wait()
+
+
+@contextmanager
+def reader(waiting: WaitingReaders, stream: Stream = MAIL, position: int = 0) -> Iterator[asyncio.Task[None]]:
+    """A reader that waits for a stream to change. The task ends when it wakes."""
+    with waiting.watching(stream) as watch:
+        waits = asyncio.create_task(waiting.until(watch.changed, watch, position))
+        yield waits
+        waits.cancel()
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ def _event(name: str, stream: Stream = MAIL) -> CloudEvent:
 async def test_a_publish_in_this_process_wakes_readers_at_once(store: CountingStore) -> None:
     """Only readers of the published stream wake."""
     waiting = WaitingReaders(store, 2)
-    async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
+    with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         mail_changed, other_changed = mail.changed, other.changed
         waiting.wake([MAIL])
         assert (mail_changed.is_set(), other_changed.is_set()) == (True, False)
@@ -66,7 +75,7 @@ async def test_a_publish_in_this_process_wakes_readers_at_once(store: CountingSt
 async def test_every_change_wakes_readers_again(store: CountingStore) -> None:
     """After a change, readers wait for a new event."""
     waiting = WaitingReaders(store, 1)
-    async with waiting.watching(MAIL) as watch:
+    with waiting.watching(MAIL) as watch:
         waiting.wake([MAIL])
         assert not watch.changed.is_set()
         changed = watch.changed
@@ -77,52 +86,90 @@ async def test_every_change_wakes_readers_again(store: CountingStore) -> None:
 async def test_waking_a_stream_without_readers_does_nothing(store: CountingStore) -> None:
     """A publish costs nothing while no reader waits."""
     WaitingReaders(store, 1).wake([MAIL, OTHER])
-    assert store.heads == 0
+    assert store.looked_up == []
 
 
-async def test_the_poll_sees_a_publish_of_another_process(store: CountingStore, tmp_path: Path) -> None:
-    """It looks up the newest position twice a second."""
+async def test_a_publish_of_another_process_is_seen_within_a_second(store: CountingStore, tmp_path: Path) -> None:
+    """The streams are looked up once a second."""
     elsewhere = SqliteEventStore(tmp_path / "events.db")
-    async with WaitingReaders(store, 1).watching(MAIL) as watch:
-        changed, begun = watch.changed, time.perf_counter()
+    with reader(WaitingReaders(store, 1)) as waits:
         await elsewhere.append([_event("e1")])
-        async with asyncio.timeout(10):
-            await changed.wait()
-        assert time.perf_counter() - begun < 2 * module.POLL_SECONDS
+        begun = time.perf_counter()
+        await asyncio.wait_for(waits, 10)
+        assert time.perf_counter() - begun < 1.5
     await elsewhere.close()
 
 
-async def test_the_poll_wakes_readers_once_per_change(
-    store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An unchanged position wakes no reader."""
+async def test_an_unchanged_stream_wakes_no_reader(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader has seen the newest event."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     await store.append([_event("e1")])
-    async with WaitingReaders(store, 1).watching(MAIL) as watch:
-        changed = watch.changed
+    with reader(WaitingReaders(store, 1), position=await store.head(MAIL)) as waits:
         await store.until_asked(5)
-        assert not changed.is_set()
+        assert not waits.done()
 
 
-async def test_all_readers_of_a_stream_share_one_poll(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest position is looked up once when they begin and once per interval."""
-    monkeypatch.setattr(module, "POLL_SECONDS", 3600)
+async def test_all_waiting_readers_share_one_look_up(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their streams are."""
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     waiting = WaitingReaders(store, 3)
-    async with waiting.watching(MAIL) as first, waiting.watching(MAIL) as second, waiting.watching(MAIL) as third:
-        assert first is second is third
-        assert store.heads == 1
+    with reader(waiting), reader(waiting), reader(waiting, OTHER):
+        await store.until_asked(3)
+    assert set(map(frozenset, store.looked_up)) == {frozenset({MAIL, OTHER})}
 
 
-async def test_the_poll_ends_with_its_last_reader(store: CountingStore) -> None:
-    """Without readers nothing is polled."""
+async def test_a_stream_nobody_waits_for_is_not_looked_up(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader still reads, or has left."""
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    waiting = WaitingReaders(store, 3)
+    with waiting.watching(OTHER), reader(waiting) as waits:
+        await store.until_asked(2)
+    assert set(map(frozenset, store.looked_up)) == {frozenset({MAIL})}
+    await asyncio.wait([waits])
+    await asyncio.sleep(0)
+    assert (waiting._poll, waiting._watches) == (None, {})
+
+
+async def test_five_hundred_streams_take_turns(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up is about 200 of them at most, and after three every stream has had its turn."""
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    waiting = WaitingReaders(store, 500)
+    streams = [Stream.of_resource(f"urn:altinn:resource:{n}") for n in range(500)]
+    with ExitStack() as stack:
+        readers = [stack.enter_context(reader(waiting, stream)) for stream in streams]
+        await store.until_asked(3)
+        assert [len(asked) for asked in store.looked_up[:3]] == [200, 200, 200]
+        assert set().union(*store.looked_up[:3]) == set(streams)
+        await store.append([_event(f"e{n}", stream) for n, stream in enumerate(streams)])
+        async with asyncio.timeout(10):
+            await asyncio.wait(readers)
+
+
+async def test_a_reader_that_has_read_further_wakes_the_others(store: CountingStore) -> None:
+    """What it has seen is new to them."""
     waiting = WaitingReaders(store, 2)
-    async with waiting.watching(MAIL) as watch:
-        async with waiting.watching(MAIL):
-            pass
-        assert watch.poll is not None
-        assert not watch.poll.done()
-    await asyncio.wait([watch.poll])
-    assert watch.poll.cancelled()
+    with reader(waiting, position=1) as behind:
+        await until_readers_wait(waiting, 1)
+        with reader(waiting, position=2):
+            await asyncio.wait_for(behind, 10)
+    assert store.looked_up == []
+
+
+async def test_a_reader_whose_page_ends_early_is_woken_once(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page may have ended before rows that its filters leave out. It would otherwise read again each second."""
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    waiting = WaitingReaders(store, 2)
+    await store.append([_event("e1")])
+    with waiting.watching(MAIL):
+        with reader(waiting) as first:
+            await asyncio.wait_for(first, 10)
+        with reader(waiting) as again:
+            await store.until_asked(5)
+            assert not again.done()
 
 
 def takes_slot(waiting: WaitingReaders, caller: str = "/org/new") -> bool:
@@ -194,35 +241,33 @@ async def test_a_displaced_request_returns_no_slot(store: CountingStore) -> None
     assert waiting._slots == []
 
 
-async def test_a_reader_whose_store_fails_gets_the_error(tmp_path: Path) -> None:
-    """Nothing is watched."""
-    closed = SqliteEventStore(tmp_path / "events.db")
-    await closed.close()
-    waiting = WaitingReaders(closed, 1)
-    with pytest.raises(EventsError, match="503"):
-        async with waiting.watching(MAIL):
-            pass
-
-
-async def test_the_poll_survives_a_failing_store(
-    store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_look_ups_go_on_after_a_failure_of_the_store(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It tries again and finds what was stored meanwhile."""
+    """They find what was stored meanwhile."""
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
-    async with WaitingReaders(store, 1).watching(MAIL) as watch:
-        changed = watch.changed
+    with reader(WaitingReaders(store, 1)) as waits:
         store._closed = True
         await store.until_asked(2)
         store._closed = False
         await store.append([_event("e1")])
-        async with asyncio.timeout(10):
-            await changed.wait()
+        await asyncio.wait_for(waits, 10)
+
+
+async def test_the_change_feed_wakes_readers_and_no_listener(store: CountingStore) -> None:
+    """A listener follows up what is appended; told of what is being followed up, it would do so for ever."""
+    waiting = WaitingReaders(store, 1)
+    heard: list[set[Stream]] = []
+    with waiting.listening(heard.append), waiting.watching(MAIL) as watch:
+        changed = watch.changed
+        waiting.wake_readers([MAIL])
+        assert (changed.is_set(), heard) == (True, [])
 
 
 async def test_closing_wakes_all_readers_and_admits_no_more(store: CountingStore) -> None:
     """So the process can stop."""
     waiting = WaitingReaders(store, 5)
-    async with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
+    with waiting.watching(MAIL) as mail, waiting.watching(OTHER) as other:
         flags = [mail.changed, other.changed]
         waiting.close()
         assert [flag.is_set() for flag in flags] == [True, True]

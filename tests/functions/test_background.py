@@ -53,7 +53,7 @@ async def test_documents_of_the_change_feed_name_resource_streams() -> None:
     async with cosmos_server() as server, server.database() as database:
         async with store_on(server, database) as store:
             await store.append([event(resource=resource, subject=PERSON) for resource in (APP, OTHER_APP, long, APP)])
-            rows = await store.checkpoints.read_after(APPS, 0, 10)
+            rows = (await store.checkpoints.read_after(APPS, 0, 10)).rows
             for target in (SUBJECT, Stream.of_subject(PERSON), Stream.of_org("ttd")):
                 await store.projection.project(target, rows)
         async with server.client() as client:
@@ -107,7 +107,9 @@ async def test_the_sweep_follows_pending_streams(events: Application) -> None:
     """Streams without the flag are left alone."""
     checkpoints = events.checkpoints
     await events.store.append([event("a"), event("b", resource=OTHER_APP)])
-    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=True, quarantined=())
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 0}, catch_up_pending=True, quarantined=()
+    )
     await FUNCTIONS["sweep"](TICK)
     assert ids(await everything(events.store, SUBJECT)) == ["a"]
 

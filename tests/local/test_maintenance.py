@@ -39,7 +39,7 @@ async def test_parked_events_are_replayed_to_their_stream(application: Applicati
     checkpoints = application.checkpoints
     quarantined = [Quarantined("projection", SUBJECT.name, 2, "ValueError")]
     await checkpoints.advance(
-        APPS, await checkpoints.checkpoint(APPS), 3, catch_up_pending=False, quarantined=quarantined
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 3}, catch_up_pending=False, quarantined=quarantined
     )
     assert await replay() == 0
     assert ids(await everything(application.store, SUBJECT)) == ["b", "c"]
@@ -87,7 +87,7 @@ async def test_after_a_restore_new_events_are_followed_up(application: Applicati
     await checkpoints.advance(
         APPS,
         await checkpoints.checkpoint(APPS),
-        7,
+        {"projection": 7},
         catch_up_pending=False,
         quarantined=[Quarantined("projection", SUBJECT.name, 5, "lost")],
     )
@@ -104,7 +104,9 @@ async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(appl
     """Set back to its beginning, old events would be followed up again."""
     await application.store.append([event(f"{number}") for number in range(40)])
     checkpoints = application.checkpoints
-    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 700, catch_up_pending=False, quarantined=[])
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 700}, catch_up_pending=False, quarantined=[]
+    )
     application.store._heads._known.clear()  # type: ignore[attr-defined] # as in a new process
     assert await application.follow_up.restored() == 1
     assert (await checkpoints.checkpoint(APPS)).position == 40

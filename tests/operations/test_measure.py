@@ -109,7 +109,9 @@ async def test_parked_counts_quarantined_targets(deployment: Deployment) -> None
     await deployment.publish(event())
     checkpoints = deployment.application.checkpoints
     held = [Quarantined("projection", f"subject:/party/{n}", 1, "ValueError") for n in (1, 2)]
-    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 1, catch_up_pending=False, quarantined=held)
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 1}, catch_up_pending=False, quarantined=held
+    )
     assert (await deployment.application.measure.gauges()).parked == 2
 
 
@@ -121,7 +123,7 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         checkpoints = deployment.application.checkpoints
         assert isinstance(checkpoints, CosmosCheckpoints)
         holed = replace(checkpoints, reader=replace(checkpoints.reader, hole_seconds=-5))
-        (first, *_) = await checkpoints.read_after(APPS, 0, 1)
+        (first, *_) = (await checkpoints.read_after(APPS, 0, 1)).rows
         database = checkpoints.states._database
         await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
         deployment.clock.add(100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,14 @@ from typing_extensions import override
 from events_core.cloudevent import CloudEvent
 from events_core.common import errors
 from events_core.feeds.follow_up import FollowUp
-from events_core.feeds.ports import Checkpoint, CheckpointStore, ProjectedStreams, Quarantined, StoredEvent
+from events_core.feeds.ports import (
+    Checkpoint,
+    CheckpointStore,
+    ProjectedStreams,
+    Quarantined,
+    RowsAfter,
+    StoredEvent,
+)
 from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Cursor, Stream
 from events_core.feeds.wait import WaitingReaders
@@ -115,22 +122,24 @@ class MemoryCheckpoints(CheckpointStore, ProjectedStreams):
         self,
         stream: Stream,
         checkpoint: Checkpoint,
-        position: int,
+        positions: Mapping[str, int],
         *,
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
-    ) -> bool:
+    ) -> Checkpoint | None:
         await asyncio.sleep(0)
         if self._checkpoints.get(stream, Checkpoint()).etag != checkpoint.etag:
-            return False
-        self._checkpoints[stream] = Checkpoint(position, next(self._etags), catch_up_pending, tuple(quarantined))
+            return None
+        written = Checkpoint(dict(positions), next(self._etags), catch_up_pending, tuple(quarantined))
+        self._checkpoints[stream] = written
         await asyncio.sleep(0)
-        return True
+        return written
 
     @override
-    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+    async def read_after(self, stream: Stream, position: int, limit: int) -> RowsAfter:
         await asyncio.sleep(0)
-        return self._streams[stream][position : position + limit]
+        rows = self._streams[stream][position : position + limit]
+        return RowsAfter(rows, is_end=position + len(rows) >= len(self._streams[stream]))
 
     @override
     async def end(self, stream: Stream) -> int:
@@ -161,17 +170,20 @@ class MemoryCheckpoints(CheckpointStore, ProjectedStreams):
 
     @override
     async def catch_up_pending(self) -> Sequence[Stream]:
-        return [stream for stream, seen in self._checkpoints.items() if seen.catch_up_pending]
+        pending = [(int(seen.etag or 0), stream) for stream, seen in self._checkpoints.items() if seen.catch_up_pending]
+        return [stream for _, stream in sorted(pending, key=lambda each: each[0])]
 
     @override
-    async def behind(self) -> Sequence[Stream]:
+    async def behind(self, seconds: float = 60.0) -> Sequence[Stream]:
         return [stream for stream, seen in self._checkpoints.items() if len(self._streams[stream]) > seen.position]
 
     @override
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         await asyncio.sleep(0)
+        written = {stream: int(seen.etag or 0) for stream, seen in self._checkpoints.items()}
         seen = sorted(
-            self._checkpoints.items(), key=lambda item: (item[1].catch_up_pending, int(item[1].etag or 0)), reverse=True
+            self._checkpoints.items(),
+            key=lambda item: (0, written[item[0]]) if item[1].catch_up_pending else (1, -written[item[0]]),
         )
         return seen[:most]
 

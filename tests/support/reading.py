@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from tests.support.service import (
     event,
     instance_source,
 )
+from tests.support.waiting import until_readers_wait
 
 HIDDEN_PARTY = 66
 FEEDS: list[tuple[str, dict[str, Any]]] = [
@@ -99,7 +99,4 @@ async def expire(registered_before: int) -> None:
 
 async def until_waiting(readers: int = 1) -> None:
     """Return once this number of requests wait for events."""
-    waiting = (await app.current()).waiting
-    async with asyncio.timeout(10):
-        while sum(watch.readers for watch in waiting._watches.values()) < readers:  # noqa: ASYNC110 - no event signals it
-            await asyncio.sleep(0.001)
+    await until_readers_wait((await app.current()).waiting, readers)

@@ -205,6 +205,23 @@ class CosmosDatabase:
             except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
                 return None
 
+    async def changed(
+        self,
+        what: str,
+        container: str,
+        document_id: str,
+        changes: Mapping[str, Any],
+        *,
+        etag: str,
+    ) -> Document | None:
+        """Set properties of a document whose id is its partition key, and return it; None if it has not `etag`."""
+        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
+        async with self._request(what, container) as proxy:
+            try:
+                return dict(await proxy.patch_item(document_id, document_id, operations, **_if_match(etag)))
+            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
+                return None
+
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
         """Delete a document; do nothing if it does not exist."""
         async with self._request(what, container) as proxy:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import repeat
 from operator import itemgetter
@@ -34,7 +34,7 @@ from events_core.adapters.sqlite.rows import (
 )
 from events_core.adapters.sqlite.schema import LARGEST, SAMPLED, Session
 from events_core.common.texts import fitting, storable
-from events_core.feeds.ports import FOUND, PAGE_BYTES, Chunk, ReadRequest
+from events_core.feeds.ports import FOUND, PAGE_BYTES, Chunk, ReadRequest, RowsAfter
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _FIRST_REGISTERED = f"""
@@ -71,6 +71,12 @@ def head(session: Session, stream: Stream) -> int:
     return int(found[0]) if found else 0
 
 
+def changed(session: Session, heads: Mapping[Stream, int]) -> dict[Stream, int]:
+    """The newest positions of the streams that have grown."""
+    newest = {stream: head(session, stream) for stream in heads}
+    return {stream: position for stream, position in newest.items() if position > heads[stream]}
+
+
 def at(session: Session, names: Names, stream: Stream, positions: Sequence[int]) -> list[Row]:
     """The rows of the stream at these positions, in order."""
     rows = rows_of(stream, session.hashes)
@@ -79,18 +85,18 @@ def at(session: Session, names: Names, stream: Stream, positions: Sequence[int])
     return _decoded(session, names, session.connection.execute(sql, (*positions, *rows.values)).fetchall())
 
 
-def read_after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> list[Row]:
+def read_after(session: Session, names: Names, stream: Stream, position: int, limit: int) -> RowsAfter:
     """The next rows of the stream after a position, in order, as many as fit into `PAGE_BYTES`."""
     rows = rows_of(stream, session.hashes)
     sql = f"""SELECT {COLUMNS} FROM events INDEXED BY {index_of(stream)} WHERE {rows.sql} AND position > ?
         ORDER BY position LIMIT ?"""
     page: list[Columns] = []
     left = PAGE_BYTES
-    with closing(session.connection.execute(sql, (*rows.values, position, limit))) as found:
-        while left > 0 and (row := found.fetchone()) is not None:
+    with closing(session.connection.execute(sql, (*rows.values, position, limit + 1))) as found:
+        while (row := found.fetchone()) is not None and left > 0 and len(page) < limit:
             page.append(row)
             left -= len(_json(row) or b"")
-    return _decoded(session, names, page)
+    return RowsAfter(_decoded(session, names, page), is_end=row is None)
 
 
 def find(session: Session, names: Names, source: str | None, event_id: str) -> list[Row]:

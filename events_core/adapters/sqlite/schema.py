@@ -118,15 +118,16 @@ CREATE TABLE replays (
 _FOLLOWED_TABLES = """
 CREATE TABLE followed (
   stream TEXT PRIMARY KEY,
-  position INTEGER NOT NULL,
+  positions TEXT NOT NULL, -- an object: the position of each follower
   version INTEGER NOT NULL,
   catch_up_pending INTEGER NOT NULL,
   quarantined TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX followed_pending ON followed (stream) WHERE catch_up_pending;
+CREATE INDEX followed_by_version ON followed (version);
+CREATE INDEX followed_pending ON followed (version) WHERE catch_up_pending;
 CREATE INDEX followed_quarantined ON followed (stream) WHERE quarantined <> '[]'
 """
-_VERSION = 6
+_VERSION = 7
 """The version of the layout. A file of another version is refused."""
 
 

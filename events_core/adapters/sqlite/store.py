@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -24,7 +24,7 @@ from events_core.adapters.sqlite.write import Transaction
 from events_core.adapters.sqlite.writer import Writer
 from events_core.cloudevent import CloudEvent
 from events_core.common import clock, errors, private_files
-from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, StoredEvent
+from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, RowsAfter, StoredEvent
 from events_core.feeds.stream import Stream
 
 T = TypeVar("T")
@@ -110,6 +110,10 @@ class SqliteEventStore(EventStore):
         return await self._in_reader(read.head, stream)
 
     @override
+    async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
+        return await self._in_reader(read.changed, heads)
+
+    @override
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:
         return await self._in_reader(read.at, self._names, stream, positions)
 
@@ -144,7 +148,7 @@ class SqliteEventStore(EventStore):
 
     # -- What the other stores in the file need -----------------------------------------------------------------------
 
-    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+    async def read_after(self, stream: Stream, position: int, limit: int) -> RowsAfter:
         """The next rows of a stream, tombstones among them.
 
         Raises:

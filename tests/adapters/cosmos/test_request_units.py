@@ -108,7 +108,8 @@ async def _costs(database: Database) -> Costs:
     await cost("`from`, one segment", store.read(ReadRequest(RESOURCE, registered_from=database.clock.now, limit=1)))
     seen = await cost("read a checkpoint", store.checkpoints.checkpoint(RESOURCE))
     await cost(
-        "change a checkpoint", store.checkpoints.advance(RESOURCE, seen, 1, catch_up_pending=False, quarantined=())
+        "change a checkpoint",
+        store.checkpoints.advance(RESOURCE, seen, {"projection": 1}, catch_up_pending=False, quarantined=()),
     )
     assert len(chunk.rows) == 50
     return costs

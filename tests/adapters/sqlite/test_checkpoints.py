@@ -18,7 +18,7 @@ async def followed(checkpoints: SqliteCheckpoints, stream: Stream) -> None:
     await checkpoints.advance(
         stream,
         await checkpoints.checkpoint(stream),
-        await checkpoints.end(stream),
+        {"projection": await checkpoints.end(stream)},
         catch_up_pending=False,
         quarantined=(),
     )
@@ -35,7 +35,7 @@ async def test_an_event_of_another_process_is_found(tmp_path: Path) -> None:
     await other.append([event()])
     assert await checkpoints.behind() == [APPS]
     await SqliteCheckpoints(other).advance(
-        APPS, await checkpoints.checkpoint(APPS), 2, catch_up_pending=False, quarantined=()
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 2}, catch_up_pending=False, quarantined=()
     )
     assert await checkpoints.behind() == []
     await one.close()
@@ -49,7 +49,9 @@ async def test_a_stream_whose_checkpoint_is_set_back_is_behind(tmp_path: Path) -
     await store.append([event()])
     await followed(checkpoints, APPS)
     assert await checkpoints.behind() == []
-    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 0, catch_up_pending=False, quarantined=())
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 0}, catch_up_pending=False, quarantined=()
+    )
     assert await checkpoints.behind() == [APPS]
     await store.close()
 
@@ -59,7 +61,9 @@ async def test_a_checkpoint_beyond_the_file_is_lowered(tmp_path: Path) -> None:
     store = SqliteEventStore(tmp_path / "events.db")
     checkpoints = SqliteCheckpoints(store)
     await store.append(events(3))
-    await checkpoints.advance(APPS, await checkpoints.checkpoint(APPS), 99, catch_up_pending=False, quarantined=())
+    await checkpoints.advance(
+        APPS, await checkpoints.checkpoint(APPS), {"projection": 99}, catch_up_pending=False, quarantined=()
+    )
     assert (await checkpoints.restored(), (await checkpoints.checkpoint(APPS)).position) == (1, 3)
     assert (await checkpoints.restored(), await checkpoints.catch_up_pending()) == (0, [APPS])
     await store.close()

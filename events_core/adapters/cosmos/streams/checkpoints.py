@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.adapters.cosmos.streams.read import Reader
 from events_core.adapters.cosmos.streams.states import StreamStates, new_state
-from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, StoredEvent
+from events_core.common.errors import EventsError
+from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, RowsAfter
 from events_core.feeds.stream import Stream
 
 _HEADS_AT_ONCE = 16
@@ -41,24 +44,26 @@ class CosmosCheckpoints(CheckpointStore):
         self,
         stream: Stream,
         checkpoint: Checkpoint,
-        position: int,
+        positions: Mapping[str, int],
         *,
         catch_up_pending: bool,
         quarantined: Sequence[Quarantined],
-    ) -> bool:
+    ) -> Checkpoint | None:
         await self.ready()
         name = self.names.of(stream)
         changes: dict[str, Any] = {
-            "checkpoint": position,
+            "checkpoints": dict(positions),
             "catchUpPending": catch_up_pending,
             "quarantined": [asdict(each) for each in quarantined],
         }
         if checkpoint.etag is None:
-            return await self.states.create(new_state(name, stream) | changes)
-        return await self.states.advance(name, checkpoint.etag, **changes)
+            is_new = await self.states.create(new_state(name, stream) | changes)
+            return await self.checkpoint(stream) if is_new else None
+        document = await self.states.advance(name, checkpoint.etag, **changes)
+        return None if document is None else _checkpoint_of(document)
 
     @override
-    async def read_after(self, stream: Stream, position: int, limit: int) -> Sequence[StoredEvent]:
+    async def read_after(self, stream: Stream, position: int, limit: int) -> RowsAfter:
         await self.ready()
         return await self.reader.rows_after(self.names.of(stream), position, limit)
 
@@ -70,27 +75,36 @@ class CosmosCheckpoints(CheckpointStore):
     @override
     async def catch_up_pending(self) -> Sequence[Stream]:
         await self.ready()
-        return _streams_of(await self.states.where("c.catchUpPending = true"))
+        documents = await self.states.where("c.catchUpPending = true")
+        return _streams_of(sorted(documents, key=_written))
 
     @override
-    async def behind(self) -> Sequence[Stream]:
+    async def behind(self, seconds: float = 60.0) -> Sequence[Stream]:
         await self.ready()
         documents = await self.states.where("IS_DEFINED(c.stream)")
-        slots = asyncio.Semaphore(_HEADS_AT_ONCE)
+        random.shuffle(documents)  # so that a search that runs out of time leaves out others each time
+        slots, deadline = asyncio.Semaphore(_HEADS_AT_ONCE), time.monotonic() + seconds
 
         async def is_behind(document: Document) -> bool:
             async with slots:
-                return (await self.heads.fresh(document["name"])).position > int(document["checkpoint"])
+                return time.monotonic() < deadline and await self._is_behind(document)
 
         behind = await asyncio.gather(*map(is_behind, documents))
         return [stream for stream, is_one in zip(_streams_of(documents), behind, strict=True) if is_one]
+
+    async def _is_behind(self, document: Document) -> bool:
+        try:
+            head = await self.heads.fresh(document["name"])
+        except EventsError:
+            return True  # whoever follows it finds out, and one stream must not end the search
+        return head.position > _checkpoint_of(document).position
 
     @override
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         # One query without an upper bound: its answer grows with the number of streams.
         await self.ready()
         documents = await self.states.where("IS_DEFINED(c.stream)")
-        documents.sort(key=lambda document: (document["catchUpPending"], document["_ts"]), reverse=True)
+        documents.sort(key=lambda each: (0, _written(each)) if each["catchUpPending"] else (1, -_written(each)))
         return [(Stream(str(document["stream"])), _checkpoint_of(document)) for document in documents[:most]]
 
     @override
@@ -102,23 +116,33 @@ class CosmosCheckpoints(CheckpointStore):
     async def restored(self) -> int:
         await self.ready()
         await self.states.renew_generation()
-        streams = _streams_of(await self.states.where("c.checkpoint > 0"))
+        documents = await self.states.where("IS_DEFINED(c.stream)")
+        streams = _streams_of([document for document in documents if document["checkpoints"]])
         return sum([await self._lower(stream) for stream in streams])
 
     async def _lower(self, stream: Stream) -> bool:
         """Set a checkpoint that is beyond its stream back to the stream's end; return whether it was beyond."""
         seen = await self.checkpoint(stream)
         head = await self.heads.fresh(self.names.of(stream))
-        if seen.position <= head.position:
+        lowered = {follower: min(position, head.position) for follower, position in seen.positions.items()}
+        if lowered == seen.positions:
             return False
         quarantined = [each for each in seen.quarantined if each.position <= head.position]
-        return await self.advance(stream, seen, head.position, catch_up_pending=True, quarantined=quarantined)
+        return bool(await self.advance(stream, seen, lowered, catch_up_pending=True, quarantined=quarantined))
 
 
 def _streams_of(documents: Sequence[Document]) -> list[Stream]:
     return [Stream(str(document["stream"])) for document in documents]
 
 
+def _written(document: Document) -> int:
+    """When a state was written last. It is the server's time, so the clocks of two processes are not compared.
+
+    Reserving positions writes the state of a busy stream too. The change feed follows such a stream meanwhile.
+    """
+    return int(document["_ts"])
+
+
 def _checkpoint_of(document: Document) -> Checkpoint:
     quarantined = [Quarantined(**each) for each in document.get("quarantined", ())]
-    return Checkpoint(document["checkpoint"], document["_etag"], bool(document["catchUpPending"]), quarantined)
+    return Checkpoint(document["checkpoints"], document["_etag"], bool(document["catchUpPending"]), quarantined)

@@ -9,8 +9,9 @@ from events_core.adapters.cosmos.streams.documents import CursorProof, Row, tomb
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.adapters.cosmos.streams.projection import CosmosProjectedStreams
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
-from events_core.adapters.cosmos.streams.states import StreamStates, bounds_of
+from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common.errors import EventsError, Problem
+from events_core.feeds.ports import PROJECTION
 from events_core.feeds.stream import Stream, projections_of
 
 
@@ -55,7 +56,7 @@ class Eraser:
 
 
 def _may_be_projected(position: int, state: Document | None) -> bool:
-    """Whether a follower may still project the event at a position: it is after the checkpoint, or quarantined."""
-    if state is None or bounds_of(state).checkpoint < position:
+    """Whether the event at a position may still be projected: it is after the checkpoint, or quarantined."""
+    if state is None or state["checkpoints"].get(PROJECTION, 0) < position:
         return True
     return any(int(quarantined["position"]) <= position for quarantined in state.get("quarantined", ()))

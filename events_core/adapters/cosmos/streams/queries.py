@@ -6,17 +6,19 @@ containers.py says which index serves each of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.streams.documents import text_size
 from events_core.adapters.cosmos.streams.filters import ALWAYS, Condition
-from events_core.adapters.cosmos.streams.names import partition
+from events_core.adapters.cosmos.streams.names import partition, segment_of
 from events_core.common.texts import storable
 from events_core.feeds.ports import FOUND
 
 STREAMS = "streams"
+MANY = 1_000
+"""So many documents are enough to tell which streams have grown."""
 
 _HEAD = "c.id, c.partition, c.seq, c.ukey, c.registered, c.placeholder"
 _ROW = f"""{_HEAD}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs, c.subject, c.alternativesubject,
@@ -143,6 +145,25 @@ class StreamQueries:
     async def copies(self, ukey: str) -> list[Document]:
         """The rows of an event in every stream, not `live` if they are tombstones; asks every physical partition."""
         return await self._everywhere("copies", _COPIES, ukey=ukey)
+
+    async def newest_after(self, positions: Mapping[str, int], size: int) -> dict[str, Document]:
+        """The newest documents after a position of each stream; asks the streams' physical partitions.
+
+        A stream goes on in the segment of its next position. After a time without visible rows it goes on up to a
+        segment later, at its floor. Of very many documents some are left for the next call.
+        """
+        values: dict[str, Any] = {}
+        names: dict[str, str] = {}
+        conditions: list[str] = []
+        for n, (name, position) in enumerate(positions.items()):
+            segment = segment_of(position + 1, size)
+            values |= {f"h{n}": position, f"p{n}": partition(name, segment), f"q{n}": partition(name, segment + 1)}
+            names |= {values[f"p{n}"]: name, values[f"q{n}"]: name}
+            conditions.append(f"c.partition IN (@p{n}, @q{n}) AND c.seq > @h{n}")
+        sql = f"SELECT {_HEAD} FROM c WHERE ({') OR ('.join(conditions)})"
+        found = await self._database.query("changed", STREAMS, sql, values, None, enough=lambda page: len(page) >= MANY)
+        newest = sorted(found, key=lambda document: int(document["seq"]))
+        return {names[document["partition"]]: document for document in newest}
 
     async def begun(self, names: Sequence[str]) -> set[str]:
         """Those of the streams that hold their very first document; asks the streams' physical partitions."""

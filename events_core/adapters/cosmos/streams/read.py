@@ -19,7 +19,7 @@ from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common import errors
 from events_core.common.slices import Slices
 from events_core.common.texts import fitting
-from events_core.feeds.ports import Chunk, ReadRequest
+from events_core.feeds.ports import Chunk, ReadRequest, RowsAfter
 from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 
 _log = getLogger(__name__)
@@ -78,17 +78,17 @@ class Reader:
             start = await reading.find_start()
         raise errors.unavailable("The event store removes what is being read.")
 
-    async def rows_after(self, name: str, position: int, limit: int) -> Sequence[Row]:
+    async def rows_after(self, name: str, position: int, limit: int) -> RowsAfter:
         """The next rows of a stream; from the floor if it is higher."""
         request = ReadRequest(Stream(name), limit=limit)
         start = PageStart(START, position + 1, verified=True)
         for _ in range(_TRIES):
             chunk = await _Reading(self, name, request).chunk(start)
             if chunk is not None and (chunk.rows or self._holds_head(name, start.first)):
-                return [row for row in chunk.rows if isinstance(row, Row)]
+                return RowsAfter(chunk.rows, is_end=chunk.caught_up or not chunk.rows)
             floor = (await self.states.bounds(name)).floor
             if chunk is not None and floor <= start.first:
-                return []
+                return RowsAfter([], is_end=True)
             start = PageStart(START, max(floor, start.first), verified=True)
         raise errors.unavailable("The event store removes what is being read.")
 

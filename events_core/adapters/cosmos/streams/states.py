@@ -69,9 +69,9 @@ class StreamStates:
         """Create a document; return False if it exists."""
         return await self._database.create_if_absent("state", CURSORS, document)
 
-    async def advance(self, name: str, etag: str, **changes: Any) -> bool:
-        """Change the checkpoint and what belongs to it; return False if the document no longer has `etag`."""
-        return await self._database.change("checkpoint", CURSORS, document_id(name), changes, etag=etag)
+    async def advance(self, name: str, etag: str, **changes: Any) -> Document | None:
+        """Change the checkpoint and what belongs to it; None if the document no longer has `etag`."""
+        return await self._database.changed("checkpoint", CURSORS, document_id(name), changes, etag=etag)
 
     async def raise_floor(self, name: str, floor: int, raised_at: float) -> bool:
         """Raise the floor; return False if it is as high already. The checkpoint may change meanwhile."""
@@ -122,13 +122,13 @@ class StreamStates:
 
 def new_state(name: str, stream: Stream | None = None) -> Document:
     """The state of a new stream. `stream` is given for resource streams only: they are followed up."""
-    document: Document = {"id": document_id(name), "name": name, "checkpoint": 0, "floor": 1, "catchUpPending": False}
+    document: Document = {"id": document_id(name), "name": name, "checkpoints": {}, "floor": 1, "catchUpPending": False}
     return document if stream is None else document | {"stream": stream.name}
 
 
 def bounds_of(document: Mapping[str, Any]) -> Bounds:
     """The checkpoint and floor in a stream's state."""
-    return Bounds(int(document["checkpoint"]), int(document["floor"]))
+    return Bounds(min(document["checkpoints"].values(), default=0), int(document["floor"]))
 
 
 def _new_generation() -> str:

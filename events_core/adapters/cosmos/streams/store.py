@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from typing_extensions import override
@@ -117,6 +117,12 @@ class CosmosEventStore(EventStore):
         await self._ready()
         head = await self._heads.fresh(self._names.of(stream))
         return 0 if head.is_placeholder else head.position
+
+    @override
+    async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
+        await self._ready()
+        changed = await self._heads.changed({self._names.of(stream): head for stream, head in heads.items()})
+        return {stream: changed[name] for stream in heads if (name := self._names.of(stream)) in changed}
 
     @override
     async def at(self, stream: Stream, positions: Sequence[int]) -> Sequence[StoredEvent]:

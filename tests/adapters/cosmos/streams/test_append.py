@@ -114,7 +114,7 @@ async def test_projected_streams_are_not_listed(database: Database) -> None:
     """Only resource streams are followed up."""
     store = database.open()
     await store.append([event()])
-    await store.projection.project(Stream.of_org("ttd"), await store.checkpoints.read_after(RESOURCE, 0, 10))
+    await store.projection.project(Stream.of_org("ttd"), (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows)
     assert await database.listed() == [RESOURCE.name]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from events_core.common.errors import EventsError, Problem
-from events_core.feeds.ports import Checkpoint, Quarantined
+from events_core.feeds.ports import Checkpoint, Quarantined, RowsAfter
 from events_core.feeds.stream import Stream
 from tests.adapters.cosmos.database import NAMES, RESOURCE, Database, follow, positions
 from tests.contract.event_store import ANY, PARTY, PERSON, SECOND, event, events, everything, ids
@@ -24,8 +24,12 @@ async def test_one_of_two_concurrent_advances_succeeds(database: Database) -> No
     assert await checkpoints.checkpoint(RESOURCE) == Checkpoint()
     for position in (5, 9):
         before = await checkpoints.checkpoint(RESOURCE)
-        assert await checkpoints.advance(RESOURCE, before, position, catch_up_pending=position == 5, quarantined=[])
-        assert not await checkpoints.advance(RESOURCE, before, 99, catch_up_pending=False, quarantined=[])
+        assert await checkpoints.advance(
+            RESOURCE, before, {"projection": position}, catch_up_pending=position == 5, quarantined=[]
+        )
+        assert not await checkpoints.advance(
+            RESOURCE, before, {"projection": 99}, catch_up_pending=False, quarantined=[]
+        )
         after = await checkpoints.checkpoint(RESOURCE)
         assert (after.position, after.catch_up_pending) == (position, position == 5)
 
@@ -33,10 +37,10 @@ async def test_one_of_two_concurrent_advances_succeeds(database: Database) -> No
 async def test_advancing_to_the_same_position_gives_a_new_etag(database: Database) -> None:
     """Every write of a checkpoint stops the processes that have read it before, even if nothing changes."""
     checkpoints = database.open().checkpoints
-    await checkpoints.advance(RESOURCE, Checkpoint(), 5, catch_up_pending=False, quarantined=[])
+    await checkpoints.advance(RESOURCE, Checkpoint(), {"projection": 5}, catch_up_pending=False, quarantined=[])
     before = await checkpoints.checkpoint(RESOURCE)
-    assert await checkpoints.advance(RESOURCE, before, 5, catch_up_pending=False, quarantined=[])
-    assert not await checkpoints.advance(RESOURCE, before, 6, catch_up_pending=False, quarantined=[])
+    assert await checkpoints.advance(RESOURCE, before, {"projection": 5}, catch_up_pending=False, quarantined=[])
+    assert not await checkpoints.advance(RESOURCE, before, {"projection": 6}, catch_up_pending=False, quarantined=[])
 
 
 async def test_advancing_is_one_request(database: Database) -> None:
@@ -45,7 +49,7 @@ async def test_advancing_is_one_request(database: Database) -> None:
     await store.append([event()])
     checkpoint = await store.checkpoints.checkpoint(RESOURCE)
     await database.counts()
-    await store.checkpoints.advance(RESOURCE, checkpoint, 1, catch_up_pending=False, quarantined=[])
+    await store.checkpoints.advance(RESOURCE, checkpoint, {"projection": 1}, catch_up_pending=False, quarantined=[])
     assert await database.counts() == {"patch": 1}
 
 
@@ -57,7 +61,7 @@ async def test_pending_lagging_and_quarantined_streams_are_listed(database: Data
     assert (await checkpoints.catch_up_pending(), await checkpoints.quarantined()) == ([], [])
     held = Quarantined("projection", Stream.of_subject(PERSON).name, 1, "it does not fit")
     await checkpoints.advance(
-        RESOURCE, await checkpoints.checkpoint(RESOURCE), 1, catch_up_pending=True, quarantined=[held]
+        RESOURCE, await checkpoints.checkpoint(RESOURCE), {"projection": 1}, catch_up_pending=True, quarantined=[held]
     )
     assert await checkpoints.behind() == [OTHER]
     assert (await checkpoints.catch_up_pending(), await checkpoints.quarantined()) == ([RESOURCE], [RESOURCE])
@@ -70,17 +74,17 @@ async def test_read_after_returns_every_row_once(database: Database) -> None:
     await store.append([event(f"{n}") for n in range(35)])
     await store.erase(RESOURCE.key, event().source, "7")
     seen: list[int] = []
-    while rows := await store.checkpoints.read_after(RESOURCE, seen[-1] if seen else 0, 8):
+    while rows := (await store.checkpoints.read_after(RESOURCE, seen[-1] if seen else 0, 8)).rows:
         seen += [row.position for row in rows]
     assert seen == list(range(1, 36))
-    assert await database.open(segment_size=10).checkpoints.read_after(OTHER, 0, 10) == []
+    assert await database.open(segment_size=10).checkpoints.read_after(OTHER, 0, 10) == RowsAfter([], is_end=True)
 
 
 async def test_projecting_keeps_order_and_repeats_nothing(database: Database) -> None:
     """However often, and by however many processes at once, the same rows are projected."""
     stores = [database.open(segment_size=20) for _ in range(3)]
     await stores[0].append([event(f"{n:02}") for n in range(50)])
-    rows = await stores[0].checkpoints.read_after(RESOURCE, 0, 100)
+    rows = (await stores[0].checkpoints.read_after(RESOURCE, 0, 100)).rows
     await asyncio.gather(*(store.projection.project(ORG, rows) for store in stores))
     await stores[0].projection.project(ORG, rows[10:30])
     documents = await database.documents(ORG)
@@ -117,7 +121,7 @@ async def test_nothing_is_projected_past_a_refused_row(database: Database) -> No
     """The rows before the refused row are stored, the rows after it are not."""
     store = database.open()
     await store.append(events(8))
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows
     await store.projection.project(ORG, rows[:1])
     # Seven rows are refused. The first three are stored then, but not the other four, nor the first two of these, nor
     # the first of the two.
@@ -138,7 +142,7 @@ async def test_new_streams_are_found_in_two_requests(database: Database) -> None
     store = database.open()
     subjects = [f"/party/{n}" for n in range(50)]
     await store.append([event(subject=subject) for subject in subjects])
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 100)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 100)).rows
     await database.counts()
     await store.projection.prepare(list(map(Stream.of_subject, subjects)))
     assert await database.counts() == {"query": 2}
@@ -159,7 +163,7 @@ async def test_a_stream_with_events_is_not_taken_for_new(database: Database) -> 
     await store.expire(database.clock.now)
     await store.append([event("a", subject=gone.key), event("b", subject=kept.key)])
     await other.projection.prepare([gone, kept, ORG])
-    rows = await other.checkpoints.read_after(RESOURCE, 3, 100)
+    rows = (await other.checkpoints.read_after(RESOURCE, 3, 100)).rows
     for target, row in zip((gone, kept), rows, strict=True):
         await other.projection.project(target, [row])
         assert (await everything(other, target))[-1].id == row.id
@@ -170,7 +174,7 @@ async def test_projecting_one_row_is_one_request(database: Database) -> None:
     """In a stream that this process has written to before."""
     store = database.open()
     await store.append(events(3))
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows
     await store.projection.project(ORG, rows[:1])
     await database.counts()
     await store.projection.project(ORG, rows[1:2])

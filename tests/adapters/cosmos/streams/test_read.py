@@ -183,7 +183,9 @@ async def test_a_time_is_found_by_halving(database: Database, segments: int) -> 
         database.clock.now = began + n * SECOND
         await store.append([event(f"{n}")])
     checkpoint = await store.checkpoints.checkpoint(RESOURCE)
-    await store.checkpoints.advance(RESOURCE, checkpoint, segments * 5 - 2, catch_up_pending=False, quarantined=[])
+    await store.checkpoints.advance(
+        RESOURCE, checkpoint, {"projection": segments * 5 - 2}, catch_up_pending=False, quarantined=[]
+    )
     reader = database.open(segment_size=5)
     await reader.ping()
     for n in (0, 2, segments * 5 // 2, segments * 5 - 2):

@@ -97,7 +97,7 @@ async def test_reading_and_appending_go_past_removed_segments(database: Database
         assert await reader.head(RESOURCE) == 24
         request = ReadRequest(RESOURCE, registered_from=database.clock.now)
         assert [row.position for row in (await reader.read(request)).rows] == [21, 22, 23, 24]
-        rows = await reader.checkpoints.read_after(RESOURCE, 3, 10)
+        rows = (await reader.checkpoints.read_after(RESOURCE, 3, 10)).rows
         assert [row.position for row in rows] == [21, 22, 23, 24]
     await store.append([event()])
     assert positions(await database.documents())[-1] == 25
@@ -152,7 +152,7 @@ async def test_a_checkpoint_beyond_the_stream_does_not_hide_the_head(database: D
     await _aged(database, store, 10, 0)
     assert await store.expire(database.clock.now) == 10
     checkpoint = await store.checkpoints.checkpoint(RESOURCE)
-    await store.checkpoints.advance(RESOURCE, checkpoint, 700, catch_up_pending=False, quarantined=[])
+    await store.checkpoints.advance(RESOURCE, checkpoint, {"projection": 700}, catch_up_pending=False, quarantined=[])
     await database.open(segment_size=5).append([event()])
     assert positions(await database.documents()) == [10, 11]
 
@@ -181,7 +181,7 @@ async def test_an_event_read_before_its_erasure_is_not_projected_after_it(databa
     """The tombstone has taken its unique key in every target."""
     store = database.open()
     await store.append([event("a", data="secret")])
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows
     assert await store.erase(APP, event().source, "a")
     for target in (ORG, SUBJECT):
         await store.projection.project(target, rows)
@@ -218,7 +218,7 @@ async def test_erasing_again_still_knows_the_persons_stream(database: Database) 
     store = database.open(deadline=0.5)
     secret = event("a", subject=PERSON, data="secret")
     await store.append([secret])
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows
     await database.inject(Fault("create", "streams", database=database.name, status=503, times=1_000))
     with pytest.raises(EventsError):
         await store.erase(APP, secret.source, "a")
@@ -251,13 +251,15 @@ async def test_a_quarantined_event_replayed_after_its_erasure_is_not_projected(d
     """The replay has read the event before, and finds the tombstone in its target."""
     store = database.open()
     await store.append([event("a", data="secret")])
-    rows = await store.checkpoints.read_after(RESOURCE, 0, 10)
+    rows = (await store.checkpoints.read_after(RESOURCE, 0, 10)).rows
     await store.projection.project(ORG, rows)
     checkpoint, quarantined = (
         await store.checkpoints.checkpoint(RESOURCE),
         [Quarantined("projection", SUBJECT.name, 1, "ValueError")],
     )
-    await store.checkpoints.advance(RESOURCE, checkpoint, 1, catch_up_pending=False, quarantined=quarantined)
+    await store.checkpoints.advance(
+        RESOURCE, checkpoint, {"projection": 1}, catch_up_pending=False, quarantined=quarantined
+    )
     assert await store.erase(APP, event().source, "a")
     await store.projection.project(SUBJECT, rows)
     assert "secret" not in await _texts(database)

@@ -106,7 +106,7 @@ async def test_a_cold_head_is_found_by_doubling_and_halving(database: Database) 
     assert await cold.head(RESOURCE) == 241
     assert (await database.counts())["query"] <= 2 + 2 * 6
     checkpoint = await store.checkpoints.checkpoint(RESOURCE)
-    await store.checkpoints.advance(RESOURCE, checkpoint, 239, catch_up_pending=False, quarantined=[])
+    await store.checkpoints.advance(RESOURCE, checkpoint, {"projection": 239}, catch_up_pending=False, quarantined=[])
     another = database.open(segment_size=4)
     await another.ping()
     await database.counts()
