@@ -81,7 +81,8 @@ class CosmosLanes(DeliveryStore):
     - A retry, and a lane that was put off, are due at a time of the worker that failed. For a worker with another clock
       they are as much too early or too late. They wait for seconds to hours anyway, and no order depends on it.
     - A lease ends at a time of its holder. A worker whose clock is ahead by most of a lease takes the lane too early:
-      then both attempt a delivery, and only the first one is recorded, by the delivery's version.
+      then both attempt a delivery, and only the first one is recorded, by the delivery's version. If the holder stops
+      without a release, and its clock was ahead, the lane waits for as much longer.
     """
 
     database: CosmosDatabase
@@ -165,11 +166,11 @@ class CosmosLanes(DeliveryStore):
         return None if moved is None else replace(lease, replay=replay, segments=segments_of(moved))
 
     async def _end(self, lease: Lease, ending: Ending, etag: str | None = None) -> bool:
-        """End a lease. Return False if it is lost, or the lane is not the one with `etag`.
+        """End a lease, of the document with `etag` if it is given. Return False if the document is another.
 
-        Without `etag` the lane must not have been made due since the lease began.
+        Without `etag`, return False if the lease is lost, or the lane was made due since it began.
         """
-        unless = _lost(lease) if etag is not None else f"{_lost(lease)} OR c.at = {AT_ONCE}"
+        unless = f"{_lost(lease)} OR c.at = {AT_ONCE}" if etag is None else ""
         return await self.database.change("lane", DUE, str(lease.lane), ending.changes, etag=etag, unless=unless)
 
     @override
