@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Attempt, Breaker, Lane, Replay, State
+from events_core.delivery.delivery import Attempt, Breaker, Delivery, Lane, Replay, State
 from events_core.delivery.ports import DeliveryFilter, DeliveryStore
 from tests.support.deliveries import LANE, NOW, STREAM, Stores, delivery, leased, positions, ready
 
@@ -158,14 +159,17 @@ async def test_deliveries_recorded_during_a_turn_keep_the_lane_due(stores: Store
     assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
 
 
-async def test_recording_and_giving_back_at_once_lose_nothing(stores: Stores) -> None:
-    """In the end the lane is due as long as a delivery is open."""
+@pytest.mark.parametrize("to_come", [None, ()])
+async def test_recording_and_giving_back_at_once_lose_nothing(
+    stores: Stores, to_come: Sequence[Delivery] | None
+) -> None:
+    """In the end the lane is due as long as a delivery is open, also if the worker knows of none."""
     for n in range(1, 21):
         await stores.deliveries.wake(LANE)
         lease = await leased(stores.deliveries)
         await asyncio.gather(
             stores.other_deliveries.record([delivery(n)], NOW),
-            stores.deliveries.release(lease, Breaker(), now=NOW),
+            stores.deliveries.release(lease, Breaker(), now=NOW, to_come=to_come),
         )
         assert list(await stores.deliveries.due(NOW, 10)) == [LANE]
         lease = await leased(stores.deliveries)

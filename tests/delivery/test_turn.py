@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from events_core.common.clock import SECOND
-from events_core.delivery.delivery import Breaker, Lane
+from events_core.delivery.delivery import Breaker, Lane, State
+from events_core.delivery.ports import Lease, Ready
 from events_core.delivery.turn import LEASE_MARGIN, Turn, lease_length
 from tests.support.deliveries import NOW, STORES, Stores, delivery
 
@@ -103,6 +105,38 @@ async def test_no_attempt_begins_while_the_breaker_is_open(stores: Stores, clock
     assert not await turn.may_begin()
     clock.now += SECOND
     assert await turn.may_begin()
+
+
+async def test_a_turn_that_knows_the_lane_reads_it_once(
+    stores: Stores, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads again when something is due. The lane is due at its next attempt, whether the turn read it or not."""
+    turn, read = await taken(stores, clock), stores.deliveries.ready
+    reads: list[int] = []
+
+    async def count(lease: Lease, now: int, firsts: int, retries: int) -> Ready:
+        reads.append(now)
+        return await read(lease, now, firsts, retries)
+
+    monkeypatch.setattr(type(stores.deliveries), "ready", lambda _, *arguments: count(*arguments))
+    (due,) = await turn.ready(8, 8)
+    assert await turn.save(replace(due, state=State.FAILING, next_attempt=NOW + SECOND))
+    assert list(await turn.ready(8, 8)) == []
+    assert reads == [NOW]
+    clock.now += SECOND
+    (due,) = await turn.ready(8, 8)
+    assert reads == [NOW, NOW + SECOND]
+    assert await turn.save(replace(due, state=State.FAILING, next_attempt=NOW + 9 * SECOND))
+    assert await turn.release() == NOW + 9 * SECOND
+
+
+async def test_a_turn_reads_again_what_another_worker_has_changed(stores: Stores, clock: Clock) -> None:
+    """It does not know when the next attempt is due, and the store tells when it releases the lane."""
+    turn = await taken(stores, clock)
+    (due,) = await turn.ready(8, 8)
+    assert await stores.other_deliveries.save(replace(due, state=State.FAILING, next_attempt=NOW + SECOND))
+    assert not await turn.save(replace(due, state=State.DELIVERED, next_attempt=None, settled=NOW))
+    assert await turn.release() == NOW + SECOND
 
 
 async def test_a_lane_rests_even_if_the_clock_steps_back(stores: Stores, clock: Clock) -> None:

@@ -26,11 +26,19 @@ class Recorded extends Map {
   }
 }
 
+/** When a document expires, in seconds since the epoch: never without a time to live, of its own or its container's. */
+const endOf = ({ _ts, ttl }, defaultTtl) => {
+  const seconds = defaultTtl === undefined ? -1 : ttl ?? defaultTtl;
+  return seconds < 0 ? Infinity : _ts + seconds;
+};
+
 /** Items by resource id, and by partition besides. */
 class Rows extends Recorded {
-  constructor(partitionOf) {
+  constructor(partitionOf, defaultTtl) {
     super();
     this.partitions = new Map();
+    this.defaultTtl = defaultTtl;
+    this.firstEnd = Infinity;
     this.partitionOf = (item) => JSON.stringify([partitionOf(item.read())]);
   }
 
@@ -39,7 +47,16 @@ class Rows extends Recorded {
     const partition = this.partitionOf(item);
     if (!this.partitions.has(partition)) this.partitions.set(partition, new Map());
     this.partitions.get(partition).set(rid, item);
+    this.firstEnd = Math.min(this.firstEnd, endOf(item.read(), this.defaultTtl()));
     return super.set(rid, item);
+  }
+
+  /** The items whose time to live is over. */
+  takeExpired(now) {
+    if (now < this.firstEnd) return [];
+    const ends = [...this.values()].map((item) => [item, endOf(item.read(), this.defaultTtl())]);
+    this.firstEnd = Math.min(Infinity, ...ends.map(([, end]) => end).filter((end) => end > now));
+    return ends.filter(([, end]) => end <= now).map(([item]) => item.read());
   }
 
   delete(rid) {
@@ -97,7 +114,7 @@ const documentsWith = (options) =>
   class extends Documents {
     constructor(...args) {
       super(...args);
-      this._data = new Rows((data) => this._getPartition(data));
+      this._data = new Rows((data) => this._getPartition(data), () => this._parent.read().defaultTtl);
       this._index = new Recorded();
       this._past = new Past(options.lagMs);
       this._undo = null;
@@ -128,6 +145,11 @@ const documentsWith = (options) =>
         this._data.record = undefined;
         this._index.record = undefined;
       }
+    }
+
+    /** Forget the documents whose time to live is over. */
+    expire() {
+      for (const data of this._data.takeExpired(Date.now() / 1_000)) super.delete(data.id, this._getPartition(data));
     }
 
     create(data) {

@@ -5,7 +5,8 @@
  *   node launcher.js [--mode atomic|prefix|lagging] [--lag-ms 60] [--latency-ms 0] [--port 0]
  *
  * Prints its port on the first line, and ends when its standard input does. Beside Cosmos DB's own paths it has
- * POST and DELETE /_faults, GET /_counts/{database}, which counts from zero again, and GET /_memory.
+ * POST and DELETE /_faults, GET /_counts/{database}, which counts from zero again, GET /_memory, and POST /_clock
+ * {"seconds": n}, which sets its clock n seconds ahead: documents expire by it.
  */
 
 const { parseArgs } = require("util");
@@ -97,6 +98,10 @@ const bodyOf = async (req) => {
   return JSON.parse(Buffer.concat(chunks).toString());
 };
 
+/** The time of documents, of their expiry and of answers. Everything else here measures by `performance.now()`. */
+const clock = { aheadMs: 0, now: Date.now };
+Date.now = () => clock.now() + clock.aheadMs;
+
 const memory = () => {
   v8.setFlagsFromString("--expose-gc");
   vm.runInNewContext("gc")();
@@ -106,7 +111,8 @@ const memory = () => {
 const administer = async (req, res, { counts, faults }) => {
   if (req.url.startsWith("/_counts/")) return answer(res, 200, counts.take(decodeURIComponent(req.url.slice(9))));
   if (req.url === "/_memory") return answer(res, 200, memory());
-  if (req.method === "DELETE") faults.clear();
+  if (req.url === "/_clock") clock.aheadMs = (await bodyOf(req)).seconds * 1_000;
+  else if (req.method === "DELETE") faults.clear();
   else faults.add(await bodyOf(req));
   return answer(res, 200, {});
 };
@@ -114,6 +120,7 @@ const administer = async (req, res, { counts, faults }) => {
 const serveCosmos = async (req, res, handle, { counts, faults, latencyMs }) => {
   const request = operationOf(req);
   counts.add(request);
+  res.setHeader("date", new Date(Date.now()).toUTCString());
   const fault = faults.take(request);
   await pause(latencyMs / 2 + (fault?.delayMs ?? 0));
   const strikes = fault && (fault.cut || fault.status);

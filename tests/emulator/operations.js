@@ -25,12 +25,19 @@ const refuse = (res, statusCode, code, message) => {
   return { code, message };
 };
 
+/** The container is missing, or its database: no document can be said to be absent. */
+const noContainer = (res) => {
+  res.setHeader("x-ms-substatus", "1003");
+  return refuse(res, 404, "NotFound", "Owner resource does not exist");
+};
+
 const notFound = (res) => refuse(res, 404, "NotFound", "Entity with the specified id does not exist in the system.");
 
 /** A handler that is only asked about containers that exist; it also gets the partition key, as the header has it. */
 const inContainer = (handler) => async (account, req, res, params) => {
   const collection = account.database(params.dbId).collection(params.collId);
-  if (!collection.read()) return notFound(res);
+  if (!collection.read()) return noContainer(res);
+  collection.documents.expire();
   const header = req.headers["x-ms-documentdb-partitionkey"];
   const partition = header && JSON.stringify(JSON.parse(header));
   return handler({ collection, req, res, id: params.docId, partition });

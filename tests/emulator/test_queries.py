@@ -22,17 +22,17 @@ async def stored(database: Database) -> Database:
 @pytest.mark.parametrize(
     ("condition", "expected"),
     [
-        (f"{IN_PARTITION} AND c.seq >= @seq ORDER BY c.seq", [117, 118, 119]),
-        (f"{IN_PARTITION} ORDER BY c.seq DESC", [120, 119, 118]),
-        (f"{IN_PARTITION} AND c.seq < @seq ORDER BY c.id DESC", [116, 115, 114]),
-        (f"{IN_PARTITION} AND ARRAY_CONTAINS(@keys, c.ukey) ORDER BY c.seq", [2, 7]),
-        (f"{IN_PARTITION} AND (c.seq > @seq OR ARRAY_CONTAINS(@keys, c.ukey)) ORDER BY c.seq", [2, 7, 118]),
-        (f"{IN_PARTITION} AND NOT (c.seq > 2) ORDER BY c.seq", [1, 2]),
-        (f"{IN_PARTITION} AND c.seq IN (3, 4) AND c.seq != 3 ORDER BY c.seq", [4]),
-        (f"{IN_PARTITION} AND LOWER(c.ukey) = 'key 5' AND STARTSWITH(c.id, '0000') ORDER BY c.seq", [5]),
-        (f"{IN_PARTITION} AND IS_DEFINED(c.nothing) ORDER BY c.seq", []),
+        (f"{IN_PARTITION} AND c.seq >= @seq ORDER BY c.partition, c.seq", [117, 118, 119]),
+        (f"{IN_PARTITION} ORDER BY c.partition DESC, c.seq DESC", [120, 119, 118]),
+        (f"{IN_PARTITION} AND c.seq < @seq ORDER BY c.partition DESC, c.seq DESC", [116, 115, 114]),
+        (f"{IN_PARTITION} AND c.ukey IN ('key 2', 'key 7', 'key 500') ORDER BY c.partition, c.seq", [2, 7]),
+        (f"{IN_PARTITION} AND (c.seq > @seq OR c.ukey IN ('key 2', 'key 7')) ORDER BY c.partition, c.seq", [2, 7, 118]),
+        (f"{IN_PARTITION} AND NOT (c.seq > 2) ORDER BY c.partition, c.seq", [1, 2]),
+        (f"{IN_PARTITION} AND c.seq IN (3, 4) AND c.seq != 3 ORDER BY c.partition, c.seq", [4]),
+        (f"{IN_PARTITION} AND LOWER(c.ukey) = 'key 5' AND STARTSWITH(c.id, '0000') ORDER BY c.partition, c.seq", [5]),
+        (f"{IN_PARTITION} AND IS_DEFINED(c.nothing) ORDER BY c.partition, c.seq", []),
         ("c.seq <= 2 ORDER BY c.seq", [1, 2]),
-        ("c.partition = 'another' ORDER BY c.seq", []),
+        ("c.partition = 'another' ORDER BY c.partition, c.seq", []),
     ],
 )
 async def test_conditions_orders_and_tops(stored: Database, condition: str, expected: list[int]) -> None:
@@ -42,7 +42,6 @@ async def test_conditions_orders_and_tops(stored: Database, condition: str, expe
         top=3,
         partition=PARTITION,
         seq=117,
-        keys=["key 2", "key 7", "key 500"],
     )
     assert [row["seq"] for row in found] == expected
 

@@ -91,6 +91,7 @@ class CosmosServer:
     emulator: Emulator | None = None
     databases: set[str] = field(default_factory=set)
     injected: bool = False
+    ahead: float = 0
     lacks: Sequence[str] = ()
 
     def client(self, **options: Any) -> CosmosClient:
@@ -135,6 +136,8 @@ class CosmosServer:
             await self.drop(*self.databases)
         if self.injected:
             await self.heal()
+        if self.ahead:
+            await self.advance(-self.ahead)
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
@@ -153,6 +156,11 @@ class CosmosServer:
     async def heal(self) -> None:
         """Cancel the faults that have not happened yet."""
         await self._administer("DELETE", "/_faults")
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass on the server: documents expire by their time to live. `clean` sets its clock right again."""
+        self.ahead += seconds
+        await self._administer("POST", "/_clock", json={"seconds": self.ahead})
 
     async def counts(self, database: str) -> Counts:
         """The requests on a database since the last call, failed ones included."""

@@ -71,7 +71,9 @@ _STREAMS = Container(
         "resource",
     ),
     unique_keys=(("/ukey",),),
+    default_ttl=-1,
     ordered_by=(
+        ("partition", "seq"),  # a page of any feed: `page`; the ends of a segment: `newest`, `oldest`
         ("partition", "registered", "seq"),  # `from=<time>`, and retention: `newest_before`
     ),
 )

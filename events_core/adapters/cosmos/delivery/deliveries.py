@@ -17,6 +17,7 @@ from events_core.adapters.cosmos.delivery.lanes import (
     CosmosLanes,
     CosmosLease,
     Ending,
+    ToCome,
     replay_of,
     segments_of,
 )
@@ -98,7 +99,8 @@ class CosmosDeliveries(CosmosLanes):
         to_come: Sequence[Delivery] | None = None,
     ) -> int | None:
         if to_come is not None:
-            ending = Ending(breaker, now, at, latest, *self._times(to_come, now))
+            known = [ToCome(self._segment(item), _next(item), item.next_attempt or AT_ONCE) for item in to_come]
+            ending = Ending(breaker, now, at, latest, known)
             if await self._end(lease, ending):
                 return ending.due
         while True:
@@ -106,9 +108,10 @@ class CosmosDeliveries(CosmosLanes):
             if document is None or document["lease"] != lease.version:
                 return None
             if document["at"] == AT_ONCE:  # the lane was made due: the next worker looks into the segments
-                ending = Ending(breaker, now, at, now, segments_of(document), document["since"])
+                noted = [ToCome(*noted, document["since"]) for noted in segments_of(document).items()]
+                ending = Ending(breaker, now, at, now, noted)
             else:
-                ending = Ending(breaker, now, at, latest, *await self._next_attempts(lease.lane, document, now))
+                ending = Ending(breaker, now, at, latest, await self._to_come(lease.lane, document, now))
             if await self._end(lease, ending, document["_etag"]):
                 return ending.due
 
@@ -204,9 +207,11 @@ class CosmosDeliveries(CosmosLanes):
     async def begin_replay(self, replay: Replay, now: int, quota: ReplayQuota | None = None) -> Replay:
         begun = await self._add_replay(replay, now + _BEGUN_AFTER)
         # It is stored first, so that concurrent calls count each other.
-        if quota is not None and await self._unfinished(quota.subscriptions) > quota.most:
-            await self._delete(begun.lane)
-            raise quota.exceeded()
+        if quota is not None:
+            lanes = await self._replays_to_come(quota.subscriptions)
+            if sum([await self._is_unfinished(lane) for lane in lanes]) > quota.most:
+                await self._delete(begun.lane)
+                raise quota.exceeded()
         await self.wake(begun.lane)
         return begun
 
@@ -241,10 +246,6 @@ class CosmosDeliveries(CosmosLanes):
             return SETTLED_DAYS * _DAY
         left = (delivery.registered - self.clock()) // SECOND + (self.retention_days + 1) * _DAY
         return max(_DAY, left)
-
-    async def _unfinished(self, subscriptions: Sequence[int]) -> int:
-        """Count the unfinished replays of subscriptions."""
-        return sum([await self._is_unfinished(document) for document in await self._to_come_of_replays(subscriptions)])
 
     async def _is_unfinished(self, document: Document) -> bool:
         """Whether a replay is not done, or a delivery awaits its first attempt."""
@@ -282,28 +283,18 @@ class CosmosDeliveries(CosmosLanes):
                 raise
         return True
 
-    def _times(self, to_come: Sequence[Delivery], now: int) -> tuple[dict[int, int], int]:
-        """When the first attempt is due in each segment of `to_come`, and of all; NEVER if none is to come."""
-        segments: dict[int, int] = {}
-        for delivery in to_come:
-            segment, at = self._segment(delivery), _next(delivery)
-            segments[segment] = min(segments.get(segment, at), at)
-        return segments, min(
-            (_since(_next(delivery), delivery.next_attempt, now) for delivery in to_come), default=NEVER
-        )
-
-    async def _next_attempts(self, lane: Lane, document: Document, now: int) -> tuple[dict[int, int], int]:
-        """The same of a lane, asked for in each of its segments that may have something due."""
-        segments = segments_of(document)
-        times = [NEVER, *(at for at in segments.values() if at > now)]
-        for segment in [segment for segment, at in segments.items() if at <= now]:
+    async def _to_come(self, lane: Lane, document: Document, now: int) -> list[ToCome]:
+        """The first attempt of a lane in each segment, asked for where something may be due."""
+        found = []
+        for segment, at in segments_of(document).items():
+            if at > now:
+                found.append(ToCome(segment, at, at))
+                continue
             partition = _partition(lane.subscription, segment)
             values = {"partition": partition, "replay": lane.replay}
-            del segments[segment]
-            for found in await self.database.query("delivery", DELIVERIES, _NEXT, values, partition):
-                segments[segment] = int(found["next"])
-                times.append(_since(segments[segment], found["nextAttempt"], now))
-        return segments, min(times)
+            rows = await self.database.query("delivery", DELIVERIES, _NEXT, values, partition)
+            found += [ToCome(segment, row["next"], row["nextAttempt"]) for row in rows]
+        return found
 
     async def _query(self, sql: str, partition: str | None, **values: Any) -> list[Delivery]:
         """Query deliveries of one segment, or of all if `partition` is None."""
@@ -328,11 +319,6 @@ def _partition(subscription: int, segment: int) -> str:
 def _next(delivery: Delivery) -> int:
     """When an open delivery is due: a first attempt is AT_ONCE, whatever the clock of the process that recorded it."""
     return delivery.next_attempt or AT_ONCE if delivery.is_retry else AT_ONCE
-
-
-def _since(at: int, next_attempt: int | None, now: int) -> int:
-    """Since when an open delivery that is due at `at` is due, or from when on."""
-    return at if at != AT_ONCE else min(next_attempt or now, now)
 
 
 def _is_due_retry(delivery: Delivery, now: int) -> bool:

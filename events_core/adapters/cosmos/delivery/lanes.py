@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
@@ -31,39 +31,48 @@ class CosmosLease(Lease):
     segments: Mapping[int, int] = field(default_factory=dict)
 
 
+class ToCome(NamedTuple):
+    """A first attempt to come in a `segment`: it is due at `at`, and was to be made at `planned`."""
+
+    segment: int
+    at: int
+    planned: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """The end of a lease at `now`: the state of the endpoint, and what is to come in the lane.
 
-    The lane is due at the first time of its `segments`, and at `latest` at the latest, but not before `at`. `since` is
-    the time of the first attempt to come.
+    The lane is due with the first that is `to_come`, and at `latest` at the latest, but not before `at`.
     """
 
     breaker: Breaker
     now: int
     at: int | None
     latest: int | None
-    segments: Mapping[int, int]
-    since: int
+    to_come: Sequence[ToCome]
 
     @property
     def due(self) -> int | None:
         """When the lane is due again, by the worker's clock; None for never."""
-        due = min([*self.segments.values(), NEVER if self.latest is None else self.latest])
+        due = min([NEVER if self.latest is None else self.latest, *(each.at for each in self.to_come)])
         return None if due == NEVER else max(due, self.at or 0, self.now)
 
     @property
     def changes(self) -> dict[str, Any]:
         """The properties of the lane's document that change."""
         due = NEVER if self.due is None else self.due
+        segments: dict[str, int] = {}
+        for segment, at, _ in self.to_come:
+            segments[f"s{segment}"] = min(at, segments.get(f"s{segment}", NEVER))
         return {
             "at": due if due > self.now else AT_ONCE,
             "until": 0,
             "lease": "",
             "failures": self.breaker.failures,
             "openUntil": self.breaker.open_until,
-            "segments": {f"s{segment}": time for segment, time in self.segments.items()},
-            "since": self.since,
+            "segments": segments,
+            "since": min((each.at or min(each.planned, self.now) for each in self.to_come), default=NEVER),
         }
 
 
@@ -81,7 +90,8 @@ class CosmosLanes(DeliveryStore):
     - A retry, and a lane that was put off, are due at a time of the worker that failed. For a worker with another clock
       they are as much too early or too late. They wait for seconds to hours anyway, and no order depends on it.
     - A lease ends at a time of its holder. A worker whose clock is ahead by most of a lease takes the lane too early:
-      then both attempt a delivery, and only the first one is recorded, by the delivery's version.
+      then both attempt a delivery, and only the first one is recorded, by the delivery's version. If the holder stops
+      without a release, and its clock was ahead, the lane waits for as much longer.
     """
 
     database: CosmosDatabase
@@ -165,11 +175,11 @@ class CosmosLanes(DeliveryStore):
         return None if moved is None else replace(lease, replay=replay, segments=segments_of(moved))
 
     async def _end(self, lease: Lease, ending: Ending, etag: str | None = None) -> bool:
-        """End a lease. Return False if it is lost, or the lane is not the one with `etag`.
+        """End a lease, of the document with `etag` if it is given. Return False if the document is another.
 
-        Without `etag` the lane must not have been made due since the lease began.
+        Without `etag`, return False if the lease is lost, or the lane was made due since it began.
         """
-        unless = _lost(lease) if etag is not None else f"{_lost(lease)} OR c.at = {AT_ONCE}"
+        unless = f"{_lost(lease)} OR c.at = {AT_ONCE}" if etag is None else ""
         return await self.database.change("lane", DUE, str(lease.lane), ending.changes, etag=etag, unless=unless)
 
     @override
@@ -202,7 +212,7 @@ class CosmosLanes(DeliveryStore):
         live, number = str(Lane(replay.subscription)), replay.replay
         await self.database.change("lane", DUE, live, {"replays": number}, unless=f"c.replays >= {number}")
 
-    async def _to_come_of_replays(self, subscriptions: Sequence[int]) -> Sequence[Document]:
+    async def _replays_to_come(self, subscriptions: Sequence[int]) -> Sequence[Document]:
         """The lanes of replays that are due at some time: of those that are unfinished, and of some others."""
         names = {f"s{index}": subscription for index, subscription in enumerate(subscriptions)}
         listed = ", ".join(f"@{name}" for name in names)
