@@ -105,6 +105,7 @@ def compose(settings: Settings, *, clock: Callable[[], int] = now) -> Applicatio
         ),
         measure=parts.measure,
         report=partial(report, quietly=settings.development),
+        restored=parts.stores.restored,
         wakeup_queue=parts.wakeup_queue,
         connections=tuple(each for each in (parts.webhooks, parts.delayed_wakeups, parts.client) if each is not None),
     )

@@ -185,17 +185,15 @@ def replay_parked() -> None:
 
 @cli.command()
 def restored() -> None:
-    """Record that the configured store was restored from a backup. Run it before the service starts again."""
+    """Set the configured store right after a restore from a backup. Run it while no instance of the service runs."""
     with _one_line_errors():
         from local import maintenance  # noqa: PLC0415 - as in serve
 
-        lowered = maintenance.restored()
-        if lowered is None:
+        streams = maintenance.restored()
+        if streams is None:
             print("the embedded store needs no action after a restore")
         else:
-            print(
-                f"every older cursor is unknown now; {lowered} checkpoints were beyond their streams and are set back"
-            )
+            print(f"every older cursor is unknown now; the ends of {streams} streams are followed up again")
 
 
 def _issuer(data_dir: Path | None) -> DevelopmentIssuer:

@@ -23,7 +23,7 @@ def replay_parked() -> int:
 
 
 def restored() -> int | None:
-    """Record that the store was restored. Returns how many checkpoints were set back, None on the embedded store.
+    """Set a restored store right. Returns how many streams are followed up again, None on the embedded store.
 
     Raises:
         LocalError: A setting is missing or bad, or the store does not answer.
@@ -32,7 +32,7 @@ def restored() -> int | None:
 
 
 async def _restored(application: Application) -> int | None:
-    return await application.follow_up.restored() if application.settings.on_cosmos else None
+    return await application.restored() if application.settings.on_cosmos else None
 
 
 async def _run(work: Work) -> int | None:

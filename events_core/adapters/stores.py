@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +17,33 @@ from events_core.feeds.ports import CheckpointStore, EventStore, ProjectedStream
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """A database's stores. `secret` seals cursors and gives keys. `projected` only if the database copies events."""
+    """A database's stores. `secret` seals cursors and gives keys. `projected` only if the database copies events.
+
+    `restored` sets a restored database right, while no process uses it: a new store generation, so that no older cursor
+    verifies, and nothing that one part knows and another does not. It returns how many resource streams are followed up
+    again. The same call again completes it.
+    """
 
     events: EventStore
     secret: bytes
     checkpoints: CheckpointStore
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
+    restored: Callable[[], Awaitable[int]]
     projected: ProjectedStreams | None = None
 
 
 def open_file(path: Path, secret: bytes | None) -> Stores:
     """Open the stores of an SQLite file. Without `secret`, the file's own key serves."""
     events = SqliteEventStore(path)
+    checkpoints = SqliteCheckpoints(events)
     return Stores(
         events,
         secret or events.key(),
-        SqliteCheckpoints(events),
+        checkpoints,
         SqliteSubscriptions(events),
         SqliteDeliveries(events),
+        checkpoints.restored,
     )
 
 
@@ -50,6 +59,7 @@ def open_cosmos(
     from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries  # noqa: PLC0415
     from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions  # noqa: PLC0415
+    from events_core.adapters.cosmos.restore import Restoration  # noqa: PLC0415
 
     if isinstance(account, str):
         connection = CosmosConnection.of_string(account)
@@ -59,4 +69,7 @@ def open_cosmos(
     events = CosmosEventStore(connection, database, key=secret)
     deliveries = CosmosDeliveries(events.database, retention_days)
     subscriptions = CosmosSubscriptions(events.database)
-    return Stores(events, secret, events.checkpoints, subscriptions, deliveries, events.projection)
+    restoration = Restoration(events.database, events.checkpoints, subscriptions, deliveries)
+    return Stores(
+        events, secret, events.checkpoints, subscriptions, deliveries, restoration.restored, events.projection
+    )

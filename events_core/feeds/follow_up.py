@@ -162,14 +162,6 @@ class FollowUp:
                 failed += not await self._replay(stream, quarantined.key)
         return failed
 
-    async def restored(self) -> int:
-        """Go on from what a restored store holds. Return how many checkpoints were beyond their stream.
-
-        Raises:
-            EventsError: UNAVAILABLE when the store does not answer; the same call again completes it.
-        """
-        return await self.checkpoints.restored()
-
     async def _follow_or_mark(self, stream: Stream, seconds: float) -> None:
         try:
             await self.follow(stream, seconds)

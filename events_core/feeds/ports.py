@@ -238,12 +238,6 @@ class CheckpointStore(Protocol):
     async def quarantined(self) -> Sequence[Stream]:
         """The resource streams with quarantined events."""
 
-    async def restored(self) -> int:
-        """Begin a new store generation: no older cursor verifies, and no checkpoint is beyond its stream.
-
-        Return the number of checkpoints that were lowered. No other process may use the store meanwhile.
-        """
-
 
 PROJECTION = "projection"
 """The name of the follower that fills projected streams."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,6 +61,7 @@ class Application:
     tracer: Tracer
     measure: Measure
     report: Callable[[Gauges], None]
+    restored: Callable[[], Awaitable[int]]
     wakeup_queue: WakeupQueue
     connections: Sequence[Connections]
 

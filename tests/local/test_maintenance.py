@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from events_core.feeds.ports import Quarantined, ReadRequest
+from events_core.feeds.ports import Quarantined
 from events_core.feeds.stream import Stream
 from events_core.operations.application import Application
 from local import maintenance
 from local.__main__ import cli
 from local.errors import LocalError
-from tests.contract.event_store import APP, OTHER_APP, PARTY, event, everything, ids
-from tests.support.cosmos import cosmos_server
-from tests.support.following import application_on_cosmos, store_on
+from tests.contract.event_store import APP, PARTY, event, everything, ids
+from tests.support.following import application_on_cosmos
 
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
 
@@ -80,49 +79,6 @@ def test_a_missing_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert ended.stderr.startswith("EVENTS_")
 
 
-async def test_after_a_restore_new_events_are_followed_up(application: Application) -> None:
-    """Checkpoints beyond their streams are set back, and a second call changes nothing."""
-    await application.store.append([event("a"), event("b", resource=OTHER_APP)])
-    checkpoints = application.checkpoints
-    await checkpoints.advance(
-        APPS,
-        await checkpoints.checkpoint(APPS),
-        {"projection": 7},
-        catch_up_pending=False,
-        quarantined=[Quarantined("projection", SUBJECT.name, 5, "lost")],
-    )
-    assert await application.follow_up.restored() == 1
-    checkpoint = await checkpoints.checkpoint(APPS)
-    assert (checkpoint.position, checkpoint.catch_up_pending, list(checkpoint.quarantined)) == (1, True, [])
-    assert await application.follow_up.restored() == 0
-    await application.store.append([event("c")])
-    await application.follow_up.sweep()
-    assert "c" in ids(await everything(application.store, SUBJECT))
-
-
-async def test_a_checkpoint_far_beyond_a_long_stream_is_set_back_to_its_end(application: Application) -> None:
-    """Set back to its beginning, old events would be followed up again."""
-    await application.store.append([event(f"{number}") for number in range(40)])
-    checkpoints = application.checkpoints
-    await checkpoints.advance(
-        APPS, await checkpoints.checkpoint(APPS), {"projection": 700}, catch_up_pending=False, quarantined=[]
-    )
-    application.store._heads._known.clear()  # type: ignore[attr-defined] # as in a new process
-    assert await application.follow_up.restored() == 1
-    assert (await checkpoints.checkpoint(APPS)).position == 40
-
-
-async def test_cursors_from_before_a_restore_are_unknown() -> None:
-    """A reader with an unknown cursor starts at the oldest event: it may read events twice, but misses none."""
-    async with cosmos_server() as server, server.database() as database:
-        async with store_on(server, database) as store:
-            await store.append([event("a"), event("b")])
-            cursor = (await store.read(ReadRequest(APPS, limit=1))).end
-            await store.checkpoints.restored()
-        async with store_on(server, database) as store:
-            assert ids((await store.read(ReadRequest(APPS, cursor))).rows) == ["a", "b"]
-
-
 def test_the_embedded_store_needs_no_action(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cursors are verified row by row, and its checkpoints are in the same file."""
     monkeypatch.setenv("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
@@ -131,8 +87,8 @@ def test_the_embedded_store_needs_no_action(tmp_path: Path, monkeypatch: pytest.
     assert (ended.exit_code, ended.stdout) == (0, "the embedded store needs no action after a restore\n")
 
 
-def test_restored_prints_how_many_checkpoints_it_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operator learns what changed."""
+def test_restored_prints_how_many_streams_it_follows_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator learns what happens next."""
     monkeypatch.setattr(maintenance, "restored", lambda: 3)
     ended = CliRunner().invoke(cli, ["restored"])
-    assert "3 checkpoints were beyond their streams" in ended.stdout
+    assert "the ends of 3 streams are followed up again" in ended.stdout

@@ -191,10 +191,6 @@ class MemoryCheckpoints(CheckpointStore, ProjectedStreams):
     async def quarantined(self) -> Sequence[Stream]:
         return [stream for stream, seen in self._checkpoints.items() if seen.quarantined]
 
-    @override
-    async def restored(self) -> int:
-        return 0
-
 
 Step = Callable[[str, tuple[Any, ...]], Awaitable[None]]
 

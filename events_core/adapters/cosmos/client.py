@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,16 @@ _RETRIES: dict[str, Any] = {
     "retry_throttle_total": 3,
     "retry_throttle_backoff_max": 5,
 }
+
+
+_OWNER_MISSING = 1003
+"""The substatus of a 404 that is about the container or the database."""
+_TOKEN = "write"  # noqa: S105 - no secret
+"""The property with a random token of the last conditional write.
+
+The SDK and the HTTP client may repeat a write whose answer was lost. The repetition is refused, because the first one
+has changed what the condition compares; the token tells that refusal from others.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +101,7 @@ class CosmosDatabase:
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
         """Read a document; None if it does not exist."""
         async with self._request(what, container) as proxy:
-            try:
-                return dict(await proxy.read_item(document_id, partition))
-            except CosmosResourceNotFoundError:
-                return None
+            return await _found(proxy, document_id, partition)
 
     async def query(
         self,
@@ -134,7 +142,10 @@ class CosmosDatabase:
             await (await self._container(container)).create_item(document, no_response=True)
 
     async def create_if_absent(self, what: str, container: str, document: Document) -> bool:
-        """Create a document; return False if one with this id or unique key exists."""
+        """Create a document; return False if one with this id or unique key exists.
+
+        That one may be this very document, if the first answer was lost and the request was repeated.
+        """
         async with self._request(what, container) as proxy:
             try:
                 await proxy.create_item(document, no_response=True)
@@ -150,7 +161,7 @@ class CosmosDatabase:
     async def replace(self, what: str, container: str, document: Document) -> None:
         """Replace a document; do nothing if it does not exist."""
         async with self._request(what, container) as proxy:
-            with suppress(CosmosResourceNotFoundError):
+            with _unless_absent():
                 await proxy.replace_item(document["id"], document, no_response=True)
 
     async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
@@ -159,12 +170,15 @@ class CosmosDatabase:
         Raises:
             EventsError: CONFLICT when another document has its unique key.
         """
-        body = {name: value for name, value in document.items() if not name.startswith("_")}
+        token = _new_token()
+        body = {name: value for name, value in document.items() if not name.startswith("_")} | {_TOKEN: token}
         async with self._request(what, container) as proxy:
             try:
                 return str((await proxy.replace_item(document["id"], body, **_if_match(etag)))["_etag"])
             except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return None
+                # aiohttp repeats a PUT by itself when a connection that was kept alive is cut.
+                written = await _found(proxy, document["id"], str(body.get("partition", body["id"])), token)
+                return None if written is None else str(written["_etag"])
             except CosmosResourceExistsError:
                 raise errors.conflict("Another document has the same unique key.") from None
 
@@ -195,37 +209,24 @@ class CosmosDatabase:
         unless: str = "",
     ) -> Document | None:
         """Do what `change` does. Return the changed document, or None in place of False."""
-        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
         condition: dict[str, Any] = {"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {}
         if etag is not None:
             condition |= _if_match(etag)
+        token = _new_token()
+        values = {**changes, _TOKEN: token} if condition else changes
+        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in values.items()]
         async with self._request(what, container) as proxy:
-            try:
-                return dict(await proxy.patch_item(document_id, document_id, operations, **condition))
-            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return None
-
-    async def changed(
-        self,
-        what: str,
-        container: str,
-        document_id: str,
-        changes: Mapping[str, Any],
-        *,
-        etag: str,
-    ) -> Document | None:
-        """Set properties of a document whose id is its partition key, and return it; None if it has not `etag`."""
-        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
-        async with self._request(what, container) as proxy:
-            try:
-                return dict(await proxy.patch_item(document_id, document_id, operations, **_if_match(etag)))
-            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return None
+            with operation(what) as counted:
+                try:
+                    return dict(await proxy.patch_item(document_id, document_id, operations, **condition))
+                except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
+                    is_repeated = counted.sent > 1
+                    return await _found(proxy, document_id, document_id, token) if is_repeated else None
 
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
         """Delete a document; do nothing if it does not exist."""
         async with self._request(what, container) as proxy:
-            with suppress(CosmosResourceNotFoundError):
+            with _unless_absent():
                 await proxy.delete_item(document_id, partition)
 
     async def close(self) -> None:
@@ -287,6 +288,33 @@ def _is_key(text: str) -> bool:
         return bool(base64.b64decode(text, validate=True))
     except ValueError:
         return False
+
+
+async def _found(proxy: ContainerProxy, document_id: str, partition: str, token: str | None = None) -> Document | None:
+    """A document; None if it does not exist, or if the write with this token was not its last one.
+
+    Raises:
+        CosmosResourceNotFoundError: The container or the database does not exist.
+    """
+    with _unless_absent():
+        document = dict(await proxy.read_item(document_id, partition))
+        return document if token in (None, document.get(_TOKEN)) else None
+    return None
+
+
+@contextmanager
+def _unless_absent() -> Iterator[None]:
+    """End the block when a document does not exist. A container that does not exist stays an error."""
+    try:
+        yield
+    except CosmosResourceNotFoundError as error:
+        is_of_document = "/docs/" in str(getattr(getattr(error.response, "request", None), "url", ""))
+        if error.sub_status == _OWNER_MISSING or not is_of_document:
+            raise
+
+
+def _new_token() -> str:
+    return secrets.token_hex(8)
 
 
 def _if_match(etag: str) -> dict[str, Any]:

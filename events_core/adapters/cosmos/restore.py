@@ -11,9 +11,8 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from events_core.adapters.cosmos.client import CosmosDatabase
-from events_core.adapters.cosmos.delivery.deliveries import DELIVERIES
-from events_core.adapters.cosmos.delivery.lanes import DUE, CosmosLanes
+from events_core.adapters.cosmos.client import CosmosDatabase, Document
+from events_core.adapters.cosmos.delivery.deliveries import DELIVERIES, CosmosDeliveries
 from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
 from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
 from events_core.adapters.cosmos.streams.names import position_id
@@ -24,11 +23,12 @@ from events_core.feeds.stream import Stream
 
 APART = 600 * SECOND
 """How far apart the times of two containers may be. What was registered in this time is followed up again."""
+CREATED_IN_BETWEEN = 1_000
+"""More subscriptions than are created between the times of two containers."""
 _AT_ONCE = 32
-_FIRST_EVENTS = "SELECT DISTINCT VALUE c.resource FROM c WHERE c.id = @id"
+_FIRST_EVENTS = "SELECT VALUE c.resource FROM c WHERE c.id = @id AND STARTSWITH(c.stream, 'resource:')"
 _BEYOND = "SELECT c.id, c.partition FROM c WHERE c.stream = @stream AND c.position > @head"
-_SEGMENTS = "SELECT DISTINCT c.partition, c.replay FROM c WHERE c.position > 0"
-_NUMBERS = "SELECT DISTINCT VALUE c.subscription FROM c WHERE c.subscription > 0"
+_TO_COME = "SELECT c.partition, c.replay FROM c WHERE c.next >= 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Restoration:
     database: CosmosDatabase
     checkpoints: CosmosCheckpoints
     subscriptions: CosmosSubscriptions
-    lanes: CosmosLanes
+    deliveries: CosmosDeliveries
 
     async def restored(self) -> int:
         """Begin a new store generation, and set right what one container knows and another does not.
@@ -84,22 +84,14 @@ class Restoration:
 
     async def _restore_subscriptions(self, ends: Mapping[Stream, int]) -> None:
         """Make lanes of subscriptions and deliveries, and let no new subscription have the id of one that is gone."""
-        segments = await self.database.query("restore", DELIVERIES, _SEGMENTS, {}, None)
-        numbers = await self.database.query("restore", DUE, _NUMBERS, {}, None)
-        parsed = [(*map(int, document["partition"].split("|")), int(document["replay"])) for document in segments]
-        await self.subscriptions.use_up(max([0, *map(int, numbers), *(each[0] for each in parsed)]))
-        await _together(self._note(*each) for each in parsed)
+        await self.subscriptions.use_up(CREATED_IN_BETWEEN)
+        to_come = await self.database.query("restore", DELIVERIES, _TO_COME, {}, None)
+        await _together(self.deliveries.recover(*each, now()) for each in set(map(_lane_and_segment, to_come)))
         for subscription in (await self.subscriptions.changes()).subscriptions:
             end = ends.get(subscription.filter.stream, 0)
             if subscription.start > end:
                 await self.subscriptions.change(replace(subscription, start=end))
-            await self.lanes.wake(Lane(subscription.id))
-
-    async def _note(self, subscription: int, segment: int, replay: int) -> None:
-        """Have a worker look at a segment of a lane, which may hold deliveries that the lane does not know."""
-        await self.lanes.note(Lane(subscription, replay), now(), [segment], {segment})
-        if replay:
-            await self.lanes.use_up(Lane(subscription, replay))
+            await self.deliveries.wake(Lane(subscription.id))
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
@@ -111,3 +103,8 @@ async def _together(work: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
             return await each
 
     return await asyncio.gather(*map(run, work))
+
+
+def _lane_and_segment(document: Document) -> tuple[Lane, int]:
+    subscription, segment = document["partition"].split("|")
+    return Lane(int(subscription), int(document["replay"])), int(segment)

@@ -101,8 +101,8 @@ class SqliteCheckpoints(CheckpointStore):
     async def quarantined(self) -> Sequence[Stream]:
         return await self._streams("SELECT stream FROM followed WHERE quarantined <> '[]'")
 
-    @override
     async def restored(self) -> int:
+        """Lower the checkpoints that are beyond their streams. Return how many."""
         # Cursors need no change: each is verified by the row that it names.
         self._caught_up_at = None
         return await self._file.execute(_LOWER)

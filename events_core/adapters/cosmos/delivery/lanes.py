@@ -207,9 +207,10 @@ class CosmosLanes(DeliveryStore):
                 return begun
         raise errors.unavailable("A lane changes too often.")
 
-    async def use_up(self, replay: Lane) -> None:
-        """Let no replay have the number of this one again."""
-        live, number = str(Lane(replay.subscription)), replay.replay
+    async def recover(self, lane: Lane, segment: int, now: int) -> None:
+        """Have a worker look at a segment, which may hold deliveries that the lane does not know after a restore."""
+        await self._note(lane, now, [segment], {segment})
+        live, number = str(Lane(lane.subscription)), lane.replay
         await self.database.change("lane", DUE, live, {"replays": number}, unless=f"c.replays >= {number}")
 
     async def _replays_to_come(self, subscriptions: Sequence[int]) -> Sequence[Document]:

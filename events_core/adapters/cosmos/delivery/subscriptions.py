@@ -80,23 +80,22 @@ class CosmosSubscriptions(SubscriptionStore):
         newest = max([since, *(int(document["_ts"]) for document in found)])
         return Changes([_subscription(document) for document in found], str(newest))
 
-    async def use_up(self, number: int) -> None:
-        """Let no subscription have an id up to this number again."""
+    async def use_up(self, count: int) -> None:
+        """Leave out so many ids: they may have been used by subscriptions that a restored store does not hold."""
         newest = await self._query(_NEWEST)
-        if number > (newest[0]["number"] if newest else 0):
-            gone = Subscription(
-                id=number,
-                endpoint="",
-                filter=EventFilter(""),
-                consumer="",
-                created_by="",
-                created=0,
-                start=0,
-                level=None,
-                secrets=SealedSecrets(""),
-                deleted=True,
-            )
-            await self.database.create_if_absent("restore", SUBSCRIPTIONS, _document(gone))
+        last = Subscription(
+            id=count + (newest[0]["number"] if newest else 0),
+            endpoint="",
+            filter=EventFilter(""),
+            consumer="",
+            created_by="",
+            created=0,
+            start=0,
+            level=None,
+            secrets=SealedSecrets(""),
+            deleted=True,
+        )
+        await self.database.create_if_absent("restore", SUBSCRIPTIONS, _document(last))
 
     async def _query(self, sql: str, **values: object) -> list[Document]:
         return await self.database.query("subscriptions", SUBSCRIPTIONS, sql, values, SUBSCRIPTIONS)

@@ -112,24 +112,6 @@ class CosmosCheckpoints(CheckpointStore):
         await self.ready()
         return _streams_of(await self.states.where("IS_DEFINED(c.quarantined[0])"))
 
-    @override
-    async def restored(self) -> int:
-        await self.ready()
-        await self.states.renew_generation()
-        documents = await self.states.where("IS_DEFINED(c.stream)")
-        streams = _streams_of([document for document in documents if document["checkpoints"]])
-        return sum([await self._lower(stream) for stream in streams])
-
-    async def _lower(self, stream: Stream) -> bool:
-        """Set a checkpoint that is beyond its stream back to the stream's end; return whether it was beyond."""
-        seen = await self.checkpoint(stream)
-        head = await self.heads.fresh(self.names.of(stream))
-        lowered = {follower: min(position, head.position) for follower, position in seen.positions.items()}
-        if lowered == seen.positions:
-            return False
-        quarantined = [each for each in seen.quarantined if each.position <= head.position]
-        return bool(await self.advance(stream, seen, lowered, catch_up_pending=True, quarantined=quarantined))
-
 
 def _streams_of(documents: Sequence[Document]) -> list[Stream]:
     return [Stream(str(document["stream"])) for document in documents]
