@@ -69,7 +69,7 @@ async def test_several_processes_follow_up_on_a_failing_server(server: CosmosSer
 
 async def test_no_feed_holds_an_event_twice_after_a_long_failure(server: CosmosServer) -> None:
     """Deliveries cannot be recorded until duplicates are not noticed any more: an hour, and more than a segment."""
-    clock, other = Clock(), Recording(is_down=True)
+    clock, other = Clock(), Recording(is_down=True, timeout=0.3)  # projections are done by then
     async with server.database() as database:
         connection = CosmosConnection.of_string(server.connection_string)
         store = CosmosEventStore(connection, database, key=bytes(32), clock=clock, segment_size=8)

@@ -15,6 +15,7 @@ from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, PARTY, event, events, ids
 from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, held, nothing
+from tests.support.clock import Clock
 from tests.support.followers import Recording
 
 APPS, SUBJECT = Stream.of_resource(APP), Stream.of_subject(PARTY)
@@ -66,6 +67,25 @@ async def test_a_follower_gets_only_the_events_after_its_own_checkpoint(
     await both(stepped, waiting, other).follow(APPS)
     assert (projected, other.recorded) == (ids(some[5:]), ids(some))
     assert dict((await checkpoints.checkpoint(APPS)).positions) == {"projection": 8, "deliveries": 8}
+
+
+async def test_a_follower_that_fails_slowly_does_not_use_up_the_round(
+    checkpoints: MemoryCheckpoints, waiting: WaitingReaders
+) -> None:
+    """Each attempt takes longer than a round, and the projections go on all the same."""
+    clock = Clock()
+
+    class Slow(Recording):
+        async def put(self, target: str, items: Sequence[str]) -> None:
+            clock.now += 2 * follow_up.ROUND_SECONDS
+            await super().put(target, items)
+
+    following = FollowUp(checkpoints, [Projection(checkpoints, waiting), Slow(is_down=True)], clock=clock)
+    some = events(6)
+    await checkpoints.append(some)
+    for _ in range(2):
+        await following.follow_all([APPS])
+    assert await held(checkpoints, SUBJECT) == ids(some)
 
 
 async def test_a_stream_stays_marked_until_every_follower_has_caught_up(

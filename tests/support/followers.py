@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,11 +16,12 @@ from events_core.feeds.stream import Stream
 
 @dataclass
 class Recording(Follower[str]):
-    """A follower that records the ids of events, unless its store is down."""
+    """A follower that records the ids of events, unless its store is down: then it fails after `timeout` seconds."""
 
     name: str = "deliveries"
     recorded: list[str] = field(default_factory=list)
     is_down: bool = False
+    timeout: float = 0
 
     @override
     async def wants(self, stream: Stream) -> bool:
@@ -32,5 +34,6 @@ class Recording(Follower[str]):
     @override
     async def put(self, target: str, items: Sequence[str]) -> None:
         if self.is_down:
+            await asyncio.sleep(self.timeout)
             raise errors.unavailable("The store does not answer.")
         self.recorded += items
