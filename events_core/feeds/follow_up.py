@@ -194,7 +194,8 @@ class FollowUp:
             brought = await self._bring(stream, page.rows, seen, going)
             failures += brought.failures.values()
             going = [follower for follower in going if follower.name not in brought.failures]
-            done = page.is_end or self.clock() >= deadline
+            late = self.clock() >= deadline and not brought.failures  # a slow failure must cost the others no page
+            done = page.is_end or late
             # The mark is cleared at the end of the stream only: a crash on the way must leave it.
             pending = False if page.is_end and not failures else done or seen.catch_up_pending
             positions = self._positions(seen, going, page.rows)

@@ -17,7 +17,15 @@ from events_core.adapters.cosmos.streams.store import CosmosEventStore
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.adapters.sqlite.checkpoints import SqliteCheckpoints
 from events_core.cloudevent import CloudEvent
-from events_core.feeds.ports import Checkpoint, CheckpointStore, EventStore, ProjectedStreams, Quarantined, StoredEvent
+from events_core.feeds.ports import (
+    Checkpoint,
+    CheckpointStore,
+    EventStore,
+    ProjectedStreams,
+    Quarantined,
+    RowsAfter,
+    StoredEvent,
+)
 from events_core.feeds.stream import Stream
 from tests.contract.event_store import APP, OTHER_APP, PARTY, PERSON, Clock, event, events, everything, ids
 from tests.support.checkpoints import MemoryCheckpoints
@@ -157,6 +165,19 @@ async def test_a_checkpoint_is_stored_whole(stage: Stage) -> None:
     assert (seen.position, seen.catch_up_pending, list(seen.quarantined)) == (3, True, quarantined)
 
 
+async def test_a_written_checkpoint_comes_back(stage: Stage) -> None:
+    """It can be written again without being read."""
+    await stage.publishing.append(events(3))
+    seen = await stage.checkpoints.checkpoint(APPS)
+    for position in (1, 2, 3):
+        positions = {"projection": position, "deliveries": 1}
+        moved = await stage.checkpoints.advance(APPS, seen, positions, catch_up_pending=False, quarantined=())
+        assert moved == await stage.checkpoints.checkpoint(APPS)
+        assert moved is not None
+        seen = moved
+    assert (dict(seen.positions), seen.position) == ({"projection": 3, "deliveries": 1}, 1)
+
+
 async def test_a_stale_checkpoint_cannot_be_moved(stage: Stage) -> None:
     """Of two callers who read the same checkpoint, the second fails."""
     await stage.publishing.append(events(3))
@@ -207,6 +228,23 @@ async def test_streams_with_pending_catch_up_are_listed(stage: Stage) -> None:
         APPS, await checkpoints.checkpoint(APPS), {"projection": 0}, catch_up_pending=False, quarantined=()
     )
     assert await checkpoints.catch_up_pending() == []
+
+
+async def test_the_stream_written_longest_ago_is_listed_first(stage: Stage) -> None:
+    """A sweep that ends early begins with the others next time, and the first suspects are those longest behind."""
+    await stage.publishing.append([event(), event(resource=OTHER_APP)])
+    checkpoints = stage.checkpoints
+
+    async def mark(stream: Stream) -> None:
+        seen = await checkpoints.checkpoint(stream)
+        await checkpoints.advance(stream, seen, {}, catch_up_pending=True, quarantined=())
+
+    for first, last in ((APPS, OTHERS), (OTHERS, APPS)):
+        await mark(first)
+        async with asyncio.timeout(10):
+            while await checkpoints.catch_up_pending() != [first, last]:  # times of Cosmos DB are whole seconds
+                await mark(last)
+        assert [stream for stream, _ in await checkpoints.suspects(2)] == [first, last]
 
 
 async def test_streams_behind_their_end_are_listed(stage: Stage) -> None:
@@ -276,11 +314,26 @@ async def test_rows_are_read_in_their_order_from_any_position(stage: Stage) -> N
     some = events(30)
     await stage.publishing.append(some)
     read: list[StoredEvent] = []
-    while page := (await stage.checkpoints.read_after(APPS, read[-1].position if read else 0, 7)).rows:
-        assert len(page) <= 7
-        read += page
+    is_end = False
+    while not is_end:
+        page = await stage.checkpoints.read_after(APPS, read[-1].position if read else 0, 7)
+        assert 0 < len(page.rows) <= 7
+        read, is_end = [*read, *page.rows], page.is_end
     assert ids(read) == ids(some)
     assert [row.json for row in read] == [event.json for event in some]
+    assert await stage.checkpoints.read_after(APPS, read[-1].position, 7) == RowsAfter([], is_end=True)
+
+
+@pytest.mark.parametrize("stage", ["cosmos", "sqlite"], indirect=True)
+async def test_a_page_of_large_events_is_not_the_end(stage: Stage) -> None:
+    """It ends at 4 MiB, and says that more follows."""
+    some = [event(data="x" * 200_000) for _ in range(30)]
+    await stage.publishing.append(some)
+    page = await stage.checkpoints.read_after(APPS, 0, 100)
+    assert (page.is_end, len(page.rows) < 30) == (False, True)
+    rest = await stage.checkpoints.read_after(APPS, page.rows[-1].position, 100)
+    assert ids([*page.rows, *rest.rows]) == ids(some)
+    assert rest.is_end
 
 
 async def test_a_tombstone_keeps_its_position(stage: Stage) -> None:

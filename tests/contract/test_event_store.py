@@ -196,6 +196,18 @@ async def test_head_is_the_newest_position(store: EventStore) -> None:
         assert await store.head(stream) == (await everything(store, stream))[-1].position
 
 
+async def test_one_look_up_tells_which_streams_have_grown(store: EventStore) -> None:
+    """Each stream that holds more than is known of it is named with its newest position."""
+    streams = [RESOURCE, Stream.of_resource(ANY), Stream.of_subject("/party/1"), Stream.of_org("ttd")]
+    assert await store.changed(dict.fromkeys(streams, 0)) == {}
+    await published(store, event(), event(resource=OTHER_APP, subject="/party/1"))
+    heads = {stream: await store.head(stream) for stream in streams}
+    assert await store.changed(dict.fromkeys(streams, 0)) == {stream: head for stream, head in heads.items() if head}
+    assert await store.changed(heads) == {}
+    await published(store, event(resource=ANY))
+    assert await store.changed(heads) == {Stream.of_resource(ANY): await store.head(Stream.of_resource(ANY))}
+
+
 async def test_an_erased_event_is_a_tombstone_in_every_stream(store: EventStore) -> None:
     """Cursor, id and source are left."""
     erased = event("a", resourceinstance="1/2", alternativesubject=PERSON)

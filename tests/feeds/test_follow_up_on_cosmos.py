@@ -14,16 +14,19 @@ from events_core.adapters.cosmos.client import CosmosConnection
 from events_core.adapters.cosmos.streams.store import CosmosEventStore
 from events_core.cloudevent import CloudEvent
 from events_core.common.errors import EventsError
+from events_core.feeds import follow_up
 from events_core.feeds.follow_up import FollowUp
 from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
-from tests.contract.event_store import APP, OTHER_APP, event, everything
+from tests.contract.event_store import APP, OTHER_APP, SECOND, Clock, event, everything
 from tests.support.cosmos import CosmosServer, Fault, cosmos_server, ours_only
-from tests.support.following import store_on
+from tests.support.followers import Recording
+from tests.support.following import following_on, store_on
 
 APPS, OTHERS = Stream.of_resource(APP), Stream.of_resource(OTHER_APP)
 ORG = Stream.of_org("ttd")
+HOUR = 3_600 * SECOND
 
 pytestmark = ours_only
 
@@ -33,11 +36,6 @@ async def server() -> AsyncIterator[CosmosServer]:
     """The emulator."""
     async with cosmos_server() as server:
         yield server
-
-
-def following(store: CosmosEventStore) -> FollowUp:
-    """The use case of one process."""
-    return FollowUp(store.checkpoints, [Projection(store.projection, WaitingReaders(store, 0))], pauses=(0, 0))
 
 
 UNWELL = [
@@ -59,14 +57,83 @@ async def test_several_processes_follow_up_on_a_failing_server(server: CosmosSer
         publishing = asyncio.create_task(_published(first, some))
         await server.inject(*UNWELL)
         while not publishing.done():
-            await asyncio.gather(*(_woken(following(store)) for store in others))
+            await asyncio.gather(*(_woken(following_on(store)) for store in others))
         await publishing
         await server.heal()
-        await following(first).compare()
+        await following_on(first).compare()
         for target in (ORG, *map(Stream.of_subject, subjects)):
             await _check(
                 first, target, [each for each in some if target in (ORG, Stream.of_subject(each.subject or ""))]
             )
+
+
+async def test_no_feed_holds_an_event_twice_after_a_long_failure(server: CosmosServer) -> None:
+    """Deliveries cannot be recorded until duplicates are not noticed any more: an hour, and more than a segment."""
+    clock, other = Clock(), Recording(is_down=True, timeout=0.3)  # projections are done by then
+    async with server.database() as database:
+        connection = CosmosConnection.of_string(server.connection_string)
+        store = CosmosEventStore(connection, database, key=bytes(32), clock=clock, segment_size=8)
+        both = FollowUp(store.checkpoints, [Projection(store.projection, WaitingReaders(store, 0)), other])
+        some = [event(f"{n}") for n in range(5)]
+        await store.append(some)
+        await both.follow_all([APPS])
+        clock.now += 2 * HOUR
+        await store.append([event(f"{n}", resource=OTHER_APP) for n in range(20)])
+        await both.follow_all([OTHERS])
+        clock.now += 2 * HOUR
+        other.is_down = False
+        await both.sweep()
+        assert sorted(other.recorded, key=int) == sorted([*map(str, range(20)), *map(str, range(5))], key=int)
+        rows = await everything(store, ORG)
+        assert [row.id for row in rows] == [*map(str, range(5)), *map(str, range(20))]
+        await store.close()
+
+
+async def test_following_up_one_event_costs_three_requests(server: CosmosServer) -> None:
+    """Beside those of the followers: the checkpoint, the page, and the checkpoint again."""
+    async with server.database() as database, store_on(server, database) as store:
+        await store.append([event()])
+        process = FollowUp(store.checkpoints, [Recording()])
+        await server.counts(database)
+        await process.follow(APPS)
+        counts = await server.counts(database)
+        assert {name: dict(each) for name, each in counts.items() if name in ("streams", "cursors")} == {
+            "streams": {"query": 1},
+            "cursors": {"read": 1, "patch": 1},
+        }
+
+
+async def test_every_further_page_costs_two_requests(server: CosmosServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is read once a round."""
+    monkeypatch.setattr(follow_up, "PAGE", 4)
+    async with server.database() as database, store_on(server, database) as store:
+        await store.append([event() for _ in range(12)])
+        other = Recording()
+        await server.counts(database)
+        await FollowUp(store.checkpoints, [other]).follow(APPS)
+        counts = await server.counts(database)
+        assert len(other.recorded) == 12
+        assert (counts["streams"]["query"], counts["cursors"]["read"], counts["cursors"]["patch"]) == (3, 1, 3)
+
+
+async def test_a_stream_that_cannot_be_compared_is_followed(server: CosmosServer) -> None:
+    """It ends the comparison of no other stream."""
+    async with server.database() as database, store_on(server, database) as store:
+        await store.append([event("a"), event("b", resource=OTHER_APP)])
+        async with store_on(server, database) as other:
+            await other.ping()
+            await server.inject(Fault("query", "streams", status=503))
+            assert set(await other.checkpoints.behind()) == {APPS, OTHERS}
+            await server.heal()
+            await following_on(other).compare()
+            assert await other.checkpoints.behind() == []
+
+
+async def test_a_comparison_looks_at_no_stream_once_its_time_is_over(server: CosmosServer) -> None:
+    """The next one looks at the streams in another order."""
+    async with server.database() as database, store_on(server, database) as store:
+        await store.append([event("a"), event("b", resource=OTHER_APP)])
+        assert await store.checkpoints.behind(0) == []
 
 
 async def _published(store: CosmosEventStore, some: Sequence[CloudEvent]) -> None:
@@ -115,7 +182,7 @@ async def test_following_up_keeps_up_with_278_events_a_second(slow_server: Cosmo
     rates: list[float] = []
     async with slow_server.database() as database:
         publisher, store = (CosmosEventStore(connection, database, key=bytes(32)) for _ in range(2))
-        process = following(store)
+        process = following_on(store)
         for first in (*range(0, 5_000, part), 5_000 - part):  # each subject for the first time, and the last ones again
             await publisher.append([event(subject=f"/party/{first + n}") for n in range(part)])
             await slow_server.counts(database)

@@ -82,6 +82,14 @@ async def test_the_change_feed_brings_events_to_their_subjects(events: Applicati
     assert ids(await everything(events.store, SUBJECT)) == ["a", "b"]
 
 
+async def test_the_change_feed_wakes_waiting_readers(events: Application) -> None:
+    """Another process has appended the events."""
+    with events.waiting.watching(APPS) as watch:
+        changed = watch.changed
+        await FUNCTIONS["follow_up"](change(APP))
+        assert changed.is_set()
+
+
 async def test_the_change_feed_gets_short_rounds(events: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nightly comparison may take longer, since nothing waits for it."""
     given: list[float] = []

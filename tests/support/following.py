@@ -34,6 +34,11 @@ async def store_on(server: CosmosServer, database: str) -> AsyncIterator[CosmosE
         await store.close()
 
 
+def following_on(store: CosmosEventStore) -> FollowUp:
+    """Following up of one process, with the projections as its only follower."""
+    return FollowUp(store.checkpoints, [Projection(store.projection, WaitingReaders(store, 0))], pauses=(0, 0))
+
+
 @asynccontextmanager
 async def application_on_cosmos(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
     """The application of this process, on a database of its own."""

@@ -67,7 +67,7 @@ class SqliteCheckpoints(CheckpointStore):
         values = (stream.name, texts[0], catch_up_pending, texts[1])
         sql, known = (_FIRST, ()) if checkpoint.etag is None else (_NEXT, (int(checkpoint.etag),))
         written = await self._file.write(lambda connection: connection.execute(sql, (*values, *known)).fetchall())
-        return Checkpoint(positions, str(written[0][0]), catch_up_pending, quarantined) if written else None
+        return Checkpoint(positions, str(written[0][0]), catch_up_pending, list(quarantined)) if written else None
 
     @override
     async def read_after(self, stream: Stream, position: int, limit: int) -> RowsAfter:

@@ -97,22 +97,20 @@ class Heads:
     async def changed(self, positions: Mapping[str, int]) -> dict[str, int]:
         """The newest positions of the streams that have grown beyond the given ones: one request for all of them.
 
-        A stream without a known head costs requests of its own, once: it may begin anywhere.
+        Streams of which this process knows that already are not asked for. No reader sees a placeholder.
         """
-        unmet = [name for name in positions if self.known(name) is None]
-        known = dict(zip(unmet, await asyncio.gather(*map(self.fresh, unmet)), strict=True))
-        known |= {name: head for name in positions if (head := self.known(name)) is not None}
-        grown = {name: head.position for name, head in known.items() if self._is_beyond(head, positions[name])}
-        after = {name: max(head.position, positions[name]) for name, head in known.items() if name not in grown}
-        for name, document in (await self._queries.newest_after(after, self._size)).items() if after else ():
-            head = Head.of(document)
-            self.learn(name, head)
-            if self._is_beyond(head, positions[name]):
-                grown[name] = head.position
-        return grown
-
-    def _is_beyond(self, head: Head, position: int) -> bool:
-        return head.position > position and not head.is_placeholder
+        after: dict[str, int] = {}
+        found: dict[str, Head] = {}
+        for name, position in positions.items():
+            known = self.known(name) or Head()
+            after[name] = max(position, known.position)
+            if known.position > position and not known.is_placeholder:
+                found[name] = known
+        if asked := {name: position for name, position in after.items() if name not in found}:
+            for name, document in (await self._queries.newest_after(asked, self._size)).items():
+                self.learn(name, head := Head.of(document))
+                found[name] = head
+        return {name: head.position for name, head in found.items() if not head.is_placeholder}
 
     async def warm(self, name: str) -> Head:
         """A head that was the newest less than a minute ago. It costs no request while the stream is in use."""

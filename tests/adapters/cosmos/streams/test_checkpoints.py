@@ -68,6 +68,28 @@ async def test_pending_lagging_and_quarantined_streams_are_listed(database: Data
     assert (await checkpoints.checkpoint(RESOURCE)).quarantined == [held]
 
 
+@pytest.mark.parametrize(("follower", "projects"), [("projection", False), ("deliveries", True)])
+async def test_erasure_asks_how_far_projections_have_come(database: Database, follower: str, *, projects: bool) -> None:
+    """A tombstone is projected first if projections may still reach the event, however far deliveries are."""
+    store = database.open()
+    await store.append([event("a")])
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
+    await store.checkpoints.advance(RESOURCE, checkpoint, {follower: 1}, catch_up_pending=False, quarantined=())
+    assert await store.erase(RESOURCE.key, event().source, "a")
+    assert bool(await everything(store, ORG)) is projects
+
+
+async def test_a_restore_lowers_each_follower_to_the_end_of_its_stream(database: Database) -> None:
+    """The follower that was not beyond it stays where it is."""
+    store = database.open()
+    await store.append(events(3))
+    checkpoint = await store.checkpoints.checkpoint(RESOURCE)
+    ahead = {"projection": 9, "deliveries": 2}
+    await store.checkpoints.advance(RESOURCE, checkpoint, ahead, catch_up_pending=False, quarantined=())
+    assert (await store.checkpoints.restored(), await store.checkpoints.restored()) == (1, 0)
+    assert (await store.checkpoints.checkpoint(RESOURCE)).positions == {"projection": 3, "deliveries": 2}
+
+
 async def test_read_after_returns_every_row_once(database: Database) -> None:
     """Page by page, over segments, tombstones among them, and nothing at the end."""
     store = database.open(segment_size=10)
