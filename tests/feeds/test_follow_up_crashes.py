@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from events_core.adapters.sqlite import SqliteEventStore
 from events_core.cloudevent import CloudEvent
@@ -18,15 +19,40 @@ from events_core.common import errors
 from events_core.common.errors import EventsError
 from events_core.feeds import follow_up
 from events_core.feeds.follow_up import FollowUp
+from events_core.feeds.ports import StoredEvent
+from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream, projections_of
 from events_core.feeds.wait import WaitingReaders
 from tests.contract.event_store import APP, OTHER_APP, event
-from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints, projecting
+from tests.support.checkpoints import MemoryCheckpoints, SteppedCheckpoints
 
 RESOURCES = (APP, OTHER_APP)
 SUBJECTS = ("/party/1", "/party/2", None)
 STREAMS = tuple(map(Stream.of_resource, RESOURCES))
 PROCESSES = 3
+
+
+COPIES = Stream("copies:all")
+"""The target of the second follower."""
+
+
+class Copies(Projection):
+    """A second follower, which copies every event to one target."""
+
+    @property
+    @override
+    def name(self) -> str:
+        return "copies"
+
+    @override
+    async def targets(self, events: Sequence[StoredEvent]) -> dict[str, dict[int, StoredEvent]]:
+        return {COPIES.name: {event.position: event for event in events}}
+
+
+def following(checkpoints: MemoryCheckpoints | SteppedCheckpoints, waiting: WaitingReaders) -> FollowUp:
+    """Following up with two followers, which does not pause between tries."""
+    store: Any = checkpoints
+    return FollowUp(store, [Projection(store, waiting), Copies(store, waiting)], pauses=(0, 0))
 
 
 class Crash(BaseException):
@@ -146,7 +172,7 @@ async def live(rounds: Sequence[Round], checkpoints: MemoryCheckpoints, waiting:
     weather = Weather()
 
     def started() -> FollowUp:
-        return projecting(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting, pauses=(0, 0))
+        return following(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting)
 
     processes = [started() for _ in range(PROCESSES)]
     for each in rounds:
@@ -174,14 +200,14 @@ async def expected_of(checkpoints: MemoryCheckpoints) -> dict[Stream, dict[str, 
     expected: dict[Stream, dict[str, list[str]]] = {}
     for stream in STREAMS:
         for row in await checkpoints.rows(stream):
-            for target in projections_of(row.resource, row.subject):
+            for target in (*projections_of(row.resource, row.subject), COPIES):
                 expected.setdefault(target, {}).setdefault(row.resource, []).append(row.id)
     return expected
 
 
 async def heal(checkpoints: MemoryCheckpoints, waiting: WaitingReaders) -> None:
     """Catch up without faults, and replay what is quarantined."""
-    process = projecting(checkpoints, waiting)
+    process = following(checkpoints, waiting)
     await process.compare()
     await process.sweep()
     assert await process.replay_quarantined() == 0
@@ -242,10 +268,8 @@ async def _made_good(published: Sequence[CloudEvent], waiting: WaitingReaders, f
     checkpoints, weather = MemoryCheckpoints(), Weather()
     await checkpoints.append(published)
     weather.change([fault])
-    crashed = not await woken(
-        projecting(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting), [APP]
-    )
+    crashed = not await woken(following(SteppedCheckpoints(checkpoints, weather.before, weather.after), waiting), [APP])
     await check_order(checkpoints)
-    await projecting(checkpoints, waiting).follow(STREAMS[0])
+    await following(checkpoints, waiting).follow(STREAMS[0])
     await end(checkpoints)
     return crashed
