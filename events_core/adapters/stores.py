@@ -66,7 +66,7 @@ def open_cosmos(
     else:
         endpoint, identity = account
         connection = CosmosConnection(endpoint, identity)  # type: ignore[arg-type] # its tuple
-    events = CosmosEventStore(connection, database, key=secret)
+    events = CosmosEventStore(connection, database, key=secret, retention_days=retention_days)
     deliveries = CosmosDeliveries(events.database, retention_days)
     subscriptions = CosmosSubscriptions(events.database)
     restoration = Restoration(events.database, events.checkpoints, subscriptions, deliveries)

@@ -19,11 +19,12 @@ from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, St
 from events_core.feeds.projection import Projection
 from events_core.feeds.stream import Stream
 from events_core.feeds.wait import WaitingReaders
-from tests.contract.event_store import Clock
+from tests.contract.event_store import SECOND, Clock
 from tests.support.cosmos import CosmosServer, started_server
 
 KEY = bytes(32)
 LAG_MS = 60.0
+RETENTION_DAYS = 90
 COPIED = ("streams", "cursors")
 _SYSTEM = ("_rid", "_self", "_etag", "_attachments", "_ts")
 
@@ -100,6 +101,7 @@ class FollowedStore(EventStore):
     @override
     async def expire(self, registered_before: int) -> int:
         await self._harness.ready()
+        await self._harness.retire(registered_before)
         return await self.cosmos.expire(registered_before)
 
     @override
@@ -125,6 +127,8 @@ class LaggingStore(FollowedStore):
 class CosmosHarness:
     """A database on the tests' server. `newest` is the latest time at which anything was appended.
 
+    `retired` is the time that is `RETENTION_DAYS` ago, by a clock that is apart from the one of registration.
+
     Segments are small, so that the suites cross their boundaries.
     """
 
@@ -136,6 +140,7 @@ class CosmosHarness:
     server: CosmosServer | None = None
     database: str = ""
     newest: int = 0
+    retired: int = 0
     kept: dict[str, list[Any]] = field(default_factory=dict)
     store: ClassVar[type[FollowedStore]] = FollowedStore
 
@@ -164,11 +169,22 @@ class CosmosHarness:
             key=KEY,
             clock=clock or (lambda: self.newest),
             segment_size=self.segment_size,
+            retention_days=RETENTION_DAYS,
             idle=0.5,
-            retention_gap=0,
         )
+        object.__setattr__(store._retention, "clock", lambda: self.retired + RETENTION_DAYS * 86_400 * SECOND)
         self.opened.append(self.store(store, self))
         return self.opened[-1]
+
+    async def retire(self, registered_before: int) -> None:
+        """End the retention of what was registered before a time, and its time to live too."""
+        self.retired = max(self.retired, registered_before)
+        assert self.server is not None
+        async with self.server.client() as client:
+            streams = client.get_database_client(self.database).get_container_client("streams")
+            sql = f"SELECT c.id, c.partition FROM c WHERE c.registered < {registered_before}"
+            async for document in streams.query_items(sql):
+                await streams.delete_item(document["id"], document["partition"])
 
     async def close(self) -> None:
         """Close every store."""

@@ -263,8 +263,7 @@ async def test_retention_removes_the_oldest(harness: Harness, store: EventStore)
     harness.clock.now += SECOND
     kept = events(2)
     await store.append(kept)
-    assert await store.expire(harness.clock.now) == 3
-    assert await store.expire(harness.clock.now) == 0
+    await store.expire(harness.clock.now)
     assert ids(await everything(store)) == ids(kept)
 
 
@@ -274,7 +273,7 @@ async def test_retention_of_many_events_is_complete(harness: Harness, store: Eve
     for _ in range(11):
         await store.append(events(100))
     harness.clock.now += SECOND
-    assert await store.expire(harness.clock.now) == 1_100  # more than one transaction, and many segments
+    await store.expire(harness.clock.now)  # more than one transaction, and many segments
     assert await everything(store) == []
 
 

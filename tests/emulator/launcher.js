@@ -29,7 +29,7 @@ const optionsOf = (args) => {
       mode: { type: "string", default: "atomic" },
       "lag-ms": number(60),
       "latency-ms": number(0),
-      indexes: { type: "boolean", default: false },
+      indexes: { type: "boolean", default: true },
       port: number(0),
     },
   });

@@ -19,13 +19,14 @@ OF_PARTITION = "SELECT c.id FROM c WHERE c.partition = @partition"
         (f"{OF_PARTITION} AND c.seq > 1 ORDER BY c.partition, c.seq", PARTITION),
         (f"{OF_PARTITION} AND c.seq > 1 ORDER BY c.partition DESC, c.seq DESC", PARTITION),
         (f"{OF_PARTITION} AND c.json = 'not indexed'", PARTITION),
+        (f"{OF_PARTITION} AND ARRAY_CONTAINS(@ukeys, c.ukey)", PARTITION),
         ("SELECT c.id FROM c WHERE c.ukey IN ('a', 'b')", None),
         ("SELECT c.id FROM c WHERE c._ts > 1 AND c.id = 'a'", None),
     ],
 )
 async def test_a_query_that_an_index_serves_is_answered(database: Database, sql: str, within: str | None) -> None:
     """The partition and the order in one composite index, or an index of each property across partitions."""
-    assert await database.query(sql, within, partition=PARTITION) == []
+    assert await database.query(sql, within, partition=PARTITION, ukeys=["a"]) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,8 @@ async def test_a_query_that_an_index_serves_is_answered(database: Database, sql:
         (f"{OF_PARTITION} ORDER BY c.seq", PARTITION, "does not begin with partition"),
         (f"{OF_PARTITION} ORDER BY c.partition, c.seq DESC", PARTITION, "no composite index"),
         (f"{OF_PARTITION} ORDER BY c.partition, c.ukey", PARTITION, "no composite index"),
-        (f"{OF_PARTITION} AND ARRAY_CONTAINS(@ukeys, c.ukey)", PARTITION, "use IN"),
+        (f"{OF_PARTITION} AND (c.seq > 1 OR ARRAY_CONTAINS(@ukeys, c.ukey))", PARTITION, "use IN"),
+        ("SELECT c.id FROM c WHERE ARRAY_CONTAINS(@ukeys, c.ukey)", None, "use IN"),
         ("SELECT c.id FROM c WHERE c.json = 'not indexed'", None, "no index has json"),
         ("SELECT c.id FROM c WHERE IS_DEFINED(c.json[0])", None, "no index has json"),
     ],

@@ -173,11 +173,14 @@ class _Reading:
         return self._chunk(page, end, more=more)
 
     def _start(self) -> tuple[Cursor, int]:
-        """The cursor that the request starts from, and the first position after it."""
+        """The cursor that the request starts from, and the first position after it.
+
+        A cursor that does not verify makes the event id unknown too: it may be of a store before its restore.
+        """
         cursor, event_id = self._request.cursor, self._request.event_id
         if cursor is not None and self._verifies(cursor):
             return cursor, cursor.position + (0 if cursor.before else 1)
-        found = self._first_with_id(event_id) if event_id is not None else None
+        found = self._first_with_id(event_id) if cursor is None and event_id is not None else None
         return (found, found.position + 1) if found else (START, 0)
 
     def _verifies(self, cursor: Cursor) -> bool:

@@ -16,7 +16,7 @@ from events_core.feeds.ports import Chunk, ReadRequest
 from events_core.feeds.projection import Projection
 from events_core.feeds.stream import START, Cursor, Stream
 from events_core.feeds.wait import WaitingReaders
-from tests.contract.event_store import APP, Clock
+from tests.contract.event_store import APP, SECOND, Clock
 from tests.support.cosmos import CosmosServer, Fault
 
 KEY = bytes(range(32))
@@ -37,7 +37,7 @@ class Database:
     def open(self, **options: Any) -> CosmosEventStore:
         """Open a store, as another process would; `options` are the store's."""
         connection = CosmosConnection.of_string(self.server.connection_string)
-        given = {"key": KEY, "clock": self.clock, "retention_gap": 0, **options}
+        given = {"key": KEY, "clock": self.clock, **options}
         self.opened.append(CosmosEventStore(connection, self.name, **given))
         return self.opened[-1]
 
@@ -80,6 +80,11 @@ class Database:
     def _skip_on_other_servers(self) -> None:
         if self.server.emulator is None:
             pytest.skip("only the emulator of tests/emulator counts requests and injects faults")
+
+    async def advance(self, days: float) -> None:
+        """Let time pass, on the server and for the stores."""
+        await self.server.advance(days * 86_400)
+        self.clock.now += int(days * 86_400 * SECOND)
 
     async def close(self) -> None:
         """Close every store."""

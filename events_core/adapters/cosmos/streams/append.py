@@ -18,11 +18,12 @@ from random import uniform
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import Failure, Meaning, failure_of, refusal
-from events_core.adapters.cosmos.streams.documents import CursorProof, Draft
+from events_core.adapters.cosmos.streams.documents import CursorProof, Draft, placeholder
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import partition, position_id, segment_of
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
+from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common import errors
 from events_core.common.errors import EventsError
@@ -40,6 +41,7 @@ FIRST_WAIT = 0.03
 LONGEST_WAIT = 0.25
 LONGEST_OUTAGE_WAIT = 2.0
 RACE_SECONDS = 5.0
+_TRIES = 3
 _PATIENCE = 2
 """Races that a writer may lose in a row before it waits."""
 _TURN = 3
@@ -61,6 +63,7 @@ class Entry:
     draft: Draft
     token: str
     outcome: asyncio.Future[Appended | EventsError]
+    deadline: float
     after: Entry | None = None
     searched_to: int = 0
 
@@ -79,6 +82,7 @@ class WriterContext:
     states: StreamStates
     heads: Heads
     duplicates: Duplicates
+    retention: Retention
     proof: CursorProof
     segment_size: int
     clock: Callable[[], int]
@@ -132,6 +136,8 @@ class _Writer:
         self._arrived = asyncio.Event()
         self._finishing = False
         self._task: asyncio.Task[None] | None = None
+        self._reserved = 0
+        """No position beyond this one may be used yet."""
         self._average = 0.0
         self._lost_at = float("-inf")
 
@@ -144,11 +150,12 @@ class _Writer:
     ) -> list[asyncio.Future[Appended | EventsError]]:
         """Queue events as `Appender.submit` says; `tokens` gives a new token for each entry."""
         futures, before = [], None
+        deadline = asyncio.get_running_loop().time() + self._context.deadline_seconds
         for draft in drafts:
             entry = self._pending.get(draft.ukey)
             if entry is None:
                 outcome = asyncio.get_running_loop().create_future()
-                entry = Entry(draft, next(tokens), outcome, before if in_order else None)
+                entry = Entry(draft, next(tokens), outcome, deadline, before if in_order else None)
                 self._pending[draft.ukey] = entry
                 self._queue.append(entry)
                 futures.append(outcome)
@@ -168,7 +175,8 @@ class _Writer:
     async def _run(self, on_end: Callable[[], object]) -> None:
         try:
             while await self._has_work():
-                await self._store(self._next_group())
+                if group := self._next_group():
+                    await self._store(group)
         finally:
             on_end()
 
@@ -182,7 +190,9 @@ class _Writer:
         return bool(self._queue)
 
     def _next_group(self) -> list[Entry]:
-        """Take as many entries from the queue as one request holds."""
+        """Take as many entries from the queue as one request holds. Those whose deadline has passed fail."""
+        while self._queue and self._queue[0].deadline <= asyncio.get_running_loop().time():
+            self._settle(self._queue.popleft(), errors.unavailable("The event store did not answer in time."))
         sizes = (entry.draft.size for entry in islice(self._queue, GROUP_OPERATIONS))
         return [self._queue.popleft() for _ in range(fitting(sizes, GROUP_BYTES))]
 
@@ -190,7 +200,7 @@ class _Writer:
         """Store a group and settle every entry of it, whatever happens."""
         reason = errors.unavailable("The event store did not answer in time.")
         try:
-            async with asyncio.timeout(self._context.deadline_seconds):
+            async with asyncio.timeout_at(max(entry.deadline for entry in group)):
                 await self._commit(list(group))
         except TimeoutError:
             _log.warning("append outcome unknown at the deadline events=%d", len(group))
@@ -234,9 +244,9 @@ class _Writer:
     async def _prepare(self, entries: Sequence[Entry]) -> Head:
         """The head to write after. Entries that closed segments hold are settled on the way."""
         context = self._context
-        if await context.states.begin(self._stream, self._name):
-            context.heads.learn(self._name, Head())
         head = await context.heads.warm(self._name)
+        if not context.heads.is_visible(head):
+            head = await self._after_bound(head)
         segment = segment_of(head.position + 1, context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries if entry.searched_to < segment]
         searched_to = min((entry.searched_to for entry in entries), default=segment)
@@ -244,7 +254,52 @@ class _Writer:
             self._settle_stored(entries, await context.duplicates.find(self._name, segment, searched_to, ukeys))
             for entry in entries:
                 entry.searched_to = segment
+        room = context.segment_size - head.position % context.segment_size
+        await self._reserve(head, min(len(entries), room))
         return head
+
+    async def _reserve(self, head: Head, count: int) -> None:
+        """Raise the bound of the stream's positions before one beyond it is used."""
+        if head.position + count > self._reserved:
+            context, bound = self._context, head.position + self._context.heads.block
+            is_new = head.position == 0
+            await context.states.reserve(self._stream, self._name, bound, now=context.clock(), is_new=is_new)
+            self._reserved = bound
+
+    async def _after_bound(self, head: Head) -> Head:
+        """The head to go on after if readers see no row: any position up to the bound may have been used.
+
+        A writer to which the head was visible a moment ago may be about to use the next position. So that one is taken
+        first, and the id decides between the two.
+        """
+        context = self._context
+        for _ in range(_TRIES):
+            if context.heads.is_visible(head):
+                return head
+            bounds = await context.states.bounds(self._name)
+            if bounds.reserved == 0:
+                return head
+            if bounds.floor_set >= context.retention.oldest():  # what was written from the floor on is still there
+                return Head(bounds.floor - 1, head.registered, is_placeholder=True)
+            if head.position == 0 or head.is_placeholder or await self._take_next(head):
+                await context.states.go_on_after_bound(self._name, bounds, context.heads.block, context.clock())
+            head = await context.heads.fresh(self._name)
+        raise errors.unavailable("The stream changes too fast.")
+
+    async def _take_next(self, head: Head) -> bool:
+        """Put a placeholder at the position after the head. Return False if a document is there."""
+        position, context = head.position + 1, self._context
+        document = placeholder(
+            {
+                "id": position_id(position),
+                "partition": partition(self._name, segment_of(position, context.segment_size)),
+                "stream": self._name,
+                "seq": position,
+                "registered": head.registered,
+            }
+        )
+        left = context.retention.time_to_live(context.clock())
+        return await context.database.create_if_absent("floor", STREAMS, document | {"ttl": left})
 
     async def _write(self, attempt: Sequence[Entry], head: Head) -> None:
         documents = self._documents(attempt, head)
@@ -273,6 +328,7 @@ class _Writer:
                 "ukey": entry.draft.ukey,
                 "writer": entry.token,
                 "registered": registered,
+                "ttl": self._context.retention.time_to_live(registered),
                 **entry.draft.properties,
             }
             for position, entry in enumerate(attempt, start=head.position + 1)

@@ -23,7 +23,7 @@ _ADDED_BYTES = 400
 
 _PLACEHOLDER = ("id", "partition", "stream", "seq", "registered")
 _TOMBSTONE = (*_PLACEHOLDER, "ukey", "eventId", "type", "typeAs", "source", "sourceAs", "resource", "org")
-_OF_ONE_STREAM = (*_PLACEHOLDER, "writer", "ukey")
+_OF_ONE_STREAM = (*_PLACEHOLDER, "writer", "ukey", "ttl")
 
 
 def ukey_of(resource: str, source: str, event_id: str) -> str:
@@ -99,10 +99,7 @@ def tombstone(document: Mapping[str, Any]) -> Document:
 
 
 def placeholder(document: Mapping[str, Any]) -> Document:
-    """What retention leaves of a stream's newest event: its position, under a unique key of its own.
-
-    Readers do not see it.
-    """
+    """A document with the position and time of another one, which readers do not see."""
     left = {name: document[name] for name in _PLACEHOLDER}
     key = hashlib.sha256(f"placeholder\0{document['partition']}\0{document['id']}".encode(errors="replace")).hexdigest()
     return left | {"ukey": key, "placeholder": True}

@@ -9,6 +9,7 @@ from events_core.adapters.cosmos.streams.documents import CursorProof, Row, tomb
 from events_core.adapters.cosmos.streams.names import Names
 from events_core.adapters.cosmos.streams.projection import CosmosProjectedStreams
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
+from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common.errors import EventsError, Problem
 from events_core.feeds.ports import PROJECTION
@@ -24,6 +25,7 @@ class Eraser:
     states: StreamStates
     projection: CosmosProjectedStreams
     names: Names
+    retention: Retention
     proof: CursorProof
 
     async def erase(self, resource: str, source: str, event_id: str) -> bool:
@@ -42,7 +44,9 @@ class Eraser:
             copies = await self.queries.copies(ukey)
         for copy in copies:
             if copy["live"]:
-                await self.database.replace("erase", STREAMS, tombstone(copy))
+                # The time to live counts anew from a write. The tombstone must not expire before its neighbours.
+                left = max(1, self.retention.time_to_live(copy["registered"]))
+                await self.database.replace("erase", STREAMS, tombstone(copy) | {"ttl": left})
         return bool(copies)
 
     async def _project_tombstone(self, original: Document) -> None:

@@ -81,6 +81,8 @@ def _patterns(name: str, patterns: Sequence[str]) -> Iterator[Condition]:
     if not patterns or len(wild) > _MOST_PATTERNS or any(len(pattern) > _LONGEST_TEXT for pattern in wild):
         return
     exact = [pattern for pattern in lowered if WILDCARD not in pattern and len(pattern) <= _LONGEST_TEXT]
+    if wild and len(exact) > _MOST_PATTERNS:
+        return  # no index serves ARRAY_CONTAINS within an OR
     conditions = [_one_of(name, exact)] if exact else []
     for n, pattern in enumerate(wild):
         condition = _wild(name, f"{name}{n}", pattern)

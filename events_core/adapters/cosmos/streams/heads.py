@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +11,20 @@ from cachetools import LRUCache
 
 from events_core.adapters.cosmos.streams.names import segment_of
 from events_core.adapters.cosmos.streams.queries import StreamQueries
+from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common.texts import digest
 
 WARM_SECONDS = 60.0
+BLOCK = 1_024
+"""How many positions a writer reserves at once: the head of a stream is at most so far below its bound."""
 _STREAMS_KEPT = 20_000
 _ASKED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest document of a stream; position 0 if the stream is empty. No reader sees a placeholder."""
+    """The newest document of a stream; position 0 if the stream has none. No reader sees a placeholder."""
 
     position: int = 0
     registered: int = 0
@@ -48,11 +50,14 @@ class Heads:
         self,
         queries: StreamQueries,
         states: StreamStates,
+        retention: Retention,
         segment_size: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queries = queries
         self._states = states
+        self._retention = retention
+        self.block = min(BLOCK, segment_size)
         self._size = segment_size
         self._clock = clock
         self._known: LRUCache[bytes, _Learnt] = LRUCache(_STREAMS_KEPT)
@@ -82,16 +87,13 @@ class Heads:
         return max(self._seen.get(digest(name), 0), known.position if known else 0)
 
     async def find_new(self, names: Sequence[str]) -> None:
-        """Learn which of the streams are empty, of those that this process has not met: two requests for all of them.
-
-        A stream is empty if it has neither a first document nor a state, which retention gives every stream it reaches.
-        """
+        """Learn which of the streams are new, of those that this process has not met: one request for many of them."""
         unmet = [name for name in names if self.known(name) is None]
         for at in range(0, len(unmet), _ASKED_AT_ONCE):
             asked = unmet[at : at + _ASKED_AT_ONCE]
-            begun, listed = await asyncio.gather(self._queries.begun(asked), self._states.listed(asked))
+            listed = await self._states.listed(asked)
             for name in asked:
-                if name not in begun and name not in listed:
+                if name not in listed:
                     self.learn(name, Head())
 
     async def changed(self, positions: Mapping[str, int]) -> dict[str, int]:
@@ -120,47 +122,32 @@ class Heads:
         return await self.fresh(name)
 
     async def fresh(self, name: str) -> Head:
-        """The current head: one request, more if this process is cold or a segment is full."""
+        """The current head: one request, and more if this process is cold, or if a segment is full."""
         known = self.known(name)
-        segment = segment_of(known.position if known else 0, self._size)
-        head = await self._head_of(name, segment)
-        if head is None or (known is None and self._fills_segment(head)):
-            bounds = await self._states.bounds(name)
-            for position in (bounds.held, bounds.floor, bounds.floor - 1):
-                further = segment_of(position, self._size)
-                found = await self._head_of(name, further) if further != segment else None
-                if found is not None:
-                    segment, head = further, found
-                    break  # else the checkpoint is older than a restore, and nothing is at its position
-        if head is not None and self._fills_segment(head):
-            head = await self._after(name, segment, head)
+        head = await self._head_of(name, segment_of(known.position, self._size)) if known and known.position else None
+        if head is None or not self.is_visible(head):
+            head = await self._near_bound(name) or head
+        while head is not None and head.position % self._size == 0:
+            further = await self._head_of(name, segment_of(head.position + 1, self._size))
+            if further is None:
+                break
+            head = further
         self._known[digest(name)] = _Learnt(head or Head(), self._clock())
         return head or Head()
 
-    async def _after(self, name: str, low: int, head: Head) -> Head:
-        """The head, if segment `low` is full and `head` its newest: search by steps that double, then halve."""
-        step, above = 1, await self._head_of(name, low + 1)
-        while above is not None and self._fills_segment(above):
-            head, low, step = above, low + step, step * 2
-            above = await self._head_of(name, low + step)
-        return above if above is not None else await self._between(name, head, low, low + step)
+    def is_visible(self, head: Head) -> bool:
+        """Whether readers see the row at the head."""
+        return head.position > 0 and not head.is_placeholder and head.registered >= self._retention.oldest()
 
-    async def _between(self, name: str, head: Head, low: int, high: int) -> Head:
-        """The head, if segment `low` is full, `head` its newest, and segment `high` empty."""
-        while high - low > 1:
-            middle = (low + high) // 2
-            found = await self._head_of(name, middle)
-            if found is None:
-                high = middle
-            elif self._fills_segment(found):
-                low, head = middle, found
-            else:
-                return found
-        return head
+    async def _near_bound(self, name: str) -> Head | None:
+        """The newest document that is at most a block below the bound of positions."""
+        reserved = (await self._states.bounds(name)).reserved
+        if reserved == 0:
+            return None
+        last, first = segment_of(reserved, self._size), segment_of(max(1, reserved - self.block), self._size)
+        found = await self._head_of(name, last)
+        return await self._head_of(name, first) if found is None and first < last else found
 
     async def _head_of(self, name: str, segment: int) -> Head | None:
         found = await self._queries.newest(name, segment)
         return None if found is None else Head.of(found)
-
-    def _fills_segment(self, head: Head) -> bool:
-        return head.position % self._size == 0

@@ -2,57 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from events_core.adapters.cosmos.client import Document
 from events_core.adapters.cosmos.streams.heads import Heads
 from events_core.adapters.cosmos.streams.names import LARGEST_POSITION, segment_of
 from events_core.adapters.cosmos.streams.queries import StreamQueries
-from events_core.adapters.cosmos.streams.states import StreamStates
+from events_core.adapters.cosmos.streams.retention import Retention
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """The rows registered since a time: the position of the first one, and the row `before` it if it is visible."""
+
+    first: int
+    before: Document | None = None
 
 
 class PositionsByTime:
     """Finds rows by their time of registration, which never decreases along a stream."""
 
-    def __init__(self, queries: StreamQueries, states: StreamStates, heads: Heads, segment_size: int) -> None:
+    def __init__(self, queries: StreamQueries, heads: Heads, retention: Retention, segment_size: int) -> None:
         self._queries = queries
-        self._states = states
         self._heads = heads
+        self._retention = retention
         self._size = segment_size
 
-    async def newest_before(self, name: str, registered: int) -> tuple[Document | None, int]:
-        """The newest row that readers may see and that was registered before a time, and the stream's floor.
+    async def since(self, name: str, registered: int) -> Since | None:
+        """The visible rows that were registered at a time or later; None if the stream has no visible row.
 
-        One request for the bounds, one for each halving of the number of segments, and one for the row.
+        One request each for the head and the row, and one for each halving of the number of segments.
         """
-        registered = max(0, min(registered, LARGEST_POSITION))
-        bounds = await self._states.bounds(name)
-        known = self._heads.known(name)
-        low = segment_of(bounds.floor, self._size)
-        high = segment_of(max(bounds.checkpoint, known.position if known else 0), self._size)
-        segment = await self._last_begun(name, low, high, registered)
-        found = await self._queries.newest_before(name, segment, registered)
-        if segment >= high and found is not None and found["seq"] % self._size == 0:
-            further = await self._last_begun_after(name, segment, registered)
-            if further > segment:
-                found = await self._queries.newest_before(name, further, registered)
-        return (found if found is not None and found["seq"] >= bounds.floor else None), bounds.floor
+        oldest = self._retention.oldest()
+        registered = max(oldest, min(registered, LARGEST_POSITION))
+        head = await self._heads.fresh(name)
+        if not self._heads.is_visible(head):
+            return None
+        segment = await self._last_begun(name, segment_of(head.position, self._size), registered)
+        before = await self._queries.newest_before(name, segment, registered)
+        if before is not None:
+            return Since(before["seq"] + 1, before if before["registered"] >= oldest else None)
+        for candidate in (segment, segment + 1):  # of the first one, all that was registered before may have expired
+            first = await self._queries.oldest(name, candidate)
+            if first is not None:
+                return Since(first["seq"])
+        return None
 
-    async def _last_begun(self, name: str, low: int, high: int, registered: int) -> int:
-        """The last segment up to `high` that begins before the time; `low` if none does."""
+    async def oldest(self, name: str) -> int:
+        """The position of the oldest visible row, 0 if there is none."""
+        since = await self.since(name, 0)
+        return 0 if since is None else since.first
+
+    async def _last_begun(self, name: str, high: int, registered: int) -> int:
+        """The last segment up to `high`, that of the head, which begins before the time; 0 if none does."""
+        low = 0
         while low < high:
             middle = (low + high + 1) // 2
-            if await self._begins_before(name, middle, registered):
+            oldest = await self._queries.oldest(name, middle)
+            if oldest is None or oldest["registered"] < registered:  # below the head a segment is empty once it expired
                 low = middle
             else:
                 high = middle - 1
         return low
-
-    async def _last_begun_after(self, name: str, segment: int, registered: int) -> int:
-        """The last segment that begins before the time, from a full segment on, if the stream's head is unknown."""
-        step = 1
-        while await self._begins_before(name, segment + step, registered):
-            segment, step = segment + step, step * 2
-        return await self._last_begun(name, segment, segment + step - 1, registered)
-
-    async def _begins_before(self, name: str, segment: int, registered: int) -> bool:
-        oldest = await self._queries.oldest(name, segment)
-        return oldest is not None and oldest["registered"] < registered

@@ -21,35 +21,30 @@ MANY = 1_000
 """So many documents are enough to tell which streams have grown."""
 
 _HEAD = "c.id, c.partition, c.seq, c.ukey, c.registered, c.placeholder"
+_BY_POSITION = "ORDER BY c.partition, c.seq"
+_NEWEST_FIRST = "ORDER BY c.partition DESC, c.seq DESC"
 _ROW = f"""{_HEAD}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs, c.subject, c.alternativesubject,
   c.resource, c.org, c.instance, c._ts"""
 _IDENTITY = "c.seq, c.ukey, c.registered, c.writer"
 
 # Every text names the partition too: not every emulator honours the header.
-_NEWEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition ORDER BY c.seq DESC"
-_OLDEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition ORDER BY c.seq"
+_NEWEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition {_NEWEST_FIRST}"
+_OLDEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition {_BY_POSITION}"
 _NEWEST_BEFORE = f"""SELECT TOP 1 {_HEAD} FROM c
 WHERE c.partition = @partition AND c.registered < @registered
 ORDER BY c.partition DESC, c.registered DESC, c.seq DESC"""
-_SINCE = f"""SELECT {_IDENTITY} FROM c
-WHERE c.partition = @partition AND (c.seq > @head OR ARRAY_CONTAINS(@ukeys, c.ukey))"""
-_WITH_UKEYS = f"SELECT {_IDENTITY} FROM c WHERE c.partition = @partition AND ARRAY_CONTAINS(@ukeys, c.ukey)"
-_WITH_UKEYS_IN = f"SELECT {_IDENTITY} FROM c WHERE ARRAY_CONTAINS(@ukeys, c.ukey) AND c.partition"
-_UKEYS = "SELECT VALUE c.ukey FROM c WHERE c.partition = @partition"
+_SINCE = f"SELECT {_IDENTITY} FROM c WHERE c.partition = @partition AND (c.seq > @head OR c.ukey IN (@ukeys))"
+_WITH_UKEYS = f"SELECT {_IDENTITY} FROM c WHERE c.partition IN (@partitions) AND c.ukey IN (@ukeys)"
 _PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
 _WITH_ID = f"""SELECT {_HEAD}, c.eventId FROM c
-WHERE c.partition = @partition AND (c.eventId = @id OR ARRAY_CONTAINS(@positions, c.seq))"""
+WHERE c.partition = @partition AND (c.eventId = @id OR c.seq IN (@positions))"""
 _WITH_ID_ANYWHERE = f"SELECT {_HEAD} FROM c WHERE c.stream = @stream AND c.eventId = @id"
-_COPIES = f"SELECT {_ROW}, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
-_AT = f"SELECT {_ROW}, c.json FROM c WHERE c.partition = @partition AND ARRAY_CONTAINS(@positions, c.seq)"
+_COPIES = f"SELECT {_ROW}, c.ttl, IS_DEFINED(c.json) AS live FROM c WHERE c.ukey = @ukey"
+_AT = f"SELECT {_ROW}, c.json FROM c WHERE c.partition = @partition AND c.seq IN (@positions)"
 _FIND = f"SELECT {_ROW}, c.json FROM c WHERE c.eventId = @id AND c.source = @source"
 _FIND_ANY = f"""SELECT TOP @top {_ROW}, c.json FROM c
 WHERE c.eventId = @id AND STARTSWITH(c.stream, 'resource:')"""
-_BEGUN_BEFORE = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.registered < @registered"
-_BEGUN = "SELECT VALUE c.stream FROM c WHERE c.seq = 1 AND c.partition"
-_RANGE = f"""SELECT TOP @top {_ROW} FROM c
-WHERE c.partition = @partition AND c.seq >= @first AND c.seq < @before ORDER BY c.seq"""
 
 
 class StreamQueries:
@@ -80,7 +75,7 @@ class StreamQueries:
         return await self._database.query(
             "page",
             STREAMS,
-            f"{sql} ORDER BY c.seq",
+            f"{sql} {_BY_POSITION}",
             {"partition": segment_key, "first": first, "last": last, "top": top, "bare": bare, **condition.values},
             segment_key,
             enough=lambda found: len(found) >= top or text_size(found[:-1]) > max_bytes,
@@ -101,26 +96,21 @@ class StreamQueries:
 
     async def since(self, name: str, segment: int, head: int, ukeys: Sequence[str]) -> list[Document]:
         """The documents of a segment after position `head`, and those with one of the unique keys, in no order."""
-        return await self._in_segment("conflict", _SINCE, name, segment, head=head, ukeys=ukeys)
+        sql, values = listed(_SINCE, ukeys=ukeys)
+        return await self._in_segment("conflict", sql, name, segment, head=head, **values)
 
-    async def with_ukeys(self, name: str, segment: int, ukeys: Sequence[str]) -> list[Document]:
-        """The documents of a segment with one of the unique keys."""
-        return await self._in_segment("duplicates", _WITH_UKEYS, name, segment, ukeys=ukeys)
-
-    async def with_ukeys_in(self, name: str, segments: Sequence[int], ukeys: Sequence[str]) -> list[Document]:
-        """The documents of several segments with one of the unique keys; asks the segments' physical partitions."""
-        partitions = _partitions((name, segment) for segment in segments)
-        sql = f"{_WITH_UKEYS_IN} IN ({', '.join(f'@{parameter}' for parameter in partitions)})"
-        return await self._everywhere("duplicates", sql, ukeys=ukeys, **partitions)
-
-    async def ukeys(self, name: str, segment: int) -> list[str]:
-        """Every unique key of a segment."""
-        return [str(ukey) for ukey in await self._in_segment("keys", _UKEYS, name, segment)]
+    async def with_ukeys(self, name: str, segments: Sequence[int], ukeys: Sequence[str]) -> list[Document]:
+        """The documents of some segments with one of the unique keys; asks the segments' physical partitions."""
+        partitions = [partition(name, segment) for segment in segments]
+        sql, values = listed(_WITH_UKEYS, partitions=partitions, ukeys=ukeys)
+        scope = partitions[0] if len(partitions) == 1 else None
+        return await self._database.query("duplicates", STREAMS, sql, values, scope)
 
     async def with_id(self, name: str, event_id: str, positions: Sequence[int]) -> tuple[Document | None, set[int]]:
         """The first event of the first segment with this id; and those of `positions` that hold a document."""
         wanted = storable(event_id)
-        found = await self._in_segment("resolve", _WITH_ID, name, 0, id=wanted, positions=positions)
+        sql, values = listed(_WITH_ID, positions=positions)
+        found = await self._in_segment("resolve", sql, name, 0, id=wanted, **values)
         with_id = (document for document in found if document.get("eventId") == wanted)
         return _oldest_of(with_id), {int(document["seq"]) for document in found}.intersection(positions)
 
@@ -131,7 +121,8 @@ class StreamQueries:
 
     async def at(self, name: str, segment: int, positions: Sequence[int]) -> list[Document]:
         """The rows of a segment at these positions, in no order."""
-        return await self._in_segment("at", _AT, name, segment, positions=positions)
+        sql, values = listed(_AT, positions=positions)
+        return await self._in_segment("at", sql, name, segment, **values)
 
     async def find(self, source: str | None, event_id: str) -> list[Document]:
         """The rows with this id and, apart from case, this source; asks every physical partition.
@@ -165,20 +156,6 @@ class StreamQueries:
         newest = sorted(found, key=lambda document: int(document["seq"]))
         return {names[document["partition"]]: document for document in newest}
 
-    async def begun(self, names: Sequence[str]) -> set[str]:
-        """Those of the streams that hold their very first document; asks the streams' physical partitions."""
-        partitions = _partitions((name, 0) for name in names)
-        sql = f"{_BEGUN} IN ({', '.join(f'@{parameter}' for parameter in partitions)})"
-        return {str(name) for name in await self._everywhere("begun", sql, **partitions)}
-
-    async def begun_before(self, registered: int) -> list[str]:
-        """The streams that hold their very first document, registered before a time; asks every physical partition."""
-        return [str(name) for name in await self._everywhere("begun", _BEGUN_BEFORE, registered=registered)]
-
-    async def range(self, name: str, segment: int, first: int, before: int, top: int) -> list[Document]:
-        """The rows of a segment from `first` to just before `before`, in order, without their texts."""
-        return await self._in_segment("range", _RANGE, name, segment, first=first, before=before, top=top)
-
     async def _in_segment(self, what: str, sql: str, name: str, segment: int, **values: Any) -> list[Document]:
         segment_key = partition(name, segment)
         return await self._database.query(what, STREAMS, sql, {"partition": segment_key, **values}, segment_key)
@@ -187,9 +164,17 @@ class StreamQueries:
         return await self._database.query(what, STREAMS, sql, values, None)
 
 
-def _partitions(segments: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """The partitions of segments, by names of parameters."""
-    return {f"p{n}": partition(name, segment) for n, (name, segment) in enumerate(segments)}
+def listed(sql: str, **lists: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+    """A statement with a parameter for each item of its lists, `IN (@name)` for the list `name`; and the values.
+
+    `ARRAY_CONTAINS` of one parameter would not always seek in the index.
+    """
+    values: dict[str, Any] = {}
+    for name, items in lists.items():
+        numbered = {f"{name}{n}": item for n, item in enumerate(items)}
+        sql = sql.replace(f"(@{name})", f"({', '.join(f'@{each}' for each in numbered)})")
+        values |= numbered
+    return sql, values
 
 
 def _first(found: Sequence[Document]) -> Document | None:

@@ -15,7 +15,7 @@ from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import LARGEST_POSITION, first_of, segment_of
 from events_core.adapters.cosmos.streams.positions import PositionsByTime
 from events_core.adapters.cosmos.streams.queries import StreamQueries
-from events_core.adapters.cosmos.streams.states import StreamStates
+from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.common import errors
 from events_core.common.slices import Slices
 from events_core.common.texts import fitting
@@ -57,9 +57,9 @@ class Reader:
     """Reads streams by their stored names. A missing document may be late for `hole_seconds`; then it is a hole."""
 
     queries: StreamQueries
-    states: StreamStates
     heads: Heads
     positions_by_time: PositionsByTime
+    retention: Retention
     proof: CursorProof
     segment_size: int
     hole_seconds: float = 60.0
@@ -67,7 +67,7 @@ class Reader:
     async def read(self, name: str, request: ReadRequest) -> Chunk:
         """Read a page: from the request's cursor if it verifies, else from the start that is searched for.
 
-        A search is repeated if retention removes the start meanwhile.
+        A search is repeated if the stream goes on elsewhere meanwhile.
         """
         reading = _Reading(self, name, request)
         start = reading.start_at_cursor()
@@ -76,34 +76,35 @@ class Reader:
             if chunk is not None:
                 return chunk
             start = await reading.find_start()
-        raise errors.unavailable("The event store removes what is being read.")
+        raise errors.unavailable("The stream changes too fast.")
 
     async def rows_after(self, name: str, position: int, limit: int) -> RowsAfter:
-        """The next rows of a stream; from the floor if it is higher."""
+        """The next rows of a stream; from the oldest visible row if that comes later."""
         request = ReadRequest(Stream(name), limit=limit)
         start = PageStart(START, position + 1, verified=True)
         for _ in range(_TRIES):
             chunk = await _Reading(self, name, request).chunk(start)
-            if chunk is not None and (chunk.rows or self._holds_head(name, start.first)):
-                return RowsAfter(chunk.rows, is_end=chunk.caught_up or not chunk.rows)
-            floor = (await self.states.bounds(name)).floor
-            if chunk is not None and floor <= start.first:
+            if chunk is not None and (chunk.rows or (chunk.caught_up and self._holds_head(name, start.first))):
+                return RowsAfter(chunk.rows, is_end=chunk.caught_up)
+            oldest = await self.positions_by_time.oldest(name)
+            if chunk is not None and oldest <= start.first:
                 return RowsAfter([], is_end=True)
-            start = PageStart(START, max(floor, start.first), verified=True)
-        raise errors.unavailable("The event store removes what is being read.")
+            start = PageStart(START, max(oldest, start.first), verified=True)
+        raise errors.unavailable("The stream changes too fast.")
 
     async def rows_at(self, name: str, positions: Sequence[int]) -> list[Row]:
-        """The rows at positions of a stream, in order, without placeholders."""
+        """The visible rows at positions of a stream, in order."""
         segments: dict[int, list[int]] = {}
         for position in positions:
             segments.setdefault(segment_of(position, self.segment_size), []).append(position)
         pages = await asyncio.gather(*(self.queries.at(name, segment, at) for segment, at in segments.items()))
-        documents = [document for page in pages for document in page if not document.get("placeholder")]
+        documents = [document for page in pages for document in page if self.retention.shows(document)]
         return sorted((Row(document, self.proof) for document in documents), key=lambda row: row.position)
 
     async def rows_of(self, source: str | None, event_id: str) -> list[Row]:
-        """The rows of resource streams with this id, and this source if it is given."""
-        rows = [Row(document, self.proof) for document in await self.queries.find(source, event_id)]
+        """The visible rows of resource streams with this id, and this source if it is given."""
+        found = await self.queries.find(source, event_id)
+        rows = [Row(document, self.proof) for document in found if self.retention.shows(document)]
         return [row for row in rows if source in (None, row.source) and row.document["stream"].startswith("resource:")]
 
     def _holds_head(self, name: str, position: int) -> bool:
@@ -125,8 +126,6 @@ class _Reading:
         self._limit = max(1, min(request.limit, request.scan))
         self._verified: PageStart | None = None
         """The start at the request's cursor, once the cursor has been verified."""
-        self._is_complete = False
-        """Whether the stream's very first row was seen: then retention has not removed anything."""
 
     def start_at_cursor(self) -> PageStart | None:
         """The start at the request's cursor, not verified yet; None if the start has to be searched for."""
@@ -141,18 +140,22 @@ class _Reading:
         return PageStart(cursor, cursor.position + (0 if cursor.before else 1), verified=False)
 
     async def find_start(self) -> PageStart:
-        """Search for the start: the verified cursor, the event id, `registered_from`, or the oldest row."""
-        start, floor = self._verified or await self._start_after_id(), None
-        if self._request.registered_from is not None:
-            found, floor = await self._reader.positions_by_time.newest_before(self._name, self._request.registered_from)
-            if found is not None and (start is None or found["seq"] >= start.first):
-                return PageStart(self._reader.proof.cursor(found), found["seq"] + 1, verified=True)
-        if start is not None:
+        """Search for the start: the verified cursor, the event id, `registered_from`, or the oldest visible row.
+
+        A cursor that does not verify makes the event id unknown too: it may be of a store before its restore.
+        """
+        start = self._verified
+        if start is None and self._request.cursor is None:
+            start = await self._start_after_id()
+        if start is not None and self._request.registered_from is None:
             return start
-        if floor is None and self._is_complete:
-            return PageStart(START, 1, verified=False)
-        floor = floor or (await self._reader.states.bounds(self._name)).floor
-        return PageStart(START, floor, verified=True)
+        since = await self._reader.positions_by_time.since(self._name, self._request.registered_from or 0)
+        if since is None:
+            return start or PageStart(START, LARGEST_POSITION, verified=True)  # nothing is there
+        if start is not None and start.first > since.first:
+            return start
+        cursor = START if since.before is None else self._reader.proof.cursor(since.before)
+        return PageStart(cursor, since.first, verified=True)
 
     async def chunk(self, start: PageStart) -> Chunk | None:
         """The page from a start; None if the cursor does not verify, or if the start is before `registered_from`."""
@@ -166,16 +169,17 @@ class _Reading:
         position of the segment does not.
         """
         event_id, queries = self._request.event_id, self._reader.queries
-        if event_id is None or _is_start(self._request.cursor):
+        if event_id is None:
             return None
         known, found, is_only_segment = self._reader.heads.known(self._name), None, False
         if known is not None and 0 < known.position < self._size:
-            found, held = await queries.with_id(self._name, event_id, (1, known.position, self._size))
-            self._is_complete = 1 in held
+            found, held = await queries.with_id(self._name, event_id, (known.position, self._size))
             is_only_segment = known.position in held and self._size not in held
         if found is None and not is_only_segment:
             found = await queries.with_id_anywhere(self._name, event_id)
-        return PageStart(self._reader.proof.cursor(found), found["seq"] + 1, verified=True) if found else None
+        if found is None or not self._reader.retention.shows(found):
+            return None
+        return PageStart(self._reader.proof.cursor(found), found["seq"] + 1, verified=True)
 
     async def _unfiltered(self, start: PageStart) -> Chunk | None:
         """A page of all rows, up to the first hole."""
@@ -194,7 +198,7 @@ class _Reading:
             self._reader.heads.see(self._name, dense[-1]["seq"])
             if is_dense and not more:
                 self._reader.heads.learn(self._name, Head.of(dense[-1]))
-        visible = [Row(document, self._reader.proof) for document in dense if not document.get("placeholder")]
+        visible = [Row(document, self._reader.proof) for document in dense if self._reader.retention.shows(document)]
         return self._cut(start, visible, more=more and is_dense)
 
     async def _documents(self, start: PageStart) -> tuple[list[Document], bool]:
@@ -223,25 +227,22 @@ class _Reading:
         position = start.cursor.position
         if position > self._reader.heads.seen(self._name):
             return None
-        floor = (await self._reader.states.bounds(self._name)).floor
-        removed = floor > max(position, 1)
-        return None if removed else Chunk([], start.cursor, caught_up=True)
+        is_gone = await self._reader.positions_by_time.oldest(self._name) > max(position, 1)
+        return None if is_gone else Chunk([], start.cursor, caught_up=True)
 
     def _from_first(self, start: PageStart, documents: list[Document]) -> list[Document] | None:
         """The documents from `start.first` on; None if they do not verify the start."""
         if start.verified or not documents:
             return documents
         first = documents[0]
+        if not self._reader.retention.shows(first):
+            return None
         if start.cursor == START:
             return documents if first["seq"] == 1 else None
-        if first["seq"] == start.cursor.position:
-            if self._reader.proof.of(first["ukey"]) != start.cursor.proof:
-                return None
-            self._verified = PageStart(start.cursor, start.first, verified=True)
-            return documents[1:] if start.bare else documents
-        # If retention has removed the cursor's own row and nothing after it, the search would find this start again.
-        is_oldest = first["seq"] == start.first and start.bare and self._request.event_id is None
-        return documents if is_oldest else None
+        if first["seq"] != start.cursor.position or self._reader.proof.of(first["ukey"]) != start.cursor.proof:
+            return None
+        self._verified = PageStart(start.cursor, start.first, verified=True)
+        return documents[1:] if start.bare else documents
 
     def _begins_early(self, documents: Sequence[Document]) -> bool:
         """Whether the first row was registered before `registered_from`."""
@@ -249,7 +250,7 @@ class _Reading:
         return earliest is not None and bool(documents) and documents[0]["registered"] < earliest
 
     async def _before_hole(self, documents: Sequence[Document], first: int) -> Sequence[Document] | None:
-        """The documents up to the first missing position; None if retention has removed the row at `first`.
+        """The documents up to the first missing position; None if the oldest visible row comes after `first`.
 
         Raises:
             StreamHoleError: The row at `first` is missing for too long to be late.
@@ -258,7 +259,7 @@ class _Reading:
         hole = next(missing, None)
         if hole is None:
             return documents
-        if hole == 0 and (await self._reader.states.bounds(self._name)).floor > first:
+        if hole == 0 and await self._reader.positions_by_time.oldest(self._name) > first:
             return None
         age = time.time() - min(int(document["_ts"]) for document in documents[hole:])
         if age > self._reader.hole_seconds:
@@ -280,7 +281,7 @@ class _Reading:
     async def _filtered(self, start: PageStart) -> Chunk | None:
         """A page of the rows that pass the filters, up to the head as it was when the page began."""
         upper = await self._upper()
-        if start.first > upper.position or upper.is_placeholder:
+        if start.first > upper.position or not self._reader.heads.is_visible(upper):
             return await self._empty_at_end(start, upper)
         window = _Window(self._reader, self._name, self._request, start, upper)
         await window.scan(self._limit)
@@ -299,13 +300,11 @@ class _Reading:
         latest = self._request.registered_to
         if latest is None:
             return await self._reader.heads.fresh(self._name)
-        found, _ = await self._reader.positions_by_time.newest_before(self._name, latest + 1)
-        return Head() if found is None else Head.of(found)
+        since = await self._reader.positions_by_time.since(self._name, latest + 1)
+        return Head() if since is None or since.before is None else Head.of(since.before)
 
     async def _empty_at_end(self, start: PageStart, upper: Head) -> Chunk | None:
         """The empty page of a start after which there is nothing to look at; None if the cursor does not verify."""
-        if upper.is_placeholder:
-            return Chunk([], START, caught_up=True)
         cursor = start.cursor
         if start.verified or cursor == START:
             verifies = True
@@ -374,7 +373,7 @@ class _Window:
         self.position = last + 1 if is_whole else found[-1]["seq"] + 1
 
     def _passes(self, row: Row) -> bool:
-        if row.position < self._start.first or row.document.get("placeholder"):
+        if row.position < self._start.first or not self._reader.retention.shows(row.document):
             return False
         earliest = self._request.registered_from
         return (earliest is None or row.registered >= earliest) and self._filter.passes(row)

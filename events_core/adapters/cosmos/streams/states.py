@@ -4,43 +4,40 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from cachetools import LRUCache
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.streams.names import document_id
 from events_core.common import errors
-from events_core.common.texts import digest
 from events_core.feeds.stream import PROOF_BYTES, Stream
 
 CURSORS = "cursors"
 
 _DATABASE = "~database"
-_STREAMS_KEPT = 20_000
+_LAYOUT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The checkpoint of a stream, and its floor: the oldest position that readers may see."""
+    """Bounds of the positions in a stream.
 
-    checkpoint: int = 0
+    Nobody has used a position beyond `reserved`. Rows before `floor` were not visible any more at `floor_set`
+    (microseconds since the epoch), when the stream went on at the floor. `etag` is None if the stream has no state.
+    """
+
+    reserved: int = 0
     floor: int = 1
-
-    @property
-    def held(self) -> int:
-        """A position at which the stream holds a document, 0 if none is known."""
-        return max(self.checkpoint, self.floor - 1)
+    floor_set: int = 0
+    etag: str | None = None
 
 
 class StreamStates:
-    """One document per stream, by the stream's stored name. A resource stream has it before its first event."""
+    """One document per stream, by the stream's stored name. A stream has it before its first event."""
 
     def __init__(self, database: CosmosDatabase) -> None:
         self._database = database
-        self._begun: LRUCache[bytes, None] = LRUCache(_STREAMS_KEPT)
 
     async def get(self, name: str) -> Document | None:
         """The state of a stream; None if it has none."""
@@ -48,22 +45,28 @@ class StreamStates:
         return await self._database.read("state", CURSORS, key, key)
 
     async def bounds(self, name: str) -> Bounds:
-        """The checkpoint and floor of a stream."""
+        """The bounds of a stream."""
         document = await self.get(name)
-        return Bounds() if document is None else bounds_of(document)
+        return Bounds() if document is None else _bounds_of(document)
 
-    async def begin(self, stream: Stream, name: str) -> bool:
-        """Create the state of a resource stream unless it exists. Return whether it was created.
+    async def reserve(self, stream: Stream, name: str, bound: int, *, now: int, is_new: bool) -> None:
+        """Raise the bound of a stream's positions, unless it is as high. A new stream has its floor since `now`.
 
-        Once this has returned, every list of streams includes the stream. A process looks once for each stream.
+        Once this has returned, every list of streams includes the stream, if it is a resource stream.
         """
-        if stream.kind != "resource" or digest(name) in self._begun:
-            return False
-        new = await self.get(name) is None and await self._database.create_if_absent(
-            "begin", CURSORS, new_state(name, stream)
-        )
-        self._begun[digest(name)] = None
-        return new
+        changes = {"reserved": bound, "floorSet": now} if is_new else {"reserved": bound}
+        state = new_state(name, stream if stream.kind == "resource" else None) | changes
+        if is_new and await self.create(state):
+            return
+        unless = f"c.reserved >= {bound}"
+        if not await self._database.change("reserve", CURSORS, state["id"], changes, unless=unless):
+            await self.create(state)  # after a restore it may be missing
+
+    async def go_on_after_bound(self, name: str, bounds: Bounds, size: int, now: int) -> bool:
+        """Set the floor just after the bound, and reserve `size` positions. False if the bounds have changed."""
+        floor = bounds.reserved + 1
+        changes = {"floor": floor, "floorSet": now, "reserved": bounds.reserved + size}
+        return await self._database.change("floor", CURSORS, document_id(name), changes, etag=bounds.etag)
 
     async def create(self, document: Document) -> bool:
         """Create a document; return False if it exists."""
@@ -73,16 +76,6 @@ class StreamStates:
         """Change the checkpoint and what belongs to it; None if the document no longer has `etag`."""
         return await self._database.changed("checkpoint", CURSORS, document_id(name), changes, etag=etag)
 
-    async def raise_floor(self, name: str, floor: int, raised_at: float) -> bool:
-        """Raise the floor; return False if it is as high already. The checkpoint may change meanwhile."""
-        changes = {"floor": floor, "raisedAt": raised_at}
-        unless = f"c.floor >= {floor}"
-        return await self._database.change("floor", CURSORS, document_id(name), changes, unless=unless)
-
-    async def note_deleted(self, name: str, before: int) -> None:
-        """Note that no document before a position is left, except a placeholder."""
-        await self._database.change("floor", CURSORS, document_id(name), {"deleted": before})
-
     async def listed(self, names: Sequence[str]) -> set[str]:
         """Those of the streams that have a state; asks every physical partition."""
         values = {f"n{n}": name for n, name in enumerate(names)}
@@ -90,8 +83,8 @@ class StreamStates:
         return {str(name) for name in await self._database.query("states", CURSORS, sql, values, None)}
 
     async def where(self, condition: str) -> list[Document]:
-        """The states that meet a condition; asks every physical partition."""
-        sql = f"SELECT * FROM c WHERE IS_DEFINED(c.name) AND {condition}"
+        """The states of resource streams that meet a condition; asks every physical partition."""
+        sql = f"SELECT * FROM c WHERE IS_DEFINED(c.stream) AND {condition}"
         return await self._database.query("states", CURSORS, sql, {}, None)
 
     async def renew_generation(self) -> None:
@@ -101,7 +94,7 @@ class StreamStates:
     async def agree_on(self, segment_size: int, key_check: str) -> int:
         """Check that the database uses this segment size and subject key. Return its store generation.
 
-        The first process writes all three.
+        The first process writes all of it.
 
         Raises:
             EventsError: UNAVAILABLE if segment size or key differ.
@@ -109,9 +102,15 @@ class StreamStates:
         while (found := await self._database.read("open", CURSORS, _DATABASE, _DATABASE)) is None:
             generation = _new_generation()
             await self.create(
-                {"id": _DATABASE, "segmentSize": segment_size, "key": key_check, "generation": generation}
+                {
+                    "id": _DATABASE,
+                    "layout": _LAYOUT,
+                    "segmentSize": segment_size,
+                    "key": key_check,
+                    "generation": generation,
+                }
             )
-        if not {"segmentSize", "key", "generation"} <= found.keys():
+        if found.get("layout") != _LAYOUT:
             raise errors.unavailable("The event store is of another version of this service.", retry_after=60)
         if found["segmentSize"] != segment_size:
             raise errors.unavailable("The event store was made with another segment size.", retry_after=60)
@@ -122,13 +121,20 @@ class StreamStates:
 
 def new_state(name: str, stream: Stream | None = None) -> Document:
     """The state of a new stream. `stream` is given for resource streams only: they are followed up."""
-    document: Document = {"id": document_id(name), "name": name, "checkpoints": {}, "floor": 1, "catchUpPending": False}
+    document: Document = {
+        "id": document_id(name),
+        "name": name,
+        "reserved": 0,
+        "floor": 1,
+        "floorSet": 0,
+        "checkpoints": {},
+        "catchUpPending": False,
+    }
     return document if stream is None else document | {"stream": stream.name}
 
 
-def bounds_of(document: Mapping[str, Any]) -> Bounds:
-    """The checkpoint and floor in a stream's state."""
-    return Bounds(min(document["checkpoints"].values(), default=0), int(document["floor"]))
+def _bounds_of(document: Document) -> Bounds:
+    return Bounds(document["reserved"], document["floor"], document["floorSet"], document["_etag"])
 
 
 def _new_generation() -> str:

@@ -35,8 +35,8 @@ class CosmosEventStore(EventStore):
 
     `key` names the streams of subjects that are no parties. `clock` gives microseconds since the epoch. The first
     process writes `segment_size` into the database, which then refuses any other. Durations in seconds: the writer of a
-    stream ends after `idle`, an append gives up after `deadline`, retention deletes `retention_gap` after it has raised
-    the floor, and a missing document may be late for `hole`. A store belongs to one event loop.
+    stream ends after `idle`, an append gives up after `deadline`, and a missing document may be late for `hole`. A store
+    belongs to one event loop.
     """
 
     def __init__(
@@ -47,35 +47,44 @@ class CosmosEventStore(EventStore):
         key: bytes,
         clock: Callable[[], int] = clock.now,
         segment_size: int = SEGMENT_SIZE,
+        retention_days: int = 90,
         idle: float = 60.0,
         deadline: float = 20.0,
-        retention_gap: float = 3_600.0,
         hole: float = 60.0,
     ) -> None:
         self._database = CosmosDatabase(connection, database)
         self._clock = clock
         self._segment_size = segment_size
+        self._deadline = deadline
         self._agreed = False
         self._closed = False
         self._appending: set[asyncio.Future[None]] = set()
         self._proof = proof = CursorProof()
         queries = StreamQueries(self._database)
         self._names = names = Names(key)
+        self._retention = retention = Retention(retention_days, self._now)
         self._states = states = StreamStates(self._database)
-        self._heads = heads = Heads(queries, states, segment_size)
-        positions_by_time = PositionsByTime(queries, states, heads, segment_size)
+        self._heads = heads = Heads(queries, states, retention, segment_size)
+        positions_by_time = PositionsByTime(queries, heads, retention, segment_size)
         duplicates = Duplicates(queries, self._now)
         self._appender = Appender(
             WriterContext(
-                self._database, queries, states, heads, duplicates, proof, segment_size, self._now, idle, deadline
+                self._database,
+                queries,
+                states,
+                heads,
+                duplicates,
+                retention,
+                proof,
+                segment_size,
+                self._now,
+                idle,
+                deadline,
             )
         )
         self.projection = CosmosProjectedStreams(self._ready, self._appender, heads, names)
-        self._reader = Reader(queries, states, heads, positions_by_time, proof, segment_size, hole)
-        self._eraser = Eraser(self._database, queries, states, self.projection, names, proof)
-        self._retention = Retention(
-            self._database, queries, states, heads, positions_by_time, segment_size, retention_gap
-        )
+        self._reader = Reader(queries, heads, positions_by_time, retention, proof, segment_size, hole)
+        self._eraser = Eraser(self._database, queries, states, self.projection, names, retention, proof)
         self.checkpoints = CosmosCheckpoints(self._ready, states, heads, names, self._reader)
 
     @property
@@ -100,7 +109,9 @@ class CosmosEventStore(EventStore):
             await self._ready()
             futures = self._submit(events)
             if futures:
-                await asyncio.wait(futures)
+                await asyncio.wait(futures, timeout=self._deadline)
+        if not all(future.done() for future in futures):
+            raise errors.unavailable("The event store did not answer in time.")
         outcomes = [future.result() for future in futures]
         failures = [outcome for outcome in outcomes if isinstance(outcome, EventsError)]
         if failures:
@@ -116,7 +127,7 @@ class CosmosEventStore(EventStore):
     async def head(self, stream: Stream) -> int:
         await self._ready()
         head = await self._heads.fresh(self._names.of(stream))
-        return 0 if head.is_placeholder else head.position
+        return head.position if self._heads.is_visible(head) else 0
 
     @override
     async def changed(self, heads: Mapping[Stream, int]) -> Mapping[Stream, int]:
@@ -141,8 +152,7 @@ class CosmosEventStore(EventStore):
 
     @override
     async def expire(self, registered_before: int) -> int:
-        await self._ready()
-        return await self._retention.expire(registered_before)
+        return 0  # documents expire by time to live
 
     @override
     async def ping(self) -> None:
