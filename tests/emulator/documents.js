@@ -1,7 +1,7 @@
 "use strict";
 /*
  * The documents of a container, as the package keeps them in two maps, with what it lacks: changes that stand or fall
- * together, queries that keep to one logical partition, and reads that lag behind.
+ * together, queries that keep to one logical partition, reads that lag behind, and times to live.
  */
 
 const { default: Documents } = require("@vercel/cosmosdb-server/lib/account/documents");
@@ -124,6 +124,23 @@ const documentsWith = (options) =>
       }
     }
 
+    /** Whether a document's time to live is over. An expired one stays in the maps, where nothing finds it. */
+    _expired(data) {
+      const { defaultTtl } = this._parent.read();
+      const ttl = defaultTtl === undefined ? -1 : data.ttl ?? defaultTtl;
+      return ttl >= 0 && data._ts + ttl < options.clock.seconds();
+    }
+
+    _set(data) {
+      return super._set({ ...data, _ts: options.clock.seconds() });
+    }
+
+    _item(...args) {
+      const item = super._item(...args);
+      const data = item.read();
+      return data && this._expired(data) ? this._newItem() : item;
+    }
+
     create(data) {
       return this.atOnce(() => super.create(data));
     }
@@ -168,13 +185,13 @@ const documentsWith = (options) =>
     /** The documents of a partition, or of all, as they stand or stood. */
     _seen(partition, lagMs) {
       const now = this._data.in(partition);
-      if (lagMs === 0) return Array.from(now.values(), (item) => item.read());
+      if (lagMs === 0) return Array.from(now.values(), (item) => item.read()).filter((data) => !this._expired(data));
       const before = this._past.since(lagMs);
       const kept = [...now].filter(([rid]) => !before.has(rid)).map(([, item]) => item);
       const stood = [...before.values()].filter(
         (item) => item && (partition === undefined || this._data.partitionOf(item) === partition),
       );
-      return [...kept, ...stood].map((item) => item.read());
+      return [...kept, ...stood].map((item) => item.read()).filter((data) => !this._expired(data));
     }
   };
 

@@ -25,12 +25,17 @@ const refuse = (res, statusCode, code, message) => {
   return { code, message };
 };
 
+const OWNER_NOT_FOUND = 1003;
+
 const notFound = (res) => refuse(res, 404, "NotFound", "Entity with the specified id does not exist in the system.");
 
 /** A handler that is only asked about containers that exist; it also gets the partition key, as the header has it. */
 const inContainer = (handler) => async (account, req, res, params) => {
   const collection = account.database(params.dbId).collection(params.collId);
-  if (!collection.read()) return notFound(res);
+  if (!collection.read()) {
+    res.setHeader("x-ms-substatus", OWNER_NOT_FOUND);
+    return notFound(res);
+  }
   const header = req.headers["x-ms-documentdb-partitionkey"];
   const partition = header && JSON.stringify(JSON.parse(header));
   return handler({ collection, req, res, id: params.docId, partition });

@@ -179,6 +179,19 @@ async def test_a_missing_document_is_404(database: Database) -> None:
 
 
 @ours_only
+async def test_a_request_to_a_missing_container_has_its_own_substatus(database: Database) -> None:
+    """404 with 1003 says that the container or the database is missing, not the document."""
+    await database.container("cursors").read()
+    async with database.server.client() as client:
+        cursors = client.get_database_client(database.name).get_container_client("cursors")
+        await cursors.create_item({"id": "1"})
+        await client.get_database_client(database.name).delete_container("cursors")
+        with pytest.raises(CosmosResourceNotFoundError) as raised:
+            await cursors.read_item("1", "1")
+    assert raised.value.sub_status == 1003
+
+
+@ours_only
 async def test_a_write_without_response_returns_nothing(database: Database) -> None:
     """`no_response` leaves the document out."""
     assert dict(await database.streams.create_item(document(PARTITION, 1), no_response=True)) == {}

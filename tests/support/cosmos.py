@@ -91,6 +91,7 @@ class CosmosServer:
     emulator: Emulator | None = None
     databases: set[str] = field(default_factory=set)
     injected: bool = False
+    advanced: bool = False
     lacks: Sequence[str] = ()
 
     def client(self, **options: Any) -> CosmosClient:
@@ -130,11 +131,13 @@ class CosmosServer:
                 self.databases.discard(name)
 
     async def clean(self) -> None:
-        """Delete every database that is left, and cancel the faults that were injected here."""
+        """Delete every database that is left, and undo what was done here to the faults and the clock."""
         if self.databases:
             await self.drop(*self.databases)
         if self.injected:
             await self.heal()
+        if self.advanced:
+            await self._administer("DELETE", "/_clock")
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
@@ -153,6 +156,11 @@ class CosmosServer:
     async def heal(self) -> None:
         """Cancel the faults that have not happened yet."""
         await self._administer("DELETE", "/_faults")
+
+    async def advance(self, seconds: float) -> None:
+        """Move the server's clock forward until `clean`: it stamps documents and answers, and ends times to live."""
+        self.advanced = True
+        await self._administer("POST", "/_clock", json={"seconds": seconds})
 
     async def counts(self, database: str) -> Counts:
         """The requests on a database since the last call, failed ones included."""

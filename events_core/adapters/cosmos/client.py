@@ -22,6 +22,7 @@ from azure.cosmos.exceptions import (
 from events_core.adapters.cosmos.containers import CONTAINERS
 from events_core.adapters.cosmos.failures import failures_as_unavailable
 from events_core.adapters.cosmos.request_units import RequestUnits, operation
+from events_core.adapters.cosmos.server_clock import ServerClock
 from events_core.common import errors
 
 Document = dict[str, Any]
@@ -85,7 +86,12 @@ class CosmosDatabase:
         self._client: CosmosClient | None = None
         self._containers: dict[str, ContainerProxy] = {}
         self._closed = False
+        self._clock = ServerClock()
         self.request_units = RequestUnits()
+
+    def server_time(self) -> int | None:
+        """Return the server's time in microseconds since the epoch, about a second early; None before any answer."""
+        return self._clock.time()
 
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
         """Read a document; None if it does not exist."""
@@ -215,6 +221,10 @@ class CosmosDatabase:
             async with asyncio.timeout(REQUEST_SECONDS):
                 yield await self._container(container)
 
+    def _received(self, response: Any) -> None:
+        self.request_units.received(response)
+        self._clock.learn(response.http_response.headers)
+
     async def _container(self, name: str) -> ContainerProxy:
         if self._client is None:
             await self._open()
@@ -233,7 +243,7 @@ class CosmosDatabase:
                 read_timeout=REQUEST_SECONDS,
                 enable_compact_utf8_item_writes=True,
                 raw_request_hook=self.request_units.sending,
-                raw_response_hook=self.request_units.received,
+                raw_response_hook=self._received,
                 **_RETRIES,
                 **self._connection.options,
             )
