@@ -9,6 +9,7 @@ const { default: isTrue } = require("@vercel/cosmosdb-server/lib/true-header");
 const { Rollback } = require("./documents");
 
 const BATCH_OPERATIONS = 100;
+const PATCH_OPERATIONS = 10;
 const PAGE_BYTES = 4 * 1024 * 1024;
 const PAGE_ROWS = 100;
 const BY_TYPE = {
@@ -62,6 +63,9 @@ const write = (type) =>
     const body = type === "Delete" ? undefined : await json(req);
     // A patch without a condition is a bare list.
     const resourceBody = type === "Patch" && Array.isArray(body) ? { operations: body } : body;
+    if (type === "Patch" && resourceBody.operations.length > PATCH_OPERATIONS) {
+      return refuse(res, 400, "BadRequest", "The number of patch operations exceeds the limit.");
+    }
     const input = { id: id ?? body?.id, ifMatch: req.headers["if-match"], resourceBody };
     const result = apply(collection, partition, type, input);
     res.statusCode = result.statusCode;

@@ -170,6 +170,16 @@ async def test_patch_conditions_look_at_the_document_alone(database: Database) -
     await database.streams.patch_item(f"{1:020}", "another", add, filter_predicate="FROM c WHERE c.n = 1")
 
 
+async def test_a_patch_has_at_most_ten_operations(database: Database) -> None:
+    """One more is 400."""
+    await database.create(1)
+    add: list[dict[str, Any]] = [{"op": "add", "path": f"/n{n}", "value": n} for n in range(11)]
+    with pytest.raises(CosmosHttpResponseError) as raised:
+        await database.streams.patch_item(f"{1:020}", PARTITION, add)
+    assert raised.value.status_code == 400
+    await database.streams.patch_item(f"{1:020}", PARTITION, add[:10])
+
+
 async def test_a_missing_document_is_404(database: Database) -> None:
     """So is a document of a missing container."""
     await database.create(1)

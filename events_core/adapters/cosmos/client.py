@@ -6,30 +6,29 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.cosmos import CosmosDict
 from azure.cosmos.aio import ContainerProxy, CosmosClient
-from azure.cosmos.exceptions import (
-    CosmosAccessConditionFailedError,
-    CosmosResourceExistsError,
-    CosmosResourceNotFoundError,
-)
+from azure.cosmos.exceptions import CosmosResourceExistsError
 
 from events_core.adapters.cosmos.containers import CONTAINERS
-from events_core.adapters.cosmos.failures import failures_as_unavailable
+from events_core.adapters.cosmos.failures import absence_allowed, failures_as_unavailable, refusal_allowed
 from events_core.adapters.cosmos.request_units import RequestUnits, operation
 from events_core.adapters.cosmos.server_clock import ServerClock
+from events_core.adapters.cosmos.writes import Document, Request, Write, is_same
 from events_core.common import errors
-
-Document = dict[str, Any]
 
 REQUEST_SECONDS = 10.0
 """The longest time of a read or a conditional write, the SDK's own retries included."""
 
+__all__ = ["REQUEST_SECONDS", "CosmosConnection", "CosmosDatabase", "Document"]
+
+_PARTITION_KEYS = {container.name: container.partition_key.strip("/") for container in CONTAINERS}
 _LARGEST_PAGE = 1_000
 # Our own loops decide what is retried: the SDK would also repeat a write whose connection was lost after the commit.
 # A throttled request changed nothing, so the SDK retries it after the wait that Cosmos DB asks for.
@@ -95,11 +94,10 @@ class CosmosDatabase:
 
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
         """Read a document; None if it does not exist."""
-        async with self._request(what, container) as proxy:
-            try:
-                return dict(await proxy.read_item(document_id, partition))
-            except CosmosResourceNotFoundError:
-                return None
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                return dict(await request.proxy.read_item(document_id, partition))
+        return None
 
     async def query(
         self,
@@ -120,8 +118,8 @@ class CosmosDatabase:
         parameters: list[dict[str, object]] = [{"name": f"@{name}", "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if partition is None else {"partition_key": partition}
         documents: list[Document] = []
-        async with self._request(what, container) as proxy:
-            pages = proxy.query_items(
+        async with self._request(what, container) as request:
+            pages = request.proxy.query_items(
                 sql, parameters=parameters, max_item_count=min(page_size, _LARGEST_PAGE), **scope
             ).by_page()
             async for page in pages:
@@ -141,9 +139,10 @@ class CosmosDatabase:
 
     async def create_if_absent(self, what: str, container: str, document: Document) -> bool:
         """Create a document; return False if one with this id or unique key exists."""
-        async with self._request(what, container) as proxy:
+        write = Write(document["id"], document[_PARTITION_KEYS[container]])
+        async with self._request(what, container) as request:
             try:
-                await proxy.create_item(document, no_response=True)
+                await write.done(request, request.proxy.create_item(document | write.mark, no_response=True))
             except CosmosResourceExistsError:
                 return False
         return True
@@ -155,9 +154,9 @@ class CosmosDatabase:
 
     async def replace(self, what: str, container: str, document: Document) -> None:
         """Replace a document; do nothing if it does not exist."""
-        async with self._request(what, container) as proxy:
-            with suppress(CosmosResourceNotFoundError):
-                await proxy.replace_item(document["id"], document, no_response=True)
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                await request.proxy.replace_item(document["id"], document, no_response=True)
 
     async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
         """Replace a document if it still has `etag`. Return its new etag, or None if it was changed or deleted.
@@ -165,14 +164,22 @@ class CosmosDatabase:
         Raises:
             EventsError: CONFLICT when another document has its unique key.
         """
-        body = {name: value for name, value in document.items() if not name.startswith("_")}
-        async with self._request(what, container) as proxy:
+        write = Write(document["id"], document[_PARTITION_KEYS[container]], is_repeated=True)
+        body = {name: value for name, value in document.items() if not name.startswith("_")} | write.mark
+        answer: Document | None = None
+        async with self._request(what, container) as request:
+            replacing = request.proxy.replace_item(document["id"], body, no_response=True, **_if_match(etag))
             try:
-                return str((await proxy.replace_item(document["id"], body, **_if_match(etag)))["_etag"])
-            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return None
+                with refusal_allowed():
+                    answer = await write.done(request, replacing)
             except CosmosResourceExistsError:
                 raise errors.conflict("Another document has the same unique key.") from None
+        if answer is None:
+            return None
+        if isinstance(answer, CosmosDict):
+            return str(answer.get_response_headers()["etag"])
+        # Patched since, it is not what the caller knows: with the old etag the caller's next write finds out.
+        return str(answer["_etag"]) if is_same(answer, body) else etag
 
     async def change(
         self,
@@ -188,22 +195,50 @@ class CosmosDatabase:
 
         Return False if the document does not exist, does not have `etag`, or meets the SQL condition `unless`.
         """
-        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in changes.items()]
-        condition: dict[str, Any] = {"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {}
-        if etag is not None:
-            condition |= _if_match(etag)
-        async with self._request(what, container) as proxy:
-            try:
-                await proxy.patch_item(document_id, document_id, operations, no_response=True, **condition)
-            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                return False
-        return True
+        condition = _condition(etag, unless)
+        return await self._patch(what, container, document_id, changes, condition, no_response=True) is not None
+
+    async def changed(
+        self,
+        what: str,
+        container: str,
+        document_id: str,
+        changes: Mapping[str, Any],
+        *,
+        etag: str | None = None,
+        unless: str = "",
+    ) -> Document | None:
+        """Do what `change` does, and return the changed document; None where `change` returns False.
+
+        If the answer to the write was lost, the document may hold changes that others made since.
+        """
+        answer = await self._patch(what, container, document_id, changes, _condition(etag, unless))
+        return None if answer is None else dict(answer)
+
+    async def _patch(
+        self,
+        what: str,
+        container: str,
+        document_id: str,
+        changes: Mapping[str, Any],
+        condition: Mapping[str, Any],
+        **options: Any,
+    ) -> Document | None:
+        write = Write(document_id, document_id)
+        # Without a condition, doing it twice does no harm, and callers use all ten operations that a patch may have.
+        mark = write.mark if condition else {}
+        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in {**changes, **mark}.items()]
+        async with self._request(what, container) as request:
+            patching = request.proxy.patch_item(document_id, document_id, operations, **options, **condition)
+            with refusal_allowed():
+                return await (write.done(request, patching) if mark else patching)
+        return None
 
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
         """Delete a document; do nothing if it does not exist."""
-        async with self._request(what, container) as proxy:
-            with suppress(CosmosResourceNotFoundError):
-                await proxy.delete_item(document_id, partition)
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                await request.proxy.delete_item(document_id, partition)
 
     async def close(self) -> None:
         """Close the connections. Later requests are UNAVAILABLE."""
@@ -215,11 +250,11 @@ class CosmosDatabase:
                 self.request_units.log()
 
     @asynccontextmanager
-    async def _request(self, what: str, container: str) -> AsyncIterator[ContainerProxy]:
+    async def _request(self, what: str, container: str) -> AsyncIterator[Request]:
         """Limit the time of a request, count it under `what`, and turn its failure into UNAVAILABLE."""
-        with failures_as_unavailable(), operation(what):
+        with failures_as_unavailable(), operation(what) as current:
             async with asyncio.timeout(REQUEST_SECONDS):
-                yield await self._container(container)
+                yield Request(await self._container(container), current)
 
     def _received(self, response: Any) -> None:
         self.request_units.received(response)
@@ -268,6 +303,11 @@ def _is_key(text: str) -> bool:
         return bool(base64.b64decode(text, validate=True))
     except ValueError:
         return False
+
+
+def _condition(etag: str | None, unless: str) -> dict[str, Any]:
+    condition = {} if etag is None else _if_match(etag)
+    return condition | ({"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {})
 
 
 def _if_match(etag: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,20 +16,32 @@ from opentelemetry import metrics
 
 _CHARGE_HEADER = "x-ms-request-charge"
 _LOG_SECONDS = 60.0
-_METADATA = "metadata"
 _log = getLogger(__name__)
-_operation: ContextVar[str] = ContextVar("cosmos_operation", default="other")
 _metric = metrics.get_meter("events").create_histogram(
     "events.cosmos.request_charge", unit="{request_unit}", description="Request units of one request to Cosmos DB"
 )
 
 
+@dataclass(slots=True)
+class Operation:
+    """What requests are for, and how often one was sent, the SDK's repetitions included."""
+
+    name: str
+    sent: int = 0
+
+
+_operation: ContextVar[Operation] = ContextVar("cosmos_operation")
+_OTHER = Operation("other")
+_METADATA = Operation("metadata")
+
+
 @contextmanager
-def operation(name: str) -> Iterator[None]:
+def operation(name: str) -> Iterator[Operation]:
     """Count the requests of this task within the block under `name`."""
-    token = _operation.set(name)
+    current = Operation(name)
+    token = _operation.set(current)
     try:
-        yield
+        yield current
     finally:
         _operation.reset(token)
 
@@ -48,11 +61,13 @@ class RequestUnits:
 
     def sending(self, request: Any) -> None:
         """Count a request that is about to be sent."""
-        self.requests[_operation_of(request.http_request.url)] += 1
+        current = _operation_of(request.http_request.url)
+        current.sent += 1
+        self.requests[current.name] += 1
 
     def received(self, response: Any) -> None:
         """Count the request units that a response names."""
-        name = _operation_of(response.http_request.url)
+        name = _operation_of(response.http_request.url).name
         units = float(response.http_response.headers.get(_CHARGE_HEADER, 0))
         self.units[name] += units  # type: ignore[assignment]  # a Counter adds any numbers, its type knows only int
         _metric.record(units, {"operation": name})
@@ -68,6 +83,11 @@ class RequestUnits:
             _log.info("Request units spent in Cosmos DB", extra={"requestUnits": rounded})
 
 
-def _operation_of(url: str) -> str:
+def _operation_of(url: str) -> Operation:
     """Return the operation that a request counts under."""
-    return _operation.get() if "/docs" in urlsplit(url).path else _METADATA
+    return _operation.get(_OTHER) if is_on_documents(url) else _METADATA
+
+
+def is_on_documents(url: str) -> bool:
+    """Whether a request is about documents, and not about their container or database."""
+    return "/docs" in urlsplit(url).path
