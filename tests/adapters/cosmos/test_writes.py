@@ -8,27 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from typing_extensions import override
 
 from events_core.adapters.cosmos import CosmosConnection
 from events_core.adapters.cosmos import client as client_module
 from events_core.adapters.cosmos import writes as writes_module
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.common.errors import EventsError, Problem
-from tests.adapters.cosmos.database import Database
+from tests.adapters.cosmos.database import Database, Discovering
 from tests.support.cosmos import Fault, ours_only
 
 pytestmark = ours_only
 DUE = "due"
-
-
-class Discovering(CosmosConnection):
-    """A connection as to Azure: the SDK discovers the account's endpoints, and repeats every write answered 503."""
-
-    @property
-    @override
-    def options(self) -> dict[str, Any]:
-        return {"connection_verify": False}
 
 
 @dataclass
