@@ -1,7 +1,7 @@
 "use strict";
 /*
  * The documents of a container, as the package keeps them in two maps, with what it lacks: changes that stand or fall
- * together, queries that keep to one logical partition, and reads that lag behind.
+ * together, queries that keep to one logical partition, reads that lag behind, and times to live.
  */
 
 const { default: Documents } = require("@vercel/cosmosdb-server/lib/account/documents");
@@ -26,19 +26,11 @@ class Recorded extends Map {
   }
 }
 
-/** When a document expires, in seconds since the epoch: never without a time to live, of its own or its container's. */
-const endOf = ({ _ts, ttl }, defaultTtl) => {
-  const seconds = defaultTtl === undefined ? -1 : ttl ?? defaultTtl;
-  return seconds < 0 ? Infinity : _ts + seconds;
-};
-
 /** Items by resource id, and by partition besides. */
 class Rows extends Recorded {
-  constructor(partitionOf, defaultTtl) {
+  constructor(partitionOf) {
     super();
     this.partitions = new Map();
-    this.defaultTtl = defaultTtl;
-    this.firstEnd = Infinity;
     this.partitionOf = (item) => JSON.stringify([partitionOf(item.read())]);
   }
 
@@ -47,16 +39,7 @@ class Rows extends Recorded {
     const partition = this.partitionOf(item);
     if (!this.partitions.has(partition)) this.partitions.set(partition, new Map());
     this.partitions.get(partition).set(rid, item);
-    this.firstEnd = Math.min(this.firstEnd, endOf(item.read(), this.defaultTtl()));
     return super.set(rid, item);
-  }
-
-  /** The items whose time to live is over. */
-  takeExpired(now) {
-    if (now < this.firstEnd) return [];
-    const ends = [...this.values()].map((item) => [item, endOf(item.read(), this.defaultTtl())]);
-    this.firstEnd = Math.min(Infinity, ...ends.map(([, end]) => end).filter((end) => end > now));
-    return ends.filter(([, end]) => end <= now).map(([item]) => item.read());
   }
 
   delete(rid) {
@@ -114,7 +97,7 @@ const documentsWith = (options) =>
   class extends Documents {
     constructor(...args) {
       super(...args);
-      this._data = new Rows((data) => this._getPartition(data), () => this._parent.read().defaultTtl);
+      this._data = new Rows((data) => this._getPartition(data));
       this._index = new Recorded();
       this._past = new Past(options.lagMs);
       this._undo = null;
@@ -147,9 +130,21 @@ const documentsWith = (options) =>
       }
     }
 
-    /** Forget the documents whose time to live is over. */
-    expire() {
-      for (const data of this._data.takeExpired(Date.now() / 1_000)) super.delete(data.id, this._getPartition(data));
+    /** Whether a document's time to live is over. An expired one stays in the maps, where nothing finds it. */
+    _expired(data) {
+      const { defaultTtl } = this._parent.read();
+      const ttl = defaultTtl === undefined ? -1 : data.ttl ?? defaultTtl;
+      return ttl >= 0 && data._ts + ttl < options.clock.seconds();
+    }
+
+    _set(data) {
+      return super._set({ ...data, _ts: options.clock.seconds() });
+    }
+
+    _item(...args) {
+      const item = super._item(...args);
+      const data = item.read();
+      return data && this._expired(data) ? this._newItem() : item;
     }
 
     create(data) {
@@ -198,13 +193,13 @@ const documentsWith = (options) =>
     /** The documents of a partition, or of all, as they stand or stood. */
     _seen(partition, lagMs) {
       const now = this._data.in(partition);
-      if (lagMs === 0) return Array.from(now.values(), (item) => item.read());
+      if (lagMs === 0) return Array.from(now.values(), (item) => item.read()).filter((data) => !this._expired(data));
       const before = this._past.since(lagMs);
       const kept = [...now].filter(([rid]) => !before.has(rid)).map(([, item]) => item);
       const stood = [...before.values()].filter(
         (item) => item && (partition === undefined || this._data.partitionOf(item) === partition),
       );
-      return [...kept, ...stood].map((item) => item.read());
+      return [...kept, ...stood].map((item) => item.read()).filter((data) => !this._expired(data));
     }
   };
 

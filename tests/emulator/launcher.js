@@ -5,13 +5,14 @@
  *   node launcher.js [--mode atomic|prefix|lagging] [--lag-ms 60] [--latency-ms 0] [--port 0]
  *
  * Prints its port on the first line, and ends when its standard input does. Beside Cosmos DB's own paths it has
- * POST and DELETE /_faults, GET /_counts/{database}, which counts from zero again, GET /_memory, and POST /_clock
- * {"seconds": n}, which sets its clock n seconds ahead: documents expire by it.
+ * POST and DELETE /_faults, GET /_counts/{database}, which counts from zero again, POST /_clock {"seconds": n}, which
+ * moves the clock forward, DELETE /_clock, which sets it right again, and GET /_memory.
  */
 
 const { parseArgs } = require("util");
 const v8 = require("v8");
 const vm = require("vm");
+const { Clock } = require("./clock");
 const { documentsWith } = require("./documents");
 const operations = require("./operations");
 const { Counts, Faults, operationOf } = require("./traffic");
@@ -98,29 +99,25 @@ const bodyOf = async (req) => {
   return JSON.parse(Buffer.concat(chunks).toString());
 };
 
-/** The time of documents, of their expiry and of answers. Everything else here measures by `performance.now()`. */
-const clock = { aheadMs: 0, now: Date.now };
-Date.now = () => clock.now() + clock.aheadMs;
-
 const memory = () => {
   v8.setFlagsFromString("--expose-gc");
   vm.runInNewContext("gc")();
   return process.memoryUsage();
 };
 
-const administer = async (req, res, { counts, faults }) => {
+const administer = async (req, res, { clock, counts, faults }) => {
   if (req.url.startsWith("/_counts/")) return answer(res, 200, counts.take(decodeURIComponent(req.url.slice(9))));
   if (req.url === "/_memory") return answer(res, 200, memory());
-  if (req.url === "/_clock") clock.aheadMs = (await bodyOf(req)).seconds * 1_000;
-  else if (req.method === "DELETE") faults.clear();
-  else faults.add(await bodyOf(req));
+  const isReset = req.method === "DELETE";
+  if (req.url === "/_clock") isReset ? clock.reset() : clock.advance((await bodyOf(req)).seconds);
+  else isReset ? faults.clear() : faults.add(await bodyOf(req));
   return answer(res, 200, {});
 };
 
-const serveCosmos = async (req, res, handle, { counts, faults, latencyMs }) => {
+const serveCosmos = async (req, res, handle, { clock, counts, faults, latencyMs }) => {
   const request = operationOf(req);
+  res.setHeader("date", clock.date().toUTCString());
   counts.add(request);
-  res.setHeader("date", new Date(Date.now()).toUTCString());
   const fault = faults.take(request);
   await pause(latencyMs / 2 + (fault?.delayMs ?? 0));
   const strikes = fault && (fault.cut || fault.status);
@@ -137,10 +134,11 @@ const serveCosmos = async (req, res, handle, { counts, faults, latencyMs }) => {
 };
 
 const main = () => {
-  const options = optionsOf(process.argv.slice(2));
+  const clock = new Clock();
+  const options = { ...optionsOf(process.argv.slice(2)), clock };
   const server = serverWith(options);
   const [handle] = server.listeners("request");
-  const traffic = { counts: new Counts(), faults: new Faults(), latencyMs: options.latencyMs };
+  const traffic = { clock, counts: new Counts(), faults: new Faults(), latencyMs: options.latencyMs };
   server.removeAllListeners("request");
   server.on("request", (req, res) => {
     const served = req.url.startsWith("/_") ? administer(req, res, traffic) : serveCosmos(req, res, handle, traffic);

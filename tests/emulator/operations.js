@@ -9,6 +9,7 @@ const { default: isTrue } = require("@vercel/cosmosdb-server/lib/true-header");
 const { Rollback } = require("./documents");
 
 const BATCH_OPERATIONS = 100;
+const PATCH_OPERATIONS = 10;
 const PAGE_BYTES = 4 * 1024 * 1024;
 const PAGE_ROWS = 100;
 const BY_TYPE = {
@@ -25,19 +26,17 @@ const refuse = (res, statusCode, code, message) => {
   return { code, message };
 };
 
-/** The container is missing, or its database: no document can be said to be absent. */
-const noContainer = (res) => {
-  res.setHeader("x-ms-substatus", "1003");
-  return refuse(res, 404, "NotFound", "Owner resource does not exist");
-};
+const OWNER_NOT_FOUND = 1003;
 
 const notFound = (res) => refuse(res, 404, "NotFound", "Entity with the specified id does not exist in the system.");
 
 /** A handler that is only asked about containers that exist; it also gets the partition key, as the header has it. */
 const inContainer = (handler) => async (account, req, res, params) => {
   const collection = account.database(params.dbId).collection(params.collId);
-  if (!collection.read()) return noContainer(res);
-  collection.documents.expire();
+  if (!collection.read()) {
+    res.setHeader("x-ms-substatus", OWNER_NOT_FOUND);
+    return notFound(res);
+  }
   const header = req.headers["x-ms-documentdb-partitionkey"];
   const partition = header && JSON.stringify(JSON.parse(header));
   return handler({ collection, req, res, id: params.docId, partition });
@@ -64,6 +63,9 @@ const write = (type) =>
     const body = type === "Delete" ? undefined : await json(req);
     // A patch without a condition is a bare list.
     const resourceBody = type === "Patch" && Array.isArray(body) ? { operations: body } : body;
+    if (type === "Patch" && resourceBody.operations.length > PATCH_OPERATIONS) {
+      return refuse(res, 400, "BadRequest", "The number of patch operations exceeds the limit.");
+    }
     const input = { id: id ?? body?.id, ifMatch: req.headers["if-match"], resourceBody };
     const result = apply(collection, partition, type, input);
     res.statusCode = result.statusCode;

@@ -170,12 +170,35 @@ async def test_patch_conditions_look_at_the_document_alone(database: Database) -
     await database.streams.patch_item(f"{1:020}", "another", add, filter_predicate="FROM c WHERE c.n = 1")
 
 
+async def test_a_patch_has_at_most_ten_operations(database: Database) -> None:
+    """One more is 400."""
+    await database.create(1)
+    add: list[dict[str, Any]] = [{"op": "add", "path": f"/n{n}", "value": n} for n in range(11)]
+    with pytest.raises(CosmosHttpResponseError) as raised:
+        await database.streams.patch_item(f"{1:020}", PARTITION, add)
+    assert raised.value.status_code == 400
+    await database.streams.patch_item(f"{1:020}", PARTITION, add[:10])
+
+
 async def test_a_missing_document_is_404(database: Database) -> None:
     """So is a document of a missing container."""
     await database.create(1)
     for container, item, partition in (("streams", 2, PARTITION), ("streams", 1, "another"), ("nothing", 1, PARTITION)):
         with pytest.raises(CosmosResourceNotFoundError):
             await database.container(container).read_item(f"{item:020}", partition)
+
+
+@ours_only
+async def test_a_request_to_a_missing_container_has_its_own_substatus(database: Database) -> None:
+    """404 with 1003 says that the container or the database is missing, not the document."""
+    await database.container("cursors").read()
+    async with database.server.client() as client:
+        cursors = client.get_database_client(database.name).get_container_client("cursors")
+        await cursors.create_item({"id": "1"})
+        await client.get_database_client(database.name).delete_container("cursors")
+        with pytest.raises(CosmosResourceNotFoundError) as raised:
+            await cursors.read_item("1", "1")
+    assert raised.value.sub_status == 1003
 
 
 @ours_only

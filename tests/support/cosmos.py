@@ -91,7 +91,7 @@ class CosmosServer:
     emulator: Emulator | None = None
     databases: set[str] = field(default_factory=set)
     injected: bool = False
-    ahead: float = 0
+    advanced: bool = False
     lacks: Sequence[str] = ()
 
     def client(self, **options: Any) -> CosmosClient:
@@ -131,13 +131,13 @@ class CosmosServer:
                 self.databases.discard(name)
 
     async def clean(self) -> None:
-        """Delete every database that is left, and cancel the faults that were injected here."""
+        """Delete every database that is left, and undo what was done here to the faults and the clock."""
         if self.databases:
             await self.drop(*self.databases)
         if self.injected:
             await self.heal()
-        if self.ahead:
-            await self.advance(-self.ahead)
+        if self.advanced:
+            await self._administer("DELETE", "/_clock")
 
     @asynccontextmanager
     async def database(self) -> AsyncIterator[str]:
@@ -158,9 +158,9 @@ class CosmosServer:
         await self._administer("DELETE", "/_faults")
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass on the server: documents expire by their time to live. `clean` sets its clock right again."""
-        self.ahead += seconds
-        await self._administer("POST", "/_clock", json={"seconds": self.ahead})
+        """Move the server's clock forward until `clean`: it stamps documents and answers, and ends times to live."""
+        self.advanced = True
+        await self._administer("POST", "/_clock", json={"seconds": seconds})
 
     async def counts(self, database: str) -> Counts:
         """The requests on a database since the last call, failed ones included."""

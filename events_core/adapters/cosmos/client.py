@@ -5,31 +5,30 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.cosmos import CosmosDict
 from azure.cosmos.aio import ContainerProxy, CosmosClient
-from azure.cosmos.exceptions import (
-    CosmosAccessConditionFailedError,
-    CosmosResourceExistsError,
-    CosmosResourceNotFoundError,
-)
+from azure.cosmos.exceptions import CosmosResourceExistsError
 
 from events_core.adapters.cosmos.containers import CONTAINERS
-from events_core.adapters.cosmos.failures import failures_as_unavailable
+from events_core.adapters.cosmos.failures import absence_allowed, failures_as_unavailable, refusal_allowed
 from events_core.adapters.cosmos.request_units import RequestUnits, operation
+from events_core.adapters.cosmos.server_clock import ServerClock
+from events_core.adapters.cosmos.writes import Document, Request, Write, is_same
 from events_core.common import errors
-
-Document = dict[str, Any]
 
 REQUEST_SECONDS = 10.0
 """The longest time of a read or a conditional write, the SDK's own retries included."""
 
+__all__ = ["REQUEST_SECONDS", "CosmosConnection", "CosmosDatabase", "Document"]
+
+_PARTITION_KEYS = {container.name: container.partition_key.strip("/") for container in CONTAINERS}
 _LARGEST_PAGE = 1_000
 # Our own loops decide what is retried: the SDK would also repeat a write whose connection was lost after the commit.
 # A throttled request changed nothing, so the SDK retries it after the wait that Cosmos DB asks for.
@@ -41,16 +40,6 @@ _RETRIES: dict[str, Any] = {
     "retry_throttle_total": 3,
     "retry_throttle_backoff_max": 5,
 }
-
-
-_OWNER_MISSING = 1003
-"""The substatus of a 404 that is about the container or the database."""
-_TOKEN = "write"  # noqa: S105 - no secret
-"""The property with a random token of the last conditional write.
-
-The SDK and the HTTP client may repeat a write whose answer was lost. The repetition is refused, because the first one
-has changed what the condition compares; the token tells that refusal from others.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +85,19 @@ class CosmosDatabase:
         self._client: CosmosClient | None = None
         self._containers: dict[str, ContainerProxy] = {}
         self._closed = False
+        self._clock = ServerClock()
         self.request_units = RequestUnits()
+
+    def server_time(self) -> int | None:
+        """Return the server's time in microseconds since the epoch, about a second early; None before any answer."""
+        return self._clock.time()
 
     async def read(self, what: str, container: str, document_id: str, partition: str) -> Document | None:
         """Read a document; None if it does not exist."""
-        async with self._request(what, container) as proxy:
-            return await _found(proxy, document_id, partition)
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                return dict(await request.proxy.read_item(document_id, partition))
+        return None
 
     async def query(
         self,
@@ -122,8 +118,8 @@ class CosmosDatabase:
         parameters: list[dict[str, object]] = [{"name": f"@{name}", "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if partition is None else {"partition_key": partition}
         documents: list[Document] = []
-        async with self._request(what, container) as proxy:
-            pages = proxy.query_items(
+        async with self._request(what, container) as request:
+            pages = request.proxy.query_items(
                 sql, parameters=parameters, max_item_count=min(page_size, _LARGEST_PAGE), **scope
             ).by_page()
             async for page in pages:
@@ -142,13 +138,11 @@ class CosmosDatabase:
             await (await self._container(container)).create_item(document, no_response=True)
 
     async def create_if_absent(self, what: str, container: str, document: Document) -> bool:
-        """Create a document; return False if one with this id or unique key exists.
-
-        That one may be this very document, if the first answer was lost and the request was repeated.
-        """
-        async with self._request(what, container) as proxy:
+        """Create a document; return False if one with this id or unique key exists."""
+        write = Write(document["id"], document[_PARTITION_KEYS[container]])
+        async with self._request(what, container) as request:
             try:
-                await proxy.create_item(document, no_response=True)
+                await write.done(request, request.proxy.create_item(document | write.mark, no_response=True))
             except CosmosResourceExistsError:
                 return False
         return True
@@ -160,9 +154,9 @@ class CosmosDatabase:
 
     async def replace(self, what: str, container: str, document: Document) -> None:
         """Replace a document; do nothing if it does not exist."""
-        async with self._request(what, container) as proxy:
-            with _unless_absent():
-                await proxy.replace_item(document["id"], document, no_response=True)
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                await request.proxy.replace_item(document["id"], document, no_response=True)
 
     async def replace_if(self, what: str, container: str, document: Document, etag: str) -> str | None:
         """Replace a document if it still has `etag`. Return its new etag, or None if it was changed or deleted.
@@ -170,17 +164,22 @@ class CosmosDatabase:
         Raises:
             EventsError: CONFLICT when another document has its unique key.
         """
-        token = _new_token()
-        body = {name: value for name, value in document.items() if not name.startswith("_")} | {_TOKEN: token}
-        async with self._request(what, container) as proxy:
+        write = Write(document["id"], document[_PARTITION_KEYS[container]], is_repeated=True)
+        body = {name: value for name, value in document.items() if not name.startswith("_")} | write.mark
+        answer: Document | None = None
+        async with self._request(what, container) as request:
+            replacing = request.proxy.replace_item(document["id"], body, no_response=True, **_if_match(etag))
             try:
-                return str((await proxy.replace_item(document["id"], body, **_if_match(etag)))["_etag"])
-            except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                # aiohttp repeats a PUT by itself when a connection that was kept alive is cut.
-                written = await _found(proxy, document["id"], str(body.get("partition", body["id"])), token)
-                return None if written is None else str(written["_etag"])
+                with refusal_allowed():
+                    answer = await write.done(request, replacing)
             except CosmosResourceExistsError:
                 raise errors.conflict("Another document has the same unique key.") from None
+        if answer is None:
+            return None
+        if isinstance(answer, CosmosDict):
+            return str(answer.get_response_headers()["etag"])
+        # Patched since, it is not what the caller knows: with the old etag the caller's next write finds out.
+        return str(answer["_etag"]) if is_same(answer, body) else etag
 
     async def change(
         self,
@@ -196,7 +195,8 @@ class CosmosDatabase:
 
         Return False if the document does not exist, does not have `etag`, or meets the SQL condition `unless`.
         """
-        return await self.changed(what, container, document_id, changes, etag=etag, unless=unless) is not None
+        condition = _condition(etag, unless)
+        return await self._patch(what, container, document_id, changes, condition, no_response=True) is not None
 
     async def changed(
         self,
@@ -208,26 +208,37 @@ class CosmosDatabase:
         etag: str | None = None,
         unless: str = "",
     ) -> Document | None:
-        """Do what `change` does. Return the changed document, or None in place of False."""
-        condition: dict[str, Any] = {"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {}
-        if etag is not None:
-            condition |= _if_match(etag)
-        token = _new_token()
-        values = {**changes, _TOKEN: token} if condition else changes
-        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in values.items()]
-        async with self._request(what, container) as proxy:
-            with operation(what) as counted:
-                try:
-                    return dict(await proxy.patch_item(document_id, document_id, operations, **condition))
-                except (CosmosAccessConditionFailedError, CosmosResourceNotFoundError):
-                    is_repeated = counted.sent > 1
-                    return await _found(proxy, document_id, document_id, token) if is_repeated else None
+        """Do what `change` does, and return the changed document; None where `change` returns False.
+
+        If the answer to the write was lost, the document may hold changes that others made since.
+        """
+        answer = await self._patch(what, container, document_id, changes, _condition(etag, unless))
+        return None if answer is None else dict(answer)
+
+    async def _patch(
+        self,
+        what: str,
+        container: str,
+        document_id: str,
+        changes: Mapping[str, Any],
+        condition: Mapping[str, Any],
+        **options: Any,
+    ) -> Document | None:
+        write = Write(document_id, document_id)
+        # Without a condition, doing it twice does no harm, and callers use all ten operations that a patch may have.
+        mark = write.mark if condition else {}
+        operations = [{"op": "set", "path": f"/{name}", "value": value} for name, value in {**changes, **mark}.items()]
+        async with self._request(what, container) as request:
+            patching = request.proxy.patch_item(document_id, document_id, operations, **options, **condition)
+            with refusal_allowed():
+                return await (write.done(request, patching) if mark else patching)
+        return None
 
     async def delete(self, what: str, container: str, document_id: str, partition: str) -> None:
         """Delete a document; do nothing if it does not exist."""
-        async with self._request(what, container) as proxy:
-            with _unless_absent():
-                await proxy.delete_item(document_id, partition)
+        async with self._request(what, container) as request:
+            with absence_allowed():
+                await request.proxy.delete_item(document_id, partition)
 
     async def close(self) -> None:
         """Close the connections. Later requests are UNAVAILABLE."""
@@ -239,11 +250,15 @@ class CosmosDatabase:
                 self.request_units.log()
 
     @asynccontextmanager
-    async def _request(self, what: str, container: str) -> AsyncIterator[ContainerProxy]:
+    async def _request(self, what: str, container: str) -> AsyncIterator[Request]:
         """Limit the time of a request, count it under `what`, and turn its failure into UNAVAILABLE."""
-        with failures_as_unavailable(), operation(what):
+        with failures_as_unavailable(), operation(what) as current:
             async with asyncio.timeout(REQUEST_SECONDS):
-                yield await self._container(container)
+                yield Request(await self._container(container), current)
+
+    def _received(self, response: Any) -> None:
+        self.request_units.received(response)
+        self._clock.learn(response.http_response.headers)
 
     async def _container(self, name: str) -> ContainerProxy:
         if self._client is None:
@@ -263,7 +278,7 @@ class CosmosDatabase:
                 read_timeout=REQUEST_SECONDS,
                 enable_compact_utf8_item_writes=True,
                 raw_request_hook=self.request_units.sending,
-                raw_response_hook=self.request_units.received,
+                raw_response_hook=self._received,
                 **_RETRIES,
                 **self._connection.options,
             )
@@ -290,31 +305,9 @@ def _is_key(text: str) -> bool:
         return False
 
 
-async def _found(proxy: ContainerProxy, document_id: str, partition: str, token: str | None = None) -> Document | None:
-    """A document; None if it does not exist, or if the write with this token was not its last one.
-
-    Raises:
-        CosmosResourceNotFoundError: The container or the database does not exist.
-    """
-    with _unless_absent():
-        document = dict(await proxy.read_item(document_id, partition))
-        return document if token in (None, document.get(_TOKEN)) else None
-    return None
-
-
-@contextmanager
-def _unless_absent() -> Iterator[None]:
-    """End the block when a document does not exist. A container that does not exist stays an error."""
-    try:
-        yield
-    except CosmosResourceNotFoundError as error:
-        is_of_document = "/docs/" in str(getattr(getattr(error.response, "request", None), "url", ""))
-        if error.sub_status == _OWNER_MISSING or not is_of_document:
-            raise
-
-
-def _new_token() -> str:
-    return secrets.token_hex(8)
+def _condition(etag: str | None, unless: str) -> dict[str, Any]:
+    condition = {} if etag is None else _if_match(etag)
+    return condition | ({"filter_predicate": f"FROM c WHERE NOT ({unless})"} if unless else {})
 
 
 def _if_match(etag: str) -> dict[str, Any]:

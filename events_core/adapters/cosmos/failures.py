@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from logging import getLogger
@@ -11,8 +11,15 @@ from typing import Any
 
 import aiohttp
 from azure.core.exceptions import AzureError
-from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
+from azure.cosmos.exceptions import (
+    CosmosAccessConditionFailedError,
+    CosmosBatchOperationError,
+    CosmosHttpResponseError,
+    CosmosResourceExistsError,
+    CosmosResourceNotFoundError,
+)
 
+from events_core.adapters.cosmos.request_units import is_on_documents
 from events_core.common import errors
 from events_core.common.errors import EventsError
 
@@ -20,9 +27,13 @@ _log = getLogger(__name__)
 _RETRY_AFTER = "x-ms-retry-after-ms"
 _DEFAULT_WAIT = 0.1
 _FAILED_DEPENDENCY = 424
+_OWNER_NOT_FOUND = 1003
 
 FAILURES = (AzureError, aiohttp.ClientError, OSError)
 """The exceptions of a failed request to Cosmos DB. TimeoutError is an OSError."""
+
+REFUSALS = (CosmosAccessConditionFailedError, CosmosResourceExistsError, CosmosResourceNotFoundError)
+"""The exceptions of a conditional write whose condition does not hold, or not any more."""
 
 
 class Meaning(Enum):
@@ -84,6 +95,24 @@ def failures_as_unavailable() -> Iterator[None]:
         _log.warning("Cosmos DB request failed error=%s status=%d", type(error).__name__, status)
         wait = _retry_after(error) if status == 429 else 0.0
         raise errors.unavailable("The event store does not answer.", retry_after=max(5, round(wait))) from error
+
+
+@contextmanager
+def absence_allowed() -> Iterator[None]:
+    """End the block quietly when the document is missing. A missing container or database is a failure."""
+    try:
+        yield
+    except CosmosResourceNotFoundError as error:
+        request = getattr(error.response, "request", None)
+        if error.sub_status == _OWNER_NOT_FOUND or request is None or not is_on_documents(request.url):
+            raise
+
+
+@contextmanager
+def refusal_allowed() -> Iterator[None]:
+    """End the block quietly when the document is missing, or does not meet the condition of the write."""
+    with absence_allowed(), suppress(CosmosAccessConditionFailedError):
+        yield
 
 
 def _status_of(error: Exception) -> int:

@@ -10,36 +10,38 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry import metrics
 
 _CHARGE_HEADER = "x-ms-request-charge"
 _LOG_SECONDS = 60.0
-_METADATA = "metadata"
 _log = getLogger(__name__)
 _metric = metrics.get_meter("events").create_histogram(
     "events.cosmos.request_charge", unit="{request_unit}", description="Request units of one request to Cosmos DB"
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Operation:
-    """What requests are for. `sent` counts them: it exceeds one if the SDK repeats a request."""
+    """What requests are for, and how often one was sent, the SDK's repetitions included."""
 
     name: str
     sent: int = 0
 
 
-_operation: ContextVar[Operation | None] = ContextVar("cosmos_operation", default=None)
+_operation: ContextVar[Operation] = ContextVar("cosmos_operation")
+_OTHER = Operation("other")
+_METADATA = Operation("metadata")
 
 
 @contextmanager
 def operation(name: str) -> Iterator[Operation]:
     """Count the requests of this task within the block under `name`."""
-    counted = Operation(name)
-    token = _operation.set(counted)
+    current = Operation(name)
+    token = _operation.set(current)
     try:
-        yield counted
+        yield current
     finally:
         _operation.reset(token)
 
@@ -59,9 +61,9 @@ class RequestUnits:
 
     def sending(self, request: Any) -> None:
         """Count a request that is about to be sent."""
-        counted = _operation_of(request.http_request.url)
-        counted.sent += 1
-        self.requests[counted.name] += 1
+        current = _operation_of(request.http_request.url)
+        current.sent += 1
+        self.requests[current.name] += 1
 
     def received(self, response: Any) -> None:
         """Count the request units that a response names."""
@@ -83,4 +85,9 @@ class RequestUnits:
 
 def _operation_of(url: str) -> Operation:
     """Return the operation that a request counts under."""
-    return (_operation.get() or Operation("other")) if "/docs" in url else Operation(_METADATA)
+    return _operation.get(_OTHER) if is_on_documents(url) else _METADATA
+
+
+def is_on_documents(url: str) -> bool:
+    """Whether a request is about documents, and not about their container or database."""
+    return "/docs" in urlsplit(url).path

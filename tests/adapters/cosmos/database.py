@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from azure.cosmos.aio import ContainerProxy, CosmosClient
+from typing_extensions import override
 
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE, Names, partition, position_id
@@ -22,6 +23,15 @@ from tests.support.cosmos import CosmosServer, Fault
 KEY = bytes(range(32))
 NAMES = Names(KEY)
 RESOURCE = Stream.of_resource(APP)
+
+
+class Discovering(CosmosConnection):
+    """A connection as to Azure: the SDK discovers the account's endpoints, and repeats every write answered 503."""
+
+    @property
+    @override
+    def options(self) -> dict[str, Any]:
+        return {"connection_verify": False}
 
 
 @dataclass
