@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from events_core.access import decisions, identity
 from events_core.access.xacml_request import Decision, Question
-from events_core.adapters.cosmos.streams import duplicates, heads, states
+from events_core.adapters.cosmos.streams import duplicates, heads
 from events_core.adapters.neighbours.register import RegisterClient
 from events_core.adapters.sqlite import rows, write
 from events_core.adapters.sqlite.hashes import Hashes
@@ -242,32 +242,17 @@ async def of_ids() -> tuple[object, float]:
     return transaction._names, write._NAMES_KEPT
 
 
-def duplicate(name: str) -> tuple[duplicates.Duplicates, LRUCache[Any, Any]]:
-    """A cache of closed segments."""
-    of = duplicates.Duplicates(cast("Any", None), lambda: 0)
-    return of, getattr(of, name)
-
-
-async def of_segments(name: str) -> tuple[object, float]:
+async def of_segments() -> tuple[object, float]:
     """Numbers of segments."""
-    _, cache = duplicate(name)
+    cache = duplicates.Duplicates(cast("Any", None), lambda: 0)._closed_at
     for number in range(500):
-        cache[duplicates._key(text(900, number), number)] = 10**15 + number
-    return cache, cache.maxsize
-
-
-async def of_unique_keys() -> tuple[object, float]:
-    """The keys of full segments."""
-    _, cache = duplicate("_known")
-    for number in range(2):
-        keys = (f"{_random.getrandbits(64):016x}" for _ in range(32_768))
-        cache[duplicates._key(text(900, number), number)] = duplicates._Keys(keys)
+        cache[digest(text(900, number)), number] = 10**15 + number
     return cache, cache.maxsize
 
 
 async def of_heads(name: str) -> tuple[object, float]:
     """Heads of streams with long names."""
-    known = heads.Heads(cast("Any", None), cast("Any", None), 32_768)
+    known = heads.Heads(cast("Any", None), cast("Any", None), cast("Any", None), 32_768)
     for number in range(500):
         stream = text(900, number)
         if name == "_known":
@@ -275,13 +260,6 @@ async def of_heads(name: str) -> tuple[object, float]:
         else:
             known.see(stream, 10**9 + number)
     cache: LRUCache[bytes, Any] = getattr(known, name)
-    return cache, cache.maxsize
-
-
-async def of_begun() -> tuple[object, float]:
-    """Streams with long names."""
-    cache = states.StreamStates(cast("Any", None))._begun
-    cache.update({digest(text(900, number)): None for number in range(500)})
     return cache, cache.maxsize
 
 
@@ -377,12 +355,9 @@ FILLED: Mapping[tuple[str, str], Filled] = {
     ("adapters/neighbours/register.py", "_main_units"): Filled(partial(of_register, "_main_units", main_units)),
     ("adapters/sqlite/rows.py", "_known"): Filled(of_names),
     ("adapters/sqlite/write.py", "_names"): Filled(of_ids),
-    ("adapters/cosmos/streams/duplicates.py", "_closed_at"): Filled(partial(of_segments, "_closed_at")),
-    ("adapters/cosmos/streams/duplicates.py", "_asked"): Filled(partial(of_segments, "_asked")),
-    ("adapters/cosmos/streams/duplicates.py", "_known"): Filled(of_unique_keys, 2),
+    ("adapters/cosmos/streams/duplicates.py", "_closed_at"): Filled(of_segments),
     ("adapters/cosmos/streams/heads.py", "_known"): Filled(partial(of_heads, "_known")),
     ("adapters/cosmos/streams/heads.py", "_seen"): Filled(partial(of_heads, "_seen")),
-    ("adapters/cosmos/streams/states.py", "_begun"): Filled(of_begun),
     ("adapters/tokens/verifier.py", "_verified"): Filled(of_tokens, None, copies=2),
     ("adapters/tokens/unlisted.py", "_known"): Filled(of_key_sets, 10),
     ("delivery/attempt.py", "searched"): Filled(of_lanes),

@@ -82,7 +82,9 @@ async def test_the_start_decides_over_the_id(harness: Harness, store: EventStore
 
 
 @pytest.mark.parametrize("filters", [Filters(), Filters(types=("app.%",))])
-async def test_an_invalid_cursor_makes_the_id_unknown_too(store: EventStore, abc: list[Cursor], filters: Filters) -> None:
+async def test_an_invalid_cursor_makes_the_id_unknown_too(
+    store: EventStore, abc: list[Cursor], filters: Filters
+) -> None:
     """In a store before its restore other events may have stood before the event with this id."""
     for forged in (replace(abc[1], proof=b"forged!!"), replace(abc[1], position=2**64 - 1), replace(abc[1], proof=b"")):
         request = ReadRequest(RESOURCE, cursor=forged, filters=filters)

@@ -67,9 +67,9 @@ const unserved = ({ body }, policy, isOfPartition) => {
     name: pathOf(expression)?.[0],
     descending: way === "DESC",
   }));
-  const filtered = isOfPartition ? conjuncts.filter(isEquality).slice(0, 1) : conjuncts;
-  const missing = [...filtered.flatMap(namesIn), ...order.map(({ name }) => name)].find((name) => !isIndexed(name));
+  const missing = order.map(({ name }) => name).find((name) => !isIndexed(name));
   if (missing) return `no index has ${missing}`;
+  if (!conjuncts.some((node) => namesIn(node).every(isIndexed))) return "no condition has an index";
   if (order.length === 0) return undefined;
   const equal = conjuncts.filter(isEquality).map(({ left }) => pathOf(left)[0]);
   if (equal.length > 0 && !equal.includes(order[0].name)) return `ORDER BY does not begin with ${equal[0]}`;

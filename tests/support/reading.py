@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -93,7 +92,8 @@ async def expire(registered_before: int) -> None:
     """Let the running service's store remove the events registered before a time, at once."""
     store = (await app.current()).store
     if isinstance(store, CosmosEventStore):
-        store._retention = replace(store._retention, gap_seconds=0)
+        days = store._retention.days
+        object.__setattr__(store._retention, "clock", lambda: registered_before + days * 86_400_000_000)
     await store.expire(registered_before)
 
 

@@ -59,10 +59,10 @@ _STREAMS = Container(
     indexed=(
         "partition",  # every query of a segment: a partition key other than /id needs an index of its own
         "stream",  # `after=<event id>` in a stream of several segments: `with_id_anywhere`
-        "seq",  # a page of any feed: `page`; rows by position: `at`, `range`; the ends of a segment: `newest`, `oldest`
-        "ukey",  # duplicates: `since`, `with_ukeys`, `with_ukeys_in`; the copies of an erased event: `copies`
+        "seq",  # rows by position: `at`, `since`, `with_id`; the streams that have grown: `newest_after`
+        "ukey",  # duplicates: `since`, `with_ukeys`; the copies of an erased event: `copies`
         "eventId",  # `after=<event id>`: `with_id`, `with_id_anywhere`; an event by source and id: `find`
-        "registered",  # the streams in which retention begins: `begun_before`
+        "registered",  # with `partition` and `seq`, as below
         "type",  # a filter of a page, like the five below: `page` with a condition of streams/filters.py
         "source",
         "subject",
@@ -74,16 +74,15 @@ _STREAMS = Container(
     default_ttl=-1,
     ordered_by=(
         ("partition", "seq"),  # a page of any feed: `page`; the ends of a segment: `newest`, `oldest`
-        ("partition", "registered", "seq"),  # `from=<time>`, and retention: `newest_before`
+        ("partition", "registered", "seq"),  # `from=<time>`, and the oldest visible row: `newest_before`
     ),
 )
 _CURSORS = Container(
-    "cursors",  # one document per stream with its checkpoint and floor, and one for the database itself
+    "cursors",  # one document per stream with its bounds and checkpoints, and one for the database itself
     "/id",
     indexed=(
-        "name",  # which of the given streams have a document: `listed`; every other query: `where`
-        "stream",  # every resource stream: `behind`, `suspects`
-        "floor",  # the streams whose floor was raised, for retention: `where`
+        "name",  # which of the given streams have a document: `listed`
+        "stream",  # every resource stream: `behind`, `suspects`, `quarantined`
         "catchUpPending",  # the streams for the next sweep: `catch_up_pending`
     ),
 )

@@ -25,18 +25,22 @@ from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.cloudevent import CloudEvent
 from events_core.common import clock, errors
+from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.feeds.ports import Appended, Chunk, EventStore, ReadRequest, StoredEvent
 from events_core.feeds.stream import Stream
+
+AHEAD = 5 * SECOND
+"""How far this machine's clock may be ahead of the server's, whose time is known to a second or two."""
 
 
 class CosmosEventStore(EventStore):
     """The event store in a Cosmos DB database that has all `containers.CONTAINERS`.
 
     `key` names the streams of subjects that are no parties. `clock` gives microseconds since the epoch. The first
-    process writes `segment_size` into the database, which then refuses any other. Durations in seconds: the writer of a
-    stream ends after `idle`, an append gives up after `deadline`, and a missing document may be late for `hole`. A store
-    belongs to one event loop.
+    process writes `segment_size` into the database, which then refuses any other. Readers see rows for
+    `retention_days`. Durations in seconds: the writer of a stream ends after `idle`, an append gives up after
+    `deadline`, and a missing document may be late for `hole`. A store belongs to one event loop.
     """
 
     def __init__(
@@ -168,7 +172,10 @@ class CosmosEventStore(EventStore):
         await self._database.close()
 
     def _now(self) -> int:
-        return self._clock()  # looked up at each call: tests replace the clock of a running store
+        """The time of this process, but not far ahead of the server: later events would all get that time too."""
+        now = self._clock()  # looked up at each call: tests replace the clock of a running store
+        server = self._database.server_time()
+        return now if server is None else min(now, server + AHEAD)
 
     async def _ready(self) -> None:
         if self._closed:

@@ -10,7 +10,6 @@ import pytest
 from events_core.adapters.cosmos import CosmosConnection
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
-from events_core.adapters.cosmos.delivery.lanes import CosmosLanes
 from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
 from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Breaker, Lane, Replay, State
@@ -46,7 +45,7 @@ class Stores:
 async def stores(request: pytest.FixtureRequest, database: Database) -> AsyncIterator[Stores]:
     """The stores of an empty database."""
     opened = CosmosDatabase(request.param.of_string(database.server.connection_string), database.name)
-    yield Stores(database, CosmosSubscriptions(opened), CosmosDeliveries(opened, CosmosLanes(opened)))
+    yield Stores(database, CosmosSubscriptions(opened), CosmosDeliveries(opened))
     await opened.close()
 
 
