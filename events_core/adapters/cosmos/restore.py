@@ -68,8 +68,8 @@ class Restoration:
         """Set the checkpoints of a stream back, since what they count as done may be gone from another container."""
         name, seen = self.checkpoints.names.of(stream), await self.checkpoints.checkpoint(stream)
         head = await self.checkpoints.heads.fresh(name)
-        since = await self.checkpoints.reader.positions_by_time.since(name, head.registered - APART)
-        most = head.position if since is None else since.first - 1
+        first = await self.checkpoints.reader.positions_by_time.first_since(name, head.registered - APART)
+        most = head.position if first is None else int(first["seq"]) - 1
         positions = {follower: min(position, most) for follower, position in seen.positions.items()}
         quarantined = [each for each in seen.quarantined if each.position <= head.position]
         await self.checkpoints.advance(stream, seen, positions, catch_up_pending=True, quarantined=quarantined)

@@ -62,6 +62,10 @@ class Database:
         )
         return sorted([dict(document) async for document in found], key=lambda document: int(document["seq"]))
 
+    async def rows(self, stream: Stream = RESOURCE) -> list[dict[str, Any]]:
+        """The documents of a stream that are rows, in order."""
+        return [document for document in await self.documents(stream) if not document.get("placeholder")]
+
     async def listed(self) -> list[str]:
         """The streams that have a state and are followed up."""
         found = self.container("cursors").query_items("SELECT VALUE c.stream FROM c WHERE IS_DEFINED(c.stream)")

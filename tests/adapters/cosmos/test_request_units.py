@@ -27,7 +27,7 @@ async def test_request_units_are_counted_by_operation(database: Database) -> Non
     counted = store.request_units
     assert (counted.requests["append"], counted.requests["page"]) == (1, 1)
     assert counted.units["append"] > 0
-    assert counted.requests.keys() >= {"metadata", "open", "state", "begin"}
+    assert counted.requests.keys() >= {"metadata", "open", "state"}
 
 
 async def test_request_units_are_logged_once_a_minute_and_at_the_end(

@@ -160,7 +160,7 @@ async def test_a_recognised_replacement_does_not_hide_a_later_change(lanes: Lane
         lanes.database.replace_if("test", DUE, lanes.first | {"n": 2}, lanes.first["_etag"])
     )
     async with asyncio.timeout(5):
-        while not await lanes.database.query("test", DUE, "SELECT c.n FROM c WHERE c.n = 2", {}, "1"):
+        while not await lanes.database.query("test", DUE, "SELECT c.n FROM c WHERE c.id = '1' AND c.n = 2", {}, "1"):
             pass
     assert await lanes.database.change("test", DUE, "1", {"touched": True})
     etag = await replacing
@@ -206,7 +206,7 @@ async def test_a_missing_container_is_no_absence(lanes: Lanes) -> None:
             opened.change("test", DUE, "1", {"n": 2}, unless="c.n = 2"),
             opened.delete("test", DUE, "1", "1"),
             opened.create_if_absent("test", DUE, {"id": "1"}),
-            opened.query("test", DUE, "SELECT * FROM c", {}, "1"),
+            opened.query("test", DUE, "SELECT * FROM c WHERE c.id = '1'", {}, "1"),
         ]
         outcomes = await asyncio.gather(*requests, return_exceptions=True)
         problems = [outcome.problem if isinstance(outcome, EventsError) else outcome for outcome in outcomes]

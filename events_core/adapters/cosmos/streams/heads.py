@@ -124,10 +124,10 @@ class Heads:
     async def fresh(self, name: str) -> Head:
         """The current head: one request, and more if this process is cold, or if a segment is full."""
         known = self.known(name)
-        head = await self._head_of(name, segment_of(known.position, self._size)) if known and known.position else None
-        if head is None or not self.is_visible(head):
+        head = await self._head_of(name, segment_of(known.position if known else 0, self._size))
+        if head is None or not self.is_visible(head) or (known is None and self._fills_segment(head)):
             head = await self._near_bound(name) or head
-        while head is not None and head.position % self._size == 0:
+        while head is not None and self._fills_segment(head):
             further = await self._head_of(name, segment_of(head.position + 1, self._size))
             if further is None:
                 break
@@ -138,6 +138,9 @@ class Heads:
     def is_visible(self, head: Head) -> bool:
         """Whether readers see the row at the head."""
         return head.position > 0 and not head.is_placeholder and head.registered >= self._retention.oldest()
+
+    def _fills_segment(self, head: Head) -> bool:
+        return head.position % self._size == 0
 
     async def _near_bound(self, name: str) -> Head | None:
         """The newest document that is at most a block below the bound of positions."""

@@ -33,6 +33,9 @@ _OLDEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition {_BY_POSI
 _NEWEST_BEFORE = f"""SELECT TOP 1 {_HEAD} FROM c
 WHERE c.partition = @partition AND c.registered < @registered
 ORDER BY c.partition DESC, c.registered DESC, c.seq DESC"""
+_FIRST_SINCE = f"""SELECT TOP 1 {_HEAD} FROM c
+WHERE c.partition = @partition AND c.registered >= @registered AND NOT IS_DEFINED(c.placeholder)
+ORDER BY c.partition, c.registered, c.seq"""
 _SINCE = f"SELECT {_IDENTITY} FROM c WHERE c.partition = @partition AND (c.seq > @head OR c.ukey IN (@ukeys))"
 _WITH_UKEYS = f"SELECT {_IDENTITY} FROM c WHERE c.partition IN (@partitions) AND c.ukey IN (@ukeys)"
 _PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
@@ -93,6 +96,10 @@ class StreamQueries:
     async def newest_before(self, name: str, segment: int, registered: int) -> Document | None:
         """The newest document of a segment that was registered before a time."""
         return _first(await self._in_segment("time", _NEWEST_BEFORE, name, segment, registered=registered))
+
+    async def first_since(self, name: str, segment: int, registered: int) -> Document | None:
+        """The first row of a segment that was registered at a time or later."""
+        return _first(await self._in_segment("time", _FIRST_SINCE, name, segment, registered=registered))
 
     async def since(self, name: str, segment: int, head: int, ukeys: Sequence[str]) -> list[Document]:
         """The documents of a segment after position `head`, and those with one of the unique keys, in no order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import getLogger
 
 from events_core.adapters.cosmos.client import Document
@@ -25,7 +25,7 @@ from events_core.feeds.stream import PROOF_BYTES, START, Cursor, Stream
 _log = getLogger(__name__)
 
 SEGMENTS_AT_ONCE = 8
-_TRIES = 3
+_TRIES = 4
 _NOT_MATCHED = 3
 """Rows that a filtered query returns unmatched: the row of the cursor, and the first and the last of its range."""
 
@@ -76,6 +76,8 @@ class Reader:
             if chunk is not None:
                 return chunk
             start = await reading.find_start()
+            if start is None:
+                return Chunk([], START, caught_up=True)
         raise errors.unavailable("The stream changes too fast.")
 
     async def rows_after(self, name: str, position: int, limit: int) -> RowsAfter:
@@ -126,6 +128,7 @@ class _Reading:
         self._limit = max(1, min(request.limit, request.scan))
         self._verified: PageStart | None = None
         """The start at the request's cursor, once the cursor has been verified."""
+        self._tried_first = False
 
     def start_at_cursor(self) -> PageStart | None:
         """The start at the request's cursor, not verified yet; None if the start has to be searched for."""
@@ -135,27 +138,37 @@ class _Reading:
         if cursor is None or cursor.position > LARGEST_POSITION or len(cursor.proof) != PROOF_BYTES:
             return None
         if cursor.position == 0:
-            at_start = _is_start(cursor) and request.registered_from is None
-            return PageStart(START, 1, verified=False) if at_start else None
+            self._tried_first = _is_start(cursor) and request.registered_from is None
+            return PageStart(START, 1, verified=False) if self._tried_first else None
         return PageStart(cursor, cursor.position + (0 if cursor.before else 1), verified=False)
 
-    async def find_start(self) -> PageStart:
+    async def find_start(self) -> PageStart | None:
         """Search for the start: the verified cursor, the event id, `registered_from`, or the oldest visible row.
 
+        None if there is no visible row.
         A cursor that does not verify makes the event id unknown too: it may be of a store before its restore.
         """
         start = self._verified
-        if start is None and self._request.cursor is None:
+        if start is None and self._request.cursor is None and not self._tried_first:
             start = await self._start_after_id()
-        if start is not None and self._request.registered_from is None:
-            return start
-        since = await self._reader.positions_by_time.since(self._name, self._request.registered_from or 0)
-        if since is None:
-            return start or PageStart(START, LARGEST_POSITION, verified=True)  # nothing is there
-        if start is not None and start.first > since.first:
-            return start
-        cursor = START if since.before is None else self._reader.proof.cursor(since.before)
-        return PageStart(cursor, since.first, verified=True)
+        if self._request.registered_from is None:
+            if start is None and not self._tried_first:
+                start = PageStart(START, 1, verified=False)  # most streams have no row that is not visible any more
+            self._tried_first = True
+            if start is not None:
+                return start
+        since = await self._start_since(self._request.registered_from or 0)
+        return start if start is not None and (since is None or start.first > since.first) else since
+
+    async def _start_since(self, registered: int) -> PageStart | None:
+        """The start at the first visible row that was registered at a time or later, else after the last row."""
+        proof, heads = self._reader.proof, self._reader.heads
+        found = await self._reader.positions_by_time.first_since(self._name, registered)
+        if found is not None:
+            return PageStart(replace(proof.cursor(found), before=True), found["seq"], verified=True)
+        if registered < self._reader.retention.oldest() or not heads.is_visible(head := await heads.fresh(self._name)):
+            return None
+        return PageStart(Cursor(head.position, proof.of(head.ukey)), head.position + 1, verified=True)
 
     async def chunk(self, start: PageStart) -> Chunk | None:
         """The page from a start; None if the cursor does not verify, or if the start is before `registered_from`."""
@@ -259,7 +272,8 @@ class _Reading:
         hole = next(missing, None)
         if hole is None:
             return documents
-        if hole == 0 and await self._reader.positions_by_time.oldest(self._name) > first:
+        begins_there = all(document.get("placeholder") for document in documents[:hole])
+        if begins_there and await self._reader.positions_by_time.oldest(self._name) > first:
             return None
         age = time.time() - min(int(document["_ts"]) for document in documents[hole:])
         if age > self._reader.hole_seconds:
@@ -300,8 +314,8 @@ class _Reading:
         latest = self._request.registered_to
         if latest is None:
             return await self._reader.heads.fresh(self._name)
-        since = await self._reader.positions_by_time.since(self._name, latest + 1)
-        return Head() if since is None or since.before is None else Head.of(since.before)
+        found = await self._reader.positions_by_time.newest_before(self._name, latest + 1)
+        return Head() if found is None else Head.of(found)
 
     async def _empty_at_end(self, start: PageStart, upper: Head) -> Chunk | None:
         """The empty page of a start after which there is nothing to look at; None if the cursor does not verify."""

@@ -69,7 +69,7 @@ class CosmosEventStore(EventStore):
         self._retention = retention = Retention(retention_days, self._now)
         self._states = states = StreamStates(self._database)
         self._heads = heads = Heads(queries, states, retention, segment_size)
-        positions_by_time = PositionsByTime(queries, heads, retention, segment_size)
+        positions_by_time = PositionsByTime(queries, states, retention, segment_size)
         duplicates = Duplicates(queries, self._now)
         self._appender = Appender(
             WriterContext(

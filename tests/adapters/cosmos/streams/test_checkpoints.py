@@ -178,7 +178,7 @@ async def test_a_stream_with_events_is_not_taken_for_new(database: Database) -> 
         target = Stream.of_subject(row.subject or "")
         await other.projection.project(target, [row])
         assert ids(await everything(other, target)) == [row.id]
-    assert positions(await database.documents(gone)) == [1_025]
+    assert positions(await database.rows(gone)) == [1_025]
 
 
 async def test_projecting_one_row_is_one_request(database: Database) -> None:
