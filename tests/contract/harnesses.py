@@ -56,7 +56,6 @@ NOT_ON_LAGGING: Mapping[str, tuple[str, ...]] = {
         "test_retention_of_many_events_is_complete",
         "test_positions_rise_even_over_retention",
         "test_an_expired_cursor_starts_from_the_oldest_kept_row",
-        "test_registration_never_decreases_even_over_retention",
     ),
     "a new database is not visible yet": (
         "test_a_cursor_of_a_wiped_store_is_unknown",

@@ -132,8 +132,9 @@ TIMES = list(product((0, 1), repeat=len(CONTAINERS)))
 async def test_a_restored_database_misses_and_confuses_nothing(tmp_path: Path, when: Sequence[int]) -> None:
     """Whatever was stored is read and delivered, and nothing new is taken for something old."""
     async with restored(tmp_path, when) as deployment:
-        life, application = lived(), deployment.application
-        await application.restored()
+        life = lived()
+        await deployment.application.restored()
+        application = deployment.application = deployment.start()  # the service starts again
         again = [event(name, resource=APP, subject=PARTY) for name in ("n1", "e6", "e4", "e5")]
         await deployment.publish(*again, event("o1", resource=OTHER_APP, subject=PARTY))
         await application.follow_up.compare()

@@ -84,6 +84,18 @@ async def test_an_erased_event_is_in_no_file(path: Path, store: SqliteEventStore
     assert batch[0].source.encode() in stored
 
 
+async def test_registration_never_decreases_even_over_retention(open_store: Callable[..., SqliteEventStore]) -> None:
+    """A clock that steps back after everything expired makes no difference."""
+    clock = Clock()
+    store = open_store(clock=clock)
+    await store.append([event()])
+    (row,) = await everything(store)
+    await store.expire(clock.now + 1)
+    clock.now -= 100_000_000
+    await store.append([event()])
+    assert (await everything(store))[0].registered >= row.registered
+
+
 async def test_the_space_of_expired_events_is_used_again(
     path: Path, open_store: Callable[..., SqliteEventStore]
 ) -> None:
