@@ -196,7 +196,7 @@ async def test_validation_ends_after_the_last_retry(deployment: Deployment) -> N
     validation = (await deployment.stored(subscription.id)).validation
     assert (validation.validated, validation.tries, validation.next_try) == (False, 16, None)
     assert names(deployment.receiver) == []
-    assert await deployment.states(subscription) == ["pending", "pending"]
+    assert await deployment.states(subscription) == []
 
 
 async def test_an_endpoint_may_refuse_us_in_the_handshake(deployment: Deployment) -> None:

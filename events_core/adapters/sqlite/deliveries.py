@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ _LAST = 2**63 - 1
 # What is due at once has the time 0, because the clock may be set back before somebody looks.
 _WAKE = """INSERT INTO lanes (subscription, replay, at) VALUES (?, ?, 0)
 ON CONFLICT DO UPDATE SET at = 0, version = version + 1"""
-_DUE = "SELECT subscription, replay FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
+_DUE = "SELECT subscription, replay, at FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
 _OVERDUE = """SELECT subscription, replay, min(min(next_attempt, ?1)), failures, open_until
 FROM deliveries JOIN lanes USING (subscription, replay)
 WHERE next_attempt <= ?1 OR (state = 'pending' AND next_attempt IS NOT NULL) GROUP BY subscription, replay"""
@@ -115,9 +115,10 @@ class SqliteDeliveries(DeliveryStore):
         return await self.file.write(lambda connection: _wake_all(connection, subscription))
 
     @override
-    async def due(self, now: int, limit: int) -> Sequence[Lane]:
+    async def due(self, now: int, limit: int) -> Mapping[Lane, int]:
         await self._end_leases_of_dead_processes(now)
-        return [Lane(*row) for row in await self.file.fetch(_DUE, now, limit)]
+        found = await self.file.fetch(_DUE, now, limit)
+        return {Lane(subscription, replay): at for subscription, replay, at in found}
 
     @override
     async def overdue(self, now: int) -> Sequence[Overdue]:
