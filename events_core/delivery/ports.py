@@ -264,7 +264,8 @@ class DeliveryStore(Protocol):
     async def expire(self, settled_before: int, registered_before: int) -> int:
         """Remove deliveries settled before one time, and those of events registered before another. Return how many.
 
-        Dead deliveries stay as long as their event. A store that expires deliveries by itself does nothing.
+        Dead deliveries stay as long as their event, and open ones while they are in a lane: a worker ends them. A store
+        that expires deliveries by itself does nothing.
         """
 
 

@@ -76,7 +76,8 @@ class Validation:
 
     `tries` validation events were sent since the subscriber last asked for a validation. The endpoint answered the
     last event, sent at `at`, with `status`, or the request failed with `error`. The next event is due at `next_try`;
-    None if no try is planned. Times are microseconds since the epoch.
+    None if no try is planned. Times are microseconds since the epoch. A worker with another clock tries as much
+    earlier or later, which delays a validation only: the request that asks for one serves the lane by the same clock.
     """
 
     validated: bool = False
@@ -89,7 +90,10 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SealedSecrets:
-    """The secrets that sign deliveries, encrypted. The previous secret signs too until `previous_until`."""
+    """The secrets that sign deliveries, encrypted. The previous secret signs too until `previous_until`.
+
+    A worker with another clock signs with both for as much shorter or longer; the current one always signs.
+    """
 
     current: str
     previous: str | None = None
@@ -98,7 +102,10 @@ class SealedSecrets:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPause:
-    """A pause of the deliveries to a `target`, until a time in microseconds since the epoch."""
+    """A pause of the deliveries to a `target`, until a time in microseconds since the epoch.
+
+    For a worker with another clock it is as much shorter or longer. It is an hour long at most.
+    """
 
     target: str = ""
     until: int = 0

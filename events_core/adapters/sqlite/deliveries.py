@@ -33,8 +33,7 @@ AND next_attempt IS NOT NULL AND position <= ? ORDER BY next_attempt LIMIT ?"""
 _PAGE = "SELECT version, document FROM deliveries WHERE subscription = :subscription"
 _AFTER, _BEFORE = " AND (position, replay) > (:position, :replay)", " AND (position, replay) < (:position, :replay)"
 _OF_STATE = " AND state = :column AND json_extract(document, '$.state') = :state"
-_SHOWN = """ AND state <> 'withheld'
-AND NOT (next_attempt IS NOT NULL AND json_extract(document, '$.permit') IS NULL)"""
+_SHOWN = " AND json_extract(document, '$.permit')"
 _OF_DELIVERY, _OF_EVENT_ID, _OF_SOURCE = (
     f" AND json_extract(document, '$.{name}') = :{name}" for name in ("deliveryId", "eventId", "source")
 )
@@ -42,7 +41,9 @@ _ORDERS = {False: " ORDER BY position, replay", True: " ORDER BY position DESC, 
 _OF_EVENT = "SELECT version, document FROM deliveries WHERE position = ? ORDER BY subscription, replay"
 _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND state = 'dead'"
 _NEXT_ATTEMPT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
-_EXPIRE = "DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"
+# A worker ends the open deliveries of a lane, and says so in the log.
+_EXPIRE = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR (registered < ?
+AND (next_attempt IS NULL OR (subscription, replay) NOT IN (SELECT subscription, replay FROM lanes)))"""
 
 _LAST = 2**63 - 1
 """A position beyond every delivery."""
