@@ -205,7 +205,7 @@ class Breaker:
     """A circuit breaker. After `THRESHOLD` failures in a row it opens until `open_until`, microseconds since the epoch.
 
     Then one attempt probes the endpoint. Its success closes the breaker; its failure opens it for longer. A worker with
-    another clock probes as much earlier or later, which is safe: a breaker protects an endpoint, and opens for a minute.
+    another clock probes as much earlier or later, which is safe: it is a matter of a minute.
     """
 
     failures: int = 0
