@@ -30,7 +30,7 @@ from events_core.adapters.sqlite.schema import Session
 from events_core.adapters.tokens import jwks, unlisted, verifier
 from events_core.common.single_flight import SingleFlightCache
 from events_core.common.texts import digest
-from events_core.delivery import attempt, shares, timers
+from events_core.delivery import attempt, shares, timers, worker
 from events_core.delivery.delivery import Lane
 from events_core.delivery.subscription import EndpointPause, SubscriptionIndex
 from events_core.http import feeds, request
@@ -292,6 +292,13 @@ async def of_lanes() -> tuple[object, float]:
     return cache, cache.maxsize
 
 
+async def of_swept() -> tuple[object, float]:
+    """Lanes with long numbers."""
+    cache: LRUCache[Lane, tuple[int, int]] = LRUCache(worker.SWEPT_REMEMBERED)
+    cache.update({Lane(10**9 + number, 10**9 + number): (10**15 + number, 10**15 - number) for number in range(500)})
+    return cache, cache.maxsize
+
+
 async def of_tokens() -> tuple[object, float]:
     """Large and small tokens, more than are kept."""
     cache = verifier._Issuers("", {}, verifier._refuse, lambda: 0)._verified
@@ -363,6 +370,7 @@ FILLED: Mapping[tuple[str, str], Filled] = {
     ("delivery/attempt.py", "searched"): Filled(of_lanes),
     ("delivery/timers.py", "_by_lane"): Filled(of_timers, copies=2),
     ("delivery/shares.py", "slow"): Filled(of_slow),
+    ("delivery/worker.py", "swept"): Filled(of_swept),
     ("delivery/subscription.py", "_paused_until"): Filled(of_pauses),
 }
 

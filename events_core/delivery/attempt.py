@@ -93,7 +93,7 @@ class Attempts:
             EventsError: UNAVAILABLE when the store does not answer. A delivery that was sent and not recorded is sent
                 again.
         """
-        matched = await self._match(turn, subscription, await self._read_events(turn, that_fit(due)))
+        matched = await self._match(turn, subscription, await self._read_events(turn, subscription, that_fit(due)))
         decided = await self._decide(turn, subscription, matched)
         await self._send_all(turn, subscription, decided)
         if any(ready.undecided for ready in decided):
@@ -101,21 +101,44 @@ class Attempts:
         elif turn.budget.decision_point.left <= 0:
             turn.rest(self.clock())
 
+    async def end_gone(self, turn: Turn, subscription: Subscription, due: Sequence[Delivery]) -> bool:
+        """End those of the first due deliveries whose event is gone, and send none. Return whether there are any.
+
+        Raises:
+            EventsError: UNAVAILABLE when the store does not answer.
+        """
+        read = that_fit(due)
+        return bool(read) and len(await self._read_events(turn, subscription, read)) < len(read)
+
     # -- Before sending -----------------------------------------------------------------------------------------------
 
-    async def _read_events(self, turn: Turn, due: Sequence[Delivery]) -> list[_Ready]:
-        """Read the events of deliveries. Remove the deliveries whose event is erased."""
+    async def _read_events(self, turn: Turn, subscription: Subscription, due: Sequence[Delivery]) -> list[_Ready]:
+        """Read the events of deliveries. End the deliveries whose event is gone."""
         now = self.clock()
-        rows = await self.store.at(due[0].stream, [delivery.position for delivery in due])
-        by_position = {row.position: row for row in rows if row.json is not None}
+        by_position = {row.position: row for row in await self.store.at(due[0].stream, [one.position for one in due])}
+        found = []
         for delivery in due:
-            if delivery.position not in by_position:
-                await turn.remove(delivery)
-        return [
-            _Ready(delivery, by_position[delivery.position], now)
-            for delivery in due
-            if delivery.position in by_position
-        ]
+            event = by_position.get(delivery.position)
+            if event is None or event.json is None:
+                await self._end(turn, subscription, delivery, event)
+            else:
+                found.append(_Ready(delivery, event, now))
+        return found
+
+    async def _end(
+        self, turn: Turn, subscription: Subscription, delivery: Delivery, tombstone: StoredEvent | None
+    ) -> None:
+        """End a delivery whose event is gone: it is dead, unless the event was erased, which leaves a tombstone."""
+        if tombstone is not None:
+            await turn.remove(delivery)
+        elif await turn.save(delivery.died(self.clock())):
+            _log.warning(
+                "delivery dead subscriptionId=%d consumer=%s endPoint=%s status=none delivery=%s: its event is gone",
+                subscription.id,
+                subscription.consumer,
+                canonical_origin(subscription.endpoint),
+                delivery.id,
+            )
 
     async def _match(self, turn: Turn, subscription: Subscription, due: Sequence[_Ready]) -> list[_Ready]:
         """Ask Register about unsure deliveries. Remove those that do not match; keep them unsure if it is down."""
@@ -227,9 +250,8 @@ class Attempts:
         async with self.shares.connection(current, turn.seconds_left) as has_connection:
             if not has_connection:
                 return False
-            event = await self._current_event(ready)
+            event = await self._current_event(turn, current, ready)
             if event is None:
-                await turn.remove(ready.delivery)
                 return True
             await self.shares.pace.turn()
             if not await self._may_begin(turn, current):
@@ -305,12 +327,12 @@ class Attempts:
         )
         await self.cache.fresh()
 
-    async def _current_event(self, ready: _Ready) -> bytes | None:
-        """The event's JSON text, read again if it is old. None if the event is erased."""
+    async def _current_event(self, turn: Turn, subscription: Subscription, ready: _Ready) -> bytes | None:
+        """The event's JSON text, read again if it is old. None if the event is gone, and so its delivery ended."""
         if self.clock() - ready.read_at <= EVENT_KEPT:
             return ready.event.json
-        rows = await self.store.at(ready.delivery.stream, [ready.delivery.position])
-        return rows[0].json if rows else None
+        read = await self._read_events(turn, subscription, [ready.delivery])
+        return read[0].event.json if read else None
 
     async def _pace(self, turn: Turn, subscription: Subscription) -> bool:
         """Wait as the allowed rate of the endpoint says. Return False if that is too long for this turn."""

@@ -47,6 +47,11 @@ class SubscriptionCache:
         known = (await self.recent()).get(subscription_id)
         return known if known is not None else await self._store.get(subscription_id)
 
+    async def known(self, subscription_id: int) -> Subscription | None:
+        """Return a subscription as it was at any time, None if it is unknown. Look up one that is not in the cache."""
+        known = self._index.get(subscription_id)
+        return known if known is not None else await self.find(subscription_id)
+
     def pause(self, pause: EndpointPause) -> None:
         """Pause an endpoint in this process, before the store says so to every process."""
         self._index.pause(pause)

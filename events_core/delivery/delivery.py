@@ -134,8 +134,8 @@ class Delivery:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the consumer may know the event: it is neither undecided nor withheld."""
-        return not self.is_undecided and self.state is not State.WITHHELD
+        """Whether the consumer may know the event: the decision point permitted it."""
+        return bool(self.permit)
 
     def decision(self, *, permit: bool, at: int) -> Delivery:
         """The delivery with a decision. A denied delivery is withheld."""
@@ -166,6 +166,10 @@ class Delivery:
         if wait is None:
             return replace(tried, state=State.DEAD, next_attempt=None, settled=done)
         return replace(tried, state=State.FAILING, next_attempt=done + int(wait * SECOND))
+
+    def died(self, at: int) -> Delivery:
+        """The delivery when no further attempt is to come."""
+        return replace(self, state=State.DEAD, next_attempt=None, settled=at, unsure=False, undecidable=0)
 
     def revived(self, now: int) -> Delivery:
         """A dead delivery whose schedule starts again."""
@@ -200,7 +204,8 @@ class RetrySchedule:
 class Breaker:
     """A circuit breaker. After `THRESHOLD` failures in a row it opens until `open_until`, microseconds since the epoch.
 
-    Then one attempt probes the endpoint. Its success closes the breaker; its failure opens it for longer.
+    Then one attempt probes the endpoint. Its success closes the breaker; its failure opens it for longer. A worker with
+    another clock probes as much earlier or later, which is safe: it is a matter of a minute.
     """
 
     failures: int = 0

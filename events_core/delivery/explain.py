@@ -74,9 +74,9 @@ class Explanation:
         while caller.consumer:
             after = own[-1].id if own else 0
             page = await self.subscriptions.owned_by(caller.consumer, after, _LISTED_AT_ONCE)
-            own += page
-            if len(page) < _LISTED_AT_ONCE:
+            if not page:
                 break
+            own += page
         return [subscription for subscription in own if subscription.filter.resource == resource]
 
     async def may_receive(self, caller: Caller, event: StoredEvent) -> bool:

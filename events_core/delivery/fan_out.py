@@ -115,12 +115,8 @@ class FanOut(Follower[Delivery]):
 
     @override
     async def put(self, target: str, items: Sequence[Delivery]) -> None:
-        await self.record(items)
-
-    async def record(self, deliveries: Sequence[Delivery]) -> None:
-        """Store deliveries of one lane, given by position, and enqueue a wake-up. The same call again completes it."""
-        await self.deliveries.record(deliveries, self.clock())
-        self.wakeup_queue.put(delivery.lane for delivery in deliveries if delivery.state.open)
+        await self.deliveries.record(items, self.clock())
+        self.wakeup_queue.put(delivery.lane for delivery in items if delivery.state.open)
 
     async def deliveries_to(
         self, subscription: Subscription, events: Sequence[StoredEvent], replay: int = 0

@@ -81,7 +81,7 @@ class SubscriptionStore(Protocol):
         """Return a subscription, None if it is unknown or deleted."""
 
     async def owned_by(self, consumer: str, after: int, limit: int) -> Sequence[Subscription]:
-        """Return at most `limit` subscriptions of a consumer, by id, with ids greater than `after`."""
+        """Return `limit` subscriptions of a consumer, by id, with ids beyond `after`; fewer if there are no more."""
 
     async def change(self, subscription: Subscription) -> Subscription | None:
         """Replace a subscription that still has this version. Return None, and write nothing, if it has another.
@@ -177,8 +177,11 @@ class DeliveryStore(Protocol):
     async def wake_all(self, subscription: int) -> Sequence[Lane]:
         """Make due the live lane of a subscription, and the lanes of replays with something to do. Return them."""
 
-    async def due(self, now: int, limit: int) -> Sequence[Lane]:
-        """Return lanes that are due and not leased, the longest due first."""
+    async def due(self, now: int, limit: int) -> Mapping[Lane, int]:
+        """Return lanes that are due and not leased, each with the time since when, the longest due first.
+
+        The time is another one after each turn, unless the lane is made due at once: then it is 0.
+        """
 
     async def overdue(self, now: int) -> Sequence[Overdue]:
         """Return every lane in which an attempt is due, leased or not. The times are exact to within a turn."""
@@ -261,7 +264,8 @@ class DeliveryStore(Protocol):
     async def expire(self, settled_before: int, registered_before: int) -> int:
         """Remove deliveries settled before one time, and those of events registered before another. Return how many.
 
-        Dead deliveries stay as long as their event. A store that expires deliveries by itself does nothing.
+        Dead deliveries stay as long as their event, and open ones while they are in a lane: a worker ends them. A store
+        that expires deliveries by itself does nothing.
         """
 
 

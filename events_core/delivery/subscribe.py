@@ -16,7 +16,6 @@ from events_core.common.errors import bad_field
 from events_core.delivery.cache import KEPT_SECONDS, SubscriptionCache
 from events_core.delivery.delivery import Delivery
 from events_core.delivery.endpoint import EndpointPolicy, ForbiddenEndpointError
-from events_core.delivery.fan_out import FanOut
 from events_core.delivery.persons import PersonNumbers
 from events_core.delivery.ports import DeliveryFilter, DeliveryStore, SecretBox, SubscriptionQuota, SubscriptionStore
 from events_core.delivery.rules import NO_SUBJECT, SubscriptionRequest, filter_for
@@ -24,11 +23,10 @@ from events_core.delivery.subscription import CLOUD_EVENTS, EventFilter, SealedS
 from events_core.delivery.update import RateLimit, update_subscription
 from events_core.delivery.webhook import new_secret
 from events_core.delivery.worker import LaneWorker
-from events_core.feeds.ports import CheckpointStore, EventStore
+from events_core.feeds.ports import EventStore
 
 BOTH_SECRETS_FOR = 24 * 3_600 * SECOND
 """How long the previous secret signs too after a rotation."""
-LOOKED_BACK_AT_ONCE = 200
 MOST_NEVER_VALIDATED = 100
 NEVER_VALIDATED_DAYS = 7
 """Days to keep a subscription whose endpoint is never validated."""
@@ -63,14 +61,12 @@ class Subscriber:
     subscriptions: SubscriptionStore
     deliveries: DeliveryStore
     store: EventStore
-    checkpoints: CheckpointStore
     authorization: Authorization
     register: PartyRegister
     secrets: SecretBox
     persons: PersonNumbers
     policy: EndpointPolicy
     cache: SubscriptionCache
-    fan_out: FanOut
     lane_worker: LaneWorker
     apps_domain: str | None
     quota: SubscriptionQuota
@@ -119,7 +115,9 @@ class Subscriber:
 
     async def delete(self, caller: Caller, subscription_id: int) -> None:
         """Delete a subscription. After a few seconds no process sends anything for it."""
-        await self._change(caller, subscription_id, Subscription.deletion_marker)
+        await self.get(caller, subscription_id)
+        # One that is gone now was deleted by this call, whose write may be repeated, or by another one.
+        await update_subscription(self.subscriptions, subscription_id, Subscription.deletion_marker)
         await self._wake(subscription_id)
 
     async def change(self, caller: Caller, subscription_id: int, wanted: Change) -> Subscription:
@@ -134,7 +132,8 @@ class Subscriber:
         if wanted.endpoint is not None:
             self._endpoint(wanted.endpoint)
         before = await self.get(caller, subscription_id)
-        changed = await self._change(caller, subscription_id, lambda current: self._changed(current, wanted))
+        now = self.clock()
+        changed = await self._change(caller, subscription_id, lambda current: _changed(current, wanted, now))
         await self._wake(subscription_id)
         if changed.endpoint != before.endpoint:
             await asyncio.sleep(KEPT_SECONDS)
@@ -147,6 +146,8 @@ class Subscriber:
         until = self.clock() + BOTH_SECRETS_FOR
 
         def rotate(current: Subscription) -> Subscription:
+            if current.secrets.current == sealed:
+                return current  # a write whose answer was lost meets itself
             return replace(current, secrets=SealedSecrets(sealed, current.secrets.current, until))
 
         await self._change(caller, subscription_id, rotate)
@@ -166,7 +167,10 @@ class Subscriber:
         return confirmed
 
     async def remove_never_validated(self, created_before: int) -> None:
-        """Delete the subscriptions created before a time whose endpoints never took a validation event."""
+        """Delete the subscriptions created before a time whose endpoints never took a validation event.
+
+        The time is days ago, so a difference between two clocks changes little.
+        """
 
         def marker(current: Subscription) -> Subscription | None:
             return None if current.was_ever_validated else current.deletion_marker()
@@ -229,31 +233,20 @@ class Subscriber:
             base_url=request.base_url,
         )
         stored, is_new = await self.subscriptions.create(draft, self.quota)
-        if is_new or not (stored.validation.tries or stored.validation.validated):
-            await self._look_back(stored)
+        is_new = is_new or stored.secrets == draft.secrets  # a write whose answer was lost meets itself
         if not is_new:
             stored = await self._validate_again(stored, draft, request.content_type)
         await self._wake(stored.id)
         return Subscribed(stored, secret if is_new else None)
 
-    async def _look_back(self, subscription: Subscription) -> None:
-        """Make the deliveries of events that were followed up after its start, and before processes could see it."""
-        stream, at = subscription.filter.stream, subscription.start
-        end = await self.store.head(stream)
-        while at < end:
-            rows = (await self.checkpoints.read_after(stream, at, LOOKED_BACK_AT_ONCE)).rows
-            if not rows:
-                return
-            at = rows[-1].position
-            await self.fan_out.record(await self.fan_out.deliveries_to(subscription, rows))
-
     async def _validate_again(
         self, stored: Subscription, draft: Subscription, content_type: str | None
     ) -> Subscription:
         """Make a validation due. The authentication level is that of the newest token, and so is the key of filters."""
+        validation_due = self.clock()
 
         def ask(current: Subscription) -> Subscription:
-            validation = replace(current.validation, tries=0, next_try=self.clock())
+            validation = replace(current.validation, tries=0, next_try=validation_due)
             filters = replace(current.filter, sealed=draft.filter.sealed)
             changed = replace(current, validation=validation, level=draft.level, filter=filters)
             return changed.with_content_type(content_type)
@@ -261,26 +254,6 @@ class Subscriber:
         return await update_subscription(self.subscriptions, stored.id, ask) or stored
 
     # -- Changing -----------------------------------------------------------------------------------------------------
-
-    def _changed(self, current: Subscription, wanted: Change) -> Subscription:
-        """The subscription after a change. The endpoint that stands already is validated again."""
-        changed = replace(current, paused=current.paused if wanted.paused is None else wanted.paused)
-        changed = changed.with_content_type(wanted.content_type)
-        now = self.clock()
-        if wanted.endpoint == current.endpoint:
-            return replace(changed, validation=replace(current.validation, tries=0, next_try=now))
-        if wanted.endpoint is None:
-            return changed
-        return replace(
-            changed,
-            endpoint=wanted.endpoint,
-            validation=Validation(next_try=now),
-            was_validated=current.was_validated or current.validation.validated,
-            allowed_rate=None,
-            content_type=CLOUD_EVENTS if changed.learned_json else changed.content_type,
-            learned_json=False,
-            moves=MOVES.counted(current.moves, now),
-        )
 
     async def _change(
         self, caller: Caller, subscription_id: int, change: Callable[[Subscription], Subscription]
@@ -295,6 +268,26 @@ class Subscriber:
         """Serve the lanes with the changed subscription, in this process now, and in another if this process stops."""
         await self.cache.fresh()
         await self.lane_worker.wake(subscription_id)
+
+
+def _changed(current: Subscription, wanted: Change, now: int) -> Subscription:
+    """The subscription after a change at `now`. The endpoint that stands already is validated again."""
+    changed = replace(current, paused=current.paused if wanted.paused is None else wanted.paused)
+    changed = changed.with_content_type(wanted.content_type)
+    if wanted.endpoint == current.endpoint:
+        return replace(changed, validation=replace(current.validation, tries=0, next_try=now))
+    if wanted.endpoint is None:
+        return changed
+    return replace(
+        changed,
+        endpoint=wanted.endpoint,
+        validation=Validation(next_try=now),
+        was_validated=current.was_ever_validated,
+        allowed_rate=None,
+        content_type=CLOUD_EVENTS if changed.learned_json else changed.content_type,
+        learned_json=False,
+        moves=MOVES.counted(current.moves, now),
+    )
 
 
 def _denied(filters: EventFilter) -> errors.EventsError:

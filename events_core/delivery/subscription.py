@@ -76,7 +76,8 @@ class Validation:
 
     `tries` validation events were sent since the subscriber last asked for a validation. The endpoint answered the
     last event, sent at `at`, with `status`, or the request failed with `error`. The next event is due at `next_try`;
-    None if no try is planned. Times are microseconds since the epoch.
+    None if no try is planned. Times are microseconds since the epoch. A worker with another clock tries as much
+    earlier or later, which delays a validation only: the request that asks for one serves the lane by the same clock.
     """
 
     validated: bool = False
@@ -89,7 +90,10 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class SealedSecrets:
-    """The secrets that sign deliveries, encrypted. The previous secret signs too until `previous_until`."""
+    """The secrets that sign deliveries, encrypted. The previous secret signs too until `previous_until`.
+
+    A worker with another clock signs with both for as much shorter or longer; the current one always signs.
+    """
 
     current: str
     previous: str | None = None
@@ -98,7 +102,10 @@ class SealedSecrets:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPause:
-    """A pause of the deliveries to a `target`, until a time in microseconds since the epoch."""
+    """A pause of the deliveries to a `target`, until a time in microseconds since the epoch.
+
+    For a worker with another clock it is as much shorter or longer. It is an hour long at most.
+    """
 
     target: str = ""
     until: int = 0
@@ -108,7 +115,8 @@ class EndpointPause:
 class Subscription:
     """A subscription. Before it is stored, `id` is 0 and `version` is "".
 
-    Events match at positions after `start` of the stream. Times are microseconds since the epoch. `level` is the
+    Events match at positions after `start`, which was the end of the stream when the subscription was created. Times
+    are microseconds since the epoch. `level` is the
     authentication level of the token that created the subscription, None if it could not be read. A `disabled`
     subscription's endpoint answered 410; nothing is sent until it is validated again. `allowed_rate` is how many
     deliveries a minute the endpoint asked for. Events are sent as `content_type`; with `learned_json`, because the
@@ -197,7 +205,10 @@ class Subscription:
 
 
 class SubscriptionIndex:
-    """Subscriptions by resource and subject, so that only those that can match are compared with an event."""
+    """Subscriptions by resource and subject, so that only those that can match are compared with an event.
+
+    One whose endpoint was never validated matches nothing: its deliveries begin with the validation.
+    """
 
     def __init__(self, subscriptions: Iterable[Subscription] = ()) -> None:
         self._by_id: dict[int, tuple[Subscription, CompiledFilter]] = {}
@@ -225,6 +236,8 @@ class SubscriptionIndex:
         wanted = subscription.filter
         compiled = known[1] if known is not None and known[0].filter == wanted else wanted.compiled()
         self._by_id[subscription.id] = subscription, compiled
+        if not subscription.was_ever_validated:
+            return
         self._by_subject.setdefault((wanted.resource, wanted.only_subject), set()).add(subscription.id)
         self._of_resource[wanted.resource] = self._of_resource.get(wanted.resource, 0) + 1
         if wanted.include_subunits:
@@ -244,7 +257,7 @@ class SubscriptionIndex:
         return max(self._paused_until.get(target, 0), own.until if own.target == target else 0)
 
     def any_of(self, resource: str) -> bool:
-        """Whether any subscription asks for events of the resource."""
+        """Whether any event of the resource may match a subscription."""
         return resource in self._of_resource
 
     def asks_for_subunits(self, resource: str) -> bool:
@@ -279,8 +292,8 @@ class SubscriptionIndex:
 
     def _remove(self, subscription_id: int) -> tuple[Subscription, CompiledFilter] | None:
         known = self._by_id.pop(subscription_id, None)
-        if known is None:
-            return None
+        if known is None or not known[0].was_ever_validated:
+            return known
         wanted = known[0].filter
         same_subject = self._by_subject[wanted.resource, wanted.only_subject]
         same_subject.discard(subscription_id)

@@ -60,6 +60,11 @@ class Turn:
         return self.lease.lane
 
     @property
+    def has_not_begun(self) -> bool:
+        """Whether this is a live lane whose subscription has not begun yet."""
+        return self.lane.replay == 0 and self.lease.replay is None
+
+    @property
     def seconds_left(self) -> float:
         """How long attempts may still begin."""
         return max(0, self.ends - self.clock()) / SECOND

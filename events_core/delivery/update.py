@@ -22,14 +22,19 @@ class RateLimit:
     detail: str
 
     def counted(self, times: Sequence[int], now: int) -> tuple[int, ...]:
-        """Add `now` to the recent times. All are microseconds since the epoch.
+        """Add `now` to the recent times, unless it is there: then a write whose answer was lost meets itself.
+
+        All are microseconds since the epoch. A time of a process with another clock counts for as much longer or
+        shorter, and not at all if the clocks differ by more than `seconds`. So no clock refuses a caller for long.
 
         Raises:
             EventsError: TOO_MANY_REQUESTS beyond the limit.
         """
-        recent = tuple(time for time in times if now - self.seconds * SECOND < time <= now)
+        recent = tuple(time for time in times if abs(now - time) < self.seconds * SECOND)
+        if now in recent:
+            return recent
         if len(recent) >= self.most:
-            raise too_many_requests(self.detail, max(1, -((now - recent[0]) // SECOND) + self.seconds))
+            raise too_many_requests(self.detail, max(1, -((now - min(recent)) // SECOND) + self.seconds))
         return (*recent, now)
 
 
@@ -37,6 +42,9 @@ async def update_subscription(
     store: SubscriptionStore, subscription_id: int, change: Callable[[Subscription], Subscription | None]
 ) -> Subscription | None:
     """Update with optimistic concurrency. Return None if the subscription is gone or `change` declines.
+
+    A write whose answer is lost is stored, and looks like another's change: then `change` meets what it made before,
+    and must make the same of it.
 
     Raises:
         EventsError: UNAVAILABLE when the store does not answer, or others change the subscription all the time.

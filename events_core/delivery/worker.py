@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+
+from cachetools import LRUCache
 
 from events_core.common.clock import SECOND
 from events_core.common.errors import EventsError
 from events_core.delivery.attempt import PAUSE, Attempts
 from events_core.delivery.background_tasks import BackgroundTasks
 from events_core.delivery.cache import SubscriptionCache
-from events_core.delivery.delivery import Lane
+from events_core.delivery.delivery import Delivery, Lane, Replay
 from events_core.delivery.fan_out import FanOut
 from events_core.delivery.ports import DeliveryStore, SubscriptionStore
 from events_core.delivery.shares import LANES_OF_CONSUMER, ConsumerShares
@@ -42,6 +44,9 @@ FIRSTS, RETRIES = 64, 16
 REPLAYED_AT_ONCE = 200
 DUE_READ, SWEPT, SWEPT_OF_CONSUMER = 20_000, 1_000, 16
 """How many due lanes a sweep reads and wakes, and how many of one consumer, so that nobody's lanes hide another's."""
+SWEPT_FOR = 30 * SECOND
+"""How long a sweep leaves a lane to the message that it sent. A lane without a slot is served later anyway."""
+SWEPT_REMEMBERED = 5_000
 MOST_TASKS = 1_000
 """How many lanes are served or wait for a slot in the background. The sweep finds the others."""
 MOST_SLEEPING = 20_000
@@ -67,6 +72,8 @@ class LaneWorker:
     clock: Callable[[], int]
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     sleeping: BackgroundTasks = field(default_factory=BackgroundTasks)
+    swept: LRUCache[Lane, tuple[int, int]] = field(default_factory=lambda: LRUCache(SWEPT_REMEMBERED))
+    """Since when each lane was due that a sweep has woken, and when that was."""
 
     async def serve(self, lane: Lane) -> None:
         """Serve a lane for a turn, if its consumer has a slot for it. If not, wake it later.
@@ -77,7 +84,7 @@ class LaneWorker:
             EventsError: UNAVAILABLE when the store does not answer. The lane is due again when its lease ends.
         """
         await self.shares.pace.turn()
-        subscription = await self.cache.find(lane.subscription)
+        subscription = await self.cache.known(lane.subscription)
         if subscription is None:
             await self._take_turn(lane, validates=False)
             return
@@ -110,18 +117,28 @@ class LaneWorker:
     async def sweep(self) -> None:
         """Enqueue wake-ups for lanes that are due and not served, the longest due first, few of each consumer.
 
+        A lane that was woken a short while ago, and that nobody has served since, is left to its message.
+
         Raises:
             EventsError: UNAVAILABLE when the store does not answer.
         """
-        due = await self.deliveries.due(self.clock(), DUE_READ)
+        now = self.clock()
+        due = await self.deliveries.due(now, DUE_READ)
         index = await self.cache.recent()
         swept: Counter[str] = Counter()
-        for lane in due:
+        for lane, since in due.items():
             subscription = index.get(lane.subscription)
             consumer = "" if subscription is None else subscription.consumer
-            if swept.total() < SWEPT and swept[consumer] < SWEPT_OF_CONSUMER and not self.timers.waits(lane):
-                swept[consumer] += 1
-                self.wakeup_queue.put([lane])
+            if swept.total() >= SWEPT or swept[consumer] >= SWEPT_OF_CONSUMER or self._is_woken(lane, since, now):
+                continue
+            swept[consumer] += 1
+            self.swept[lane] = since, now
+            self.wakeup_queue.put([lane])
+
+    def _is_woken(self, lane: Lane, since: int, now: int) -> bool:
+        """Whether a timer wakes the lane, or a sweep did for the same reason a short while ago."""
+        due, woken = self.swept.get(lane, (-1, 0))
+        return self.timers.waits(lane) or (due == since and woken <= now < woken + SWEPT_FOR)
 
     async def close(self) -> None:
         """Stop the background tasks."""
@@ -184,24 +201,21 @@ class LaneWorker:
         return await self._release(turn)
 
     async def _work(self, turn: Turn, *, validates: bool) -> None:
-        """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription."""
+        """Work until the turn is over or the lane has nothing to do. Drop the lane of a deleted subscription.
+
+        A change of the subscription that was acknowledged before the lane was taken is seen. A later one makes the
+        lane due again.
+        """
         await self.cache.fresh()
-        subscription = await self.cache.find(turn.lane.subscription)
-        while subscription is not None:
-            if await self._do_next(turn, subscription, validates=validates):
-                subscription = await self.cache.find(turn.lane.subscription)
-            elif turn.is_over:
+        while (subscription := await self.cache.find(turn.lane.subscription)) is not None:
+            if not await self._do_next(turn, subscription, validates=validates):
+                if not turn.is_over:
+                    self._rest(turn, subscription)
                 return
-            else:  # a cached subscription is good enough to send; before stopping, re-read the store
-                stored = await self.subscriptions.get(turn.lane.subscription)
-                if stored is not None and stored.version == subscription.version:
-                    await self._rest(turn, stored)
-                    return
-                subscription = stored
         await turn.drop_lane()
 
     async def _do_next(self, turn: Turn, subscription: Subscription, *, validates: bool) -> bool:
-        """Validate, attempt or replay, whichever is due first. Return False if nothing is."""
+        """Validate, send or replay, whichever is due first. Return False if nothing is."""
         now = self.clock()
         if turn.is_over:
             return False
@@ -211,17 +225,31 @@ class LaneWorker:
                 return False
             await self._validate(subscription)
             return True
-        if not subscription.sends or not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
+        if not subscription.sends:
+            return await self.attempts.end_gone(turn, subscription, await self._ready(turn))
+        if not turn.breaker.allows(now) or self.cache.paused_until(subscription) > now:
             return False
+        return await self._send_next(turn, subscription)
+
+    async def _send_next(self, turn: Turn, subscription: Subscription) -> bool:
+        """Begin, attempt or replay. Return False if nothing is due."""
+        if turn.has_not_begun:
+            await self._begin(turn, subscription)
+            return True
+        if due := await self._ready(turn):
+            await self.attempts.make(turn, subscription, due)
+            return True
+        return await self._replay(turn, subscription)
+
+    async def _ready(self, turn: Turn) -> Sequence[Delivery]:
+        """Read deliveries that are due, few at first, and only one while it probes the endpoint."""
         await self.shares.pace.turn()
         most = 1 if turn.breaker.probing else turn.reads
         due = await turn.ready(most, min(most, RETRIES))
         await self.shares.pace.turn()
         if due:
             turn.reads = min(2 * most, FIRSTS)
-            await self.attempts.make(turn, subscription, due)
-            return True
-        return await self._replay(turn, subscription)
+        return due
 
     async def _validate(self, subscription: Subscription) -> None:
         """Validate the endpoint if the store says so too, and wake the lanes that waited for it."""
@@ -232,6 +260,16 @@ class LaneWorker:
                 self.wakeup_queue.put(await self.deliveries.wake_all(subscription.id))
         await self.cache.fresh()
 
+    async def _begin(self, turn: Turn, subscription: Subscription) -> None:
+        """Have the live lane begin with the events between the subscription's start and the end of its stream.
+
+        The end is read after the first validation was stored. An event beyond it is followed up by a process that
+        looks at the subscriptions after that, and so records it. What is recorded beyond it waits in the lane until
+        the events up to it are delivered or have failed, so first attempts are in order.
+        """
+        start, end = subscription.start, await self.checkpoints.end(subscription.filter.stream)
+        await turn.move_replay(Replay(turn.lane, start, end, done=end <= start))
+
     async def _replay(self, turn: Turn, subscription: Subscription) -> bool:
         """Make the next deliveries of a replay. Return False if it is done, or the lane has none."""
         replay = turn.lease.replay
@@ -241,13 +279,13 @@ class LaneWorker:
         wanted = [row for row in page.rows if row.position <= replay.until]
         deliveries = await self.fan_out.deliveries_to(subscription, wanted, replay.lane.replay)
         await self.deliveries.record(deliveries, self.clock())
-        done = page.is_end or len(wanted) < len(page.rows)
+        done = page.is_end or page.rows[-1].position >= replay.until
         after = wanted[-1].position if wanted else replay.until
         await turn.move_replay(replace(replay, after=after, done=done))
         return True
 
-    async def _rest(self, turn: Turn, subscription: Subscription) -> None:
-        """Decide how long the lane rests, by the subscription as the store has it."""
+    def _rest(self, turn: Turn, subscription: Subscription) -> None:
+        """Decide how long the lane rests."""
         now, lane = self.clock(), turn.lane
         next_try = subscription.validation.next_try if lane.replay == 0 else None
         if not subscription.sends:
@@ -258,8 +296,8 @@ class LaneWorker:
             turn.rest(turn.breaker.open_until)
 
     async def _due_without_deliveries(self, turn: Turn) -> int | None:
-        """When an unfinished replay or a validation is due, which a lane without deliveries may have too."""
-        if turn.lease.is_replaying:
+        """When a beginning, an unfinished replay or a validation is due, in a lane without deliveries too."""
+        if turn.has_not_begun or turn.lease.is_replaying:
             return self.clock()
         subscription = None if turn.lane.replay else await self.cache.find(turn.lane.subscription)
         return None if subscription is None else subscription.validation.next_try

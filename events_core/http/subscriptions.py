@@ -72,12 +72,13 @@ async def list_own(request: Request, application: Application) -> func.HttpRespo
     parameters = Parameters(request.query)
     size = DEFAULT_SIZE if parameters.one("size") is None else query.size(parameters, DEFAULT_SIZE)
     after = query.number(parameters, "after") or 0
-    found = await application.subscriber.list(caller, after, size)
+    found = await application.subscriber.list(caller, after, size + 1)
+    found, more = found[:size], found[size:]
     document = {
         "count": len(found),
         "subscriptions": [await _document(subscription, application) for subscription in found],
     }
-    if len(found) < size:
+    if not more:
         return json_response(document)
     following = urlencode({"after": found[-1].id, "size": size})
     return json_response(document, headers=next_headers(f"{request.base_url}{PATH}?{following}"))

@@ -91,21 +91,22 @@ async def test_simultaneous_subscriptions_stay_within_the_quota(stores: Stores) 
 async def test_subscriptions_that_were_never_validated_have_their_own_quota(store: SubscriptionStore) -> None:
     """One that was validated at an earlier endpoint does not count."""
     quota = SubscriptionQuota(9, 2)
-    await store.create(subscription(endpoint="https://example.com/a", validation=Validation(validated=True)), quota)
-    await store.create(subscription(endpoint="https://example.com/b", was_validated=True), quota)
+    await store.create(subscription(endpoint="https://example.com/a"), quota)
+    moved = subscription(endpoint="https://example.com/b", validation=Validation(), was_validated=True)
+    await store.create(moved, quota)
     for name in ("c", "d"):
-        await store.create(subscription(endpoint=f"https://example.com/{name}"), quota)
+        await store.create(subscription(endpoint=f"https://example.com/{name}", validation=Validation()), quota)
     with pytest.raises(EventsError) as refused:
-        await store.create(subscription(endpoint="https://example.com/e"), quota)
+        await store.create(subscription(endpoint="https://example.com/e", validation=Validation()), quota)
     assert (refused.value.problem, refused.value.headers) == (Problem.TOO_MANY_REQUESTS, {"Retry-After": "30"})
 
 
 async def test_simultaneous_subscriptions_stay_within_the_quota_of_those_never_validated(stores: Stores) -> None:
     """In two processes, beside one that was validated and another consumer's."""
     both, quota = [stores.subscriptions, stores.other_subscriptions], SubscriptionQuota(9, 3)
-    await stores.subscriptions.create(subscription(was_validated=True))
-    await stores.subscriptions.create(subscription(consumer="/org/skd"))
-    drafts = [subscription(endpoint=f"https://example.com/{n}") for n in range(8)]
+    await stores.subscriptions.create(subscription())
+    await stores.subscriptions.create(subscription(consumer="/org/skd", validation=Validation()))
+    drafts = [subscription(endpoint=f"https://example.com/{n}", validation=Validation()) for n in range(8)]
     outcomes = await asyncio.gather(
         *(both[n % 2].create(draft, quota) for n, draft in enumerate(drafts)), return_exceptions=True
     )

@@ -53,7 +53,7 @@ def inject_faults(deployment: Deployment, chance: Callable[[], bool]) -> None:
     """Let the stores fail by chance under fan-out and delivery."""
     application = deployment.application
     deliveries = Faulty(application.deliveries, chance)
-    fan_out = replace(application.subscriber.fan_out, deliveries=deliveries)
+    fan_out = replace(application.lane_worker.fan_out, deliveries=deliveries)
     lane_worker = application.lane_worker
     attempts = replace(lane_worker.attempts, deliveries=deliveries, store=Faulty(application.store, chance))
     deployment.application = replace(

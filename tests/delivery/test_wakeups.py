@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from events_core.common.clock import SECOND
 from events_core.delivery.delivery import Lane
 from events_core.delivery.rules import SubscriptionRequest
 from events_core.delivery.subscribe import Change
@@ -161,3 +162,34 @@ async def test_timers_take_no_place_of_what_is_due(deployment: Deployment) -> No
     await deployment.application.subscriber.subscribe(caller, request)
     await asyncio.wait(worker.tasks.running, timeout=5)
     assert len(deployment.receiver.received) == 2
+
+
+async def test_the_sweep_sends_few_messages_for_lanes_that_wait(deployment: Deployment) -> None:
+    """Fifty lanes find no slot in a minute. Each gets a message, and the next one after thirty seconds."""
+    deliveries, application = deployment.application.deliveries, deployment.application
+    lanes = [Lane(number) for number in range(1, 51)]
+    for lane in lanes:
+        await deliveries.wake(lane)
+    messages: list[str] = []
+    for _ in range(12):
+        await application.lane_worker.sweep()
+        messages += application.wakeup_queue.drain()
+        deployment.clock.add(5)
+    assert {*messages} == {str(lane) for lane in lanes}
+    assert len(messages) <= 2 * len(lanes)
+
+
+async def test_the_sweep_wakes_a_lane_again_that_is_due_for_another_reason(deployment: Deployment) -> None:
+    """A worker had a turn at it since, and put it off for a short while."""
+    deliveries, application = deployment.application.deliveries, deployment.application
+    lane = Lane(1)
+    await deliveries.wake(lane)
+    await application.lane_worker.sweep()
+    assert application.wakeup_queue.drain() == ["1"]
+    now = deployment.clock()
+    lease = await deliveries.take(lane, now, now + SECOND)
+    assert lease is not None
+    await deliveries.release(lease, lease.breaker, now=now, latest=now + 7 * SECOND)
+    deployment.clock.add(8)
+    await application.lane_worker.sweep()
+    assert application.wakeup_queue.drain() == ["1"]

@@ -76,7 +76,7 @@ def subscription(**changes: Any) -> Subscription:
         "start": 0,
         "level": 3,
         "secrets": SealedSecrets("sealed"),
-        "validation": Validation(),
+        "validation": Validation(validated=True),
     }
     return Subscription(**{**values, **changes})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,7 @@ AND next_attempt IS NOT NULL AND position <= ? ORDER BY next_attempt LIMIT ?"""
 _PAGE = "SELECT version, document FROM deliveries WHERE subscription = :subscription"
 _AFTER, _BEFORE = " AND (position, replay) > (:position, :replay)", " AND (position, replay) < (:position, :replay)"
 _OF_STATE = " AND state = :column AND json_extract(document, '$.state') = :state"
-_SHOWN = """ AND state <> 'withheld'
-AND NOT (next_attempt IS NOT NULL AND json_extract(document, '$.permit') IS NULL)"""
+_SHOWN = " AND json_extract(document, '$.permit')"
 _OF_DELIVERY, _OF_EVENT_ID, _OF_SOURCE = (
     f" AND json_extract(document, '$.{name}') = :{name}" for name in ("deliveryId", "eventId", "source")
 )
@@ -42,7 +41,9 @@ _ORDERS = {False: " ORDER BY position, replay", True: " ORDER BY position DESC, 
 _OF_EVENT = "SELECT version, document FROM deliveries WHERE position = ? ORDER BY subscription, replay"
 _DEAD = "SELECT version, document FROM deliveries WHERE subscription = ? AND state = 'dead'"
 _NEXT_ATTEMPT = "SELECT min(next_attempt) FROM deliveries WHERE subscription = ? AND replay = ? AND state = ?"
-_EXPIRE = "DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR registered < ?"
+# A worker ends the open deliveries of a lane, and says so in the log.
+_EXPIRE = """DELETE FROM deliveries WHERE (settled < ? AND state <> 'dead') OR (registered < ?
+AND (next_attempt IS NULL OR (subscription, replay) NOT IN (SELECT subscription, replay FROM lanes)))"""
 
 _LAST = 2**63 - 1
 """A position beyond every delivery."""
@@ -50,7 +51,7 @@ _LAST = 2**63 - 1
 # What is due at once has the time 0, because the clock may be set back before somebody looks.
 _WAKE = """INSERT INTO lanes (subscription, replay, at) VALUES (?, ?, 0)
 ON CONFLICT DO UPDATE SET at = 0, version = version + 1"""
-_DUE = "SELECT subscription, replay FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
+_DUE = "SELECT subscription, replay, at FROM lanes WHERE at <= ?1 AND until <= ?1 ORDER BY at LIMIT ?2"
 _OVERDUE = """SELECT subscription, replay, min(min(next_attempt, ?1)), failures, open_until
 FROM deliveries JOIN lanes USING (subscription, replay)
 WHERE next_attempt <= ?1 OR (state = 'pending' AND next_attempt IS NOT NULL) GROUP BY subscription, replay"""
@@ -115,9 +116,10 @@ class SqliteDeliveries(DeliveryStore):
         return await self.file.write(lambda connection: _wake_all(connection, subscription))
 
     @override
-    async def due(self, now: int, limit: int) -> Sequence[Lane]:
+    async def due(self, now: int, limit: int) -> Mapping[Lane, int]:
         await self._end_leases_of_dead_processes(now)
-        return [Lane(*row) for row in await self.file.fetch(_DUE, now, limit)]
+        found = await self.file.fetch(_DUE, now, limit)
+        return {Lane(subscription, replay): at for subscription, replay, at in found}
 
     @override
     async def overdue(self, now: int) -> Sequence[Overdue]:

@@ -49,6 +49,22 @@ async def test_the_lease_of_a_dead_process_ends_when_another_opens_the_file(tmp_
     await store.file.close()
 
 
+async def test_retention_leaves_open_deliveries_to_the_worker_of_their_lane(tmp_path: Path) -> None:
+    """It ends them, and the log says so. Those of a deleted subscription have no lane, and go."""
+    store = SqliteDeliveries(SqliteEventStore(tmp_path / "events.db"))
+    await store.record([delivery(1)], NOW)
+    await store.record([delivery(1, Lane(2))], NOW)
+    lease = await store.take(Lane(2), NOW, LATER)
+    assert lease is not None
+    await store.drop(lease)
+    assert await store.expire(0, LATER) == 1
+    (left,) = await store.page(1, None, 9)
+    assert await store.save(left.died(NOW)) is not None
+    assert await store.expire(0, LATER) == 1
+    assert list(await store.page(1, None, 9)) == []
+    await store.file.close()
+
+
 @pytest.mark.parametrize("process", [os.getppid(), 1])
 async def test_the_lease_of_a_running_process_stays(tmp_path: Path, process: int) -> None:
     """Also that of another user's process."""

@@ -46,8 +46,7 @@ _RETRIES = f"SELECT TOP @top * {_OF_LANE} AND c.next > 0 AND c.next <= @now AND 
 _NEXT = f"SELECT TOP 1 c.next, c.nextAttempt {_OF_LANE} AND c.next >= 0 {_BY_ATTEMPT}"
 _AWAITING = f"SELECT TOP 1 * {_OF_LANE} AND c.state = 'pending'"
 _PAGE = "SELECT TOP @top * FROM c WHERE c.partition = @partition"
-_SHOWN = """ AND c.state <> 'withheld'
-AND NOT ((c.state = 'pending' OR c.state = 'failing') AND (IS_NULL(c.permit) OR NOT IS_DEFINED(c.permit)))"""
+_SHOWN = " AND c.permit = true"
 _TIED = "SELECT * FROM c WHERE c.partition = @partition AND c.position = @position"
 _OF_EVENT = "SELECT * FROM c WHERE c.stream = @stream AND c.position = @position"
 _DEAD = "SELECT * FROM c WHERE c.partition = @partition AND c.state = 'dead'"

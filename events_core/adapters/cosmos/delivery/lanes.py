@@ -136,11 +136,12 @@ class CosmosLanes(DeliveryStore):
         return [live, *(lane for lane, exists in zip(replays, woken, strict=True) if exists)]
 
     @override
-    async def due(self, now: int, limit: int) -> Sequence[Lane]:
+    async def due(self, now: int, limit: int) -> Mapping[Lane, int]:
         sql = "SELECT TOP @limit c.id, c.at, c.until, c.since FROM c WHERE c.at <= @now"
         found = await self.database.query("due", DUE, sql, {"limit": limit, "now": now}, None)
         free = [document for document in found if document["until"] <= now]
-        return _lanes(sorted(free, key=lambda document: int(document["at"] or min(document["since"], now))))
+        free.sort(key=lambda document: int(document["at"] or min(document["since"], now)))
+        return {lane: document["at"] for document in free if (lane := Lane.parse(document["id"])) is not None}
 
     @override
     async def overdue(self, now: int) -> Sequence[Overdue]:

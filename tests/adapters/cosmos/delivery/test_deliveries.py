@@ -102,7 +102,7 @@ async def test_a_delivery_whose_lane_was_not_touched_is_due_when_it_is_recorded_
     with pytest.raises(EventsError):
         await store.record(deliveries, NOW)
     monkeypatch.undo()
-    assert await store.due(NOW, 10) == []
+    assert list(await store.due(NOW, 10)) == []
     withheld = [replace(each, state=State.WITHHELD, next_attempt=None, settled=NOW) for each in deliveries]
     await store.record(withheld, NOW)
     assert await serve(store) == list(range(1, count + 1))
@@ -111,7 +111,7 @@ async def test_a_delivery_whose_lane_was_not_touched_is_due_when_it_is_recorded_
 async def test_a_withheld_delivery_makes_no_lane_due(store: CosmosDeliveries) -> None:
     """It is listed all the same."""
     await store.record([delivery(1, state=State.WITHHELD, next_attempt=None, settled=NOW)], NOW)
-    assert await store.due(NOW, 10) == []
+    assert list(await store.due(NOW, 10)) == []
     assert [each.position for each in await store.page(1, None, 10)] == [1]
 
 
@@ -155,7 +155,7 @@ async def test_one_event_to_one_subscription_takes_six_requests(store: CosmosDel
     await serve(store)
     assert await requests(store, store.record([delivery(2)], NOW)) == 2
     assert await requests(store, deliver(store)) == 4
-    assert await store.due(NOW + 999 * SECOND, 10) == []
+    assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
 async def test_an_empty_wake_up_takes_two_requests(store: CosmosDeliveries) -> None:
@@ -164,15 +164,15 @@ async def test_an_empty_wake_up_takes_two_requests(store: CosmosDeliveries) -> N
     await serve(store)
     await store.wake(LANE)
     assert await requests(store, deliver(store)) == 2
-    assert await store.due(NOW + 999 * SECOND, 10) == []
+    assert list(await store.due(NOW + 999 * SECOND, 10)) == []
 
 
 async def test_a_wake_up_before_the_next_attempt_takes_three_requests(store: CosmosDeliveries) -> None:
     """The read tells when the lane is due."""
     await store.record([delivery(1, state=State.FAILING, next_attempt=NOW + 9 * SECOND)], NOW)
     assert await requests(store, deliver(store)) == 3
-    assert await store.due(NOW + 9 * SECOND - 1, 10) == []
-    assert await store.due(NOW + 9 * SECOND, 10) == [LANE]
+    assert list(await store.due(NOW + 9 * SECOND - 1, 10)) == []
+    assert list(await store.due(NOW + 9 * SECOND, 10)) == [LANE]
 
 
 async def test_waking_a_subscription_with_finished_replays_takes_two_requests(store: CosmosDeliveries) -> None:
@@ -201,7 +201,7 @@ async def test_a_replay_that_cannot_be_counted_holds_no_place_for_ever(
         await store.begin_replay(Replay(LANE, 0, 9), NOW, ReplayQuota([1], 1))
     monkeypatch.undo()
     assert failed.value.problem is Problem.UNAVAILABLE
-    assert await store.due(NOW, 10) == []
+    assert list(await store.due(NOW, 10)) == []
     (lane,) = await store.due(NOW + 60 * SECOND, 10)
     lease = await store.take(lane, NOW, NOW + SECOND)
     assert lease is not None
