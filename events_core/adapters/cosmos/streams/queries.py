@@ -21,6 +21,8 @@ STREAMS = "streams"
 _HEAD = "c.id, c.partition, c.seq, c.ukey, c.registered, c.placeholder"
 _ROW = f"""{_HEAD}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs, c.subject, c.alternativesubject,
   c.resource, c.org, c.instance, c._ts"""
+# A page needs neither where its rows are nor the names that all of them share: a sixth of its bytes.
+_PAGED = _ROW.replace("c.id, c.partition, ", "").replace("c.stream, ", "")
 _IDENTITY = "c.seq, c.ukey, c.registered, c.writer"
 
 # Every text names the partition too: not every emulator honours the header.
@@ -34,7 +36,7 @@ WHERE c.partition = @partition AND (c.seq > @head OR ARRAY_CONTAINS(@ukeys, c.uk
 _WITH_UKEYS = f"SELECT {_IDENTITY} FROM c WHERE c.partition = @partition AND ARRAY_CONTAINS(@ukeys, c.ukey)"
 _WITH_UKEYS_IN = f"SELECT {_IDENTITY} FROM c WHERE ARRAY_CONTAINS(@ukeys, c.ukey) AND c.partition"
 _UKEYS = "SELECT VALUE c.ukey FROM c WHERE c.partition = @partition"
-_PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
+_PAGE = f"""SELECT TOP @top {_PAGED}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
 _WITH_ID = f"""SELECT {_HEAD}, c.eventId FROM c
 WHERE c.partition = @partition AND (c.eventId = @id OR ARRAY_CONTAINS(@positions, c.seq))"""
