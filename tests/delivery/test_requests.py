@@ -48,7 +48,9 @@ async def test_an_event_costs_eight_requests_from_recording_to_release(deploymen
     subscription = await begun(deployment)
     fan_out = deployment.application.lane_worker.fan_out
     await deployment.application.store.append([event("a")])
-    rows = await deployment.application.checkpoints.read_after(Stream.of_resource(APP), subscription.start + 1, 10)
+    rows = (
+        await deployment.application.checkpoints.read_after(Stream.of_resource(APP), subscription.start + 1, 10)
+    ).rows
     targets = await fan_out.targets(rows)
     before = spent(deployment)
     for target, items in targets.items():

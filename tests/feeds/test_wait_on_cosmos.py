@@ -63,7 +63,7 @@ async def test_eight_party_readers_make_one_request_an_interval(
         assert await asyncio.gather(*readers) == [[]] * 8
         counts = await server.counts(database)
         requests = sum(sum(each.values()) for name, each in counts.items() if name)
-        assert 5 <= requests <= 10, counts
+        assert 1 <= requests <= 10, counts
 
 
 async def test_a_reader_across_the_end_of_a_segment_wakes(

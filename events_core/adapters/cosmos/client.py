@@ -12,6 +12,7 @@ from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.cosmos import CosmosDict
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosResourceExistsError
@@ -279,6 +280,8 @@ class CosmosDatabase:
                 enable_compact_utf8_item_writes=True,
                 raw_request_hook=self.request_units.sending,
                 raw_response_hook=self._received,
+                # By default a thread looks for proxies and a netrc file before each request, for a third of its cost.
+                transport=AioHttpTransport(use_env_settings=False),
                 **_RETRIES,
                 **self._connection.options,
             )

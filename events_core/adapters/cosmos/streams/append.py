@@ -18,7 +18,8 @@ from random import uniform
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import Failure, Meaning, failure_of, refusal
-from events_core.adapters.cosmos.streams.documents import CursorProof, Draft, placeholder
+from events_core.adapters.cosmos.streams.bound import Bound
+from events_core.adapters.cosmos.streams.documents import CursorProof, Draft
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import partition, position_id, segment_of
@@ -41,7 +42,6 @@ FIRST_WAIT = 0.03
 LONGEST_WAIT = 0.25
 LONGEST_OUTAGE_WAIT = 2.0
 RACE_SECONDS = 5.0
-_TRIES = 3
 _PATIENCE = 2
 """Races that a writer may lose in a row before it waits."""
 _TURN = 3
@@ -136,8 +136,9 @@ class _Writer:
         self._arrived = asyncio.Event()
         self._finishing = False
         self._task: asyncio.Task[None] | None = None
-        self._reserved = 0
-        """No position beyond this one may be used yet."""
+        self._bound = Bound(
+            stream, name, context.database, context.states, context.heads, context.retention, context.segment_size
+        )
         self._average = 0.0
         self._lost_at = float("-inf")
 
@@ -246,7 +247,7 @@ class _Writer:
         context = self._context
         head = await context.heads.warm(self._name)
         if not context.heads.is_visible(head):
-            head = await self._after_bound(head)
+            head = await self._bound.head_after(head)
         segment = segment_of(head.position + 1, context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries if entry.searched_to < segment]
         searched_to = min((entry.searched_to for entry in entries), default=segment)
@@ -255,51 +256,8 @@ class _Writer:
             for entry in entries:
                 entry.searched_to = segment
         room = context.segment_size - head.position % context.segment_size
-        await self._reserve(head, min(len(entries), room))
+        await self._bound.reserve(head, min(len(entries), room))
         return head
-
-    async def _reserve(self, head: Head, count: int) -> None:
-        """Raise the bound of the stream's positions before one beyond it is used."""
-        if head.position + count > self._reserved:
-            context, bound = self._context, head.position + self._context.heads.block
-            is_new = head.position == 0
-            await context.states.reserve(self._stream, self._name, bound, now=context.clock(), is_new=is_new)
-            self._reserved = bound
-
-    async def _after_bound(self, head: Head) -> Head:
-        """The head to go on after if readers see no row: any position up to the bound may have been used.
-
-        A writer to which the head was visible a moment ago may be about to use the next position. So that one is taken
-        first, and the id decides between the two.
-        """
-        context = self._context
-        for _ in range(_TRIES):
-            if context.heads.is_visible(head):
-                return head
-            bounds = await context.states.bounds(self._name)
-            if bounds.reserved == 0:
-                return head
-            if bounds.floor_set >= context.retention.oldest():  # what was written from the floor on is still there
-                return Head(bounds.floor - 1, head.registered, is_placeholder=True)
-            if head.position == 0 or head.is_placeholder or await self._take_next(head):
-                await context.states.go_on_after_bound(self._name, bounds, context.heads.block, context.clock())
-            head = await context.heads.fresh(self._name)
-        raise errors.unavailable("The stream changes too fast.")
-
-    async def _take_next(self, head: Head) -> bool:
-        """Put a placeholder at the position after the head. Return False if a document is there."""
-        position, context = head.position + 1, self._context
-        document = placeholder(
-            {
-                "id": position_id(position),
-                "partition": partition(self._name, segment_of(position, context.segment_size)),
-                "stream": self._name,
-                "seq": position,
-                "registered": head.registered,
-            }
-        )
-        left = context.retention.time_to_live(context.clock())
-        return await context.database.create_if_absent("floor", STREAMS, document | {"ttl": left})
 
     async def _write(self, attempt: Sequence[Entry], head: Head) -> None:
         documents = self._documents(attempt, head)

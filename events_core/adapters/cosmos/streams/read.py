@@ -157,7 +157,9 @@ class _Reading:
             self._tried_first = True
             if start is not None:
                 return start
-        since = await self._start_since(self._request.registered_from or 0)
+            oldest = await self._reader.positions_by_time.oldest(self._name)
+            return PageStart(START, oldest, verified=True) if oldest else None
+        since = await self._start_since(self._request.registered_from)
         return start if start is not None and (since is None or start.first > since.first) else since
 
     async def _start_since(self, registered: int) -> PageStart | None:
