@@ -135,6 +135,14 @@ class Heads:
         self._known[digest(name)] = _Learnt(head or Head(), self._clock())
         return head or Head()
 
+    async def search(self, name: str) -> Head:
+        """The current head, also where the bound of positions is far beyond it: one request for each segment below."""
+        head, segment = await self.fresh(name), segment_of((await self._states.bounds(name)).reserved, self._size)
+        while head.position == 0 and segment >= 0:
+            head, segment = await self._head_of(name, segment) or head, segment - 1
+        self.learn(name, head)
+        return head
+
     def is_visible(self, head: Head) -> bool:
         """Whether readers see the row at the head."""
         return head.position > 0 and not head.is_placeholder and head.registered >= self._retention.oldest()

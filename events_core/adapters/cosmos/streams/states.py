@@ -79,6 +79,12 @@ class StreamStates:
             await self.begin(stream, name, bound, now=now)  # after a restore it may be missing
         self._reserved[digest(name)] = bound
 
+    async def lower(self, name: str, bound: int) -> None:
+        """Lower the bound of a stream's positions, unless it is as low. No other process may use it meanwhile."""
+        unless = f"c.reserved <= {bound}"
+        await self._database.change("reserve", CURSORS, document_id(name), {"reserved": bound}, unless=unless)
+        self._reserved.pop(digest(name), None)
+
     async def go_on_after(self, name: str, last: int, bounds: Bounds, *, size: int, now: int) -> bool:
         """Set the floor after a position, and reserve `size` positions. False if the bounds have changed."""
         changes = {"floor": last + 1, "floorSet": now, "reserved": last + size}
@@ -97,6 +103,11 @@ class StreamStates:
         values = {f"n{n}": name for n, name in enumerate(names)}
         sql = f"SELECT VALUE c.name FROM c WHERE c.name IN ({', '.join(f'@{n}' for n in values)})"
         return {str(name) for name in await self._database.query("states", CURSORS, sql, values, None)}
+
+    async def names(self) -> list[str]:
+        """The names of all streams that have a state; asks every physical partition."""
+        sql = "SELECT VALUE c.name FROM c WHERE IS_DEFINED(c.name)"
+        return [str(name) for name in await self._database.query("states", CURSORS, sql, {}, None)]
 
     async def where(self, condition: str) -> list[Document]:
         """The states of resource streams that meet a condition; asks every physical partition."""

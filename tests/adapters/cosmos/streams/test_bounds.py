@@ -7,16 +7,20 @@ import time
 
 import pytest
 
+from events_core.adapters.cosmos.delivery.deliveries import CosmosDeliveries
+from events_core.adapters.cosmos.delivery.subscriptions import CosmosSubscriptions
+from events_core.adapters.cosmos.restore import Restoration
 from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.common import clock
 from events_core.common.errors import EventsError
 from events_core.feeds.ports import ReadRequest
 from events_core.feeds.stream import Stream
-from tests.adapters.cosmos.database import RESOURCE, Database, follow, positions
+from tests.adapters.cosmos.database import NAMES, RESOURCE, Database, follow, positions
 from tests.contract.event_store import PARTY, SECOND, event, events, everything, ids
 from tests.support.cosmos import Fault
 
 SUBJECT = Stream.of_subject(PARTY)
+STREAMS = (RESOURCE, Stream.of_org("ttd"), SUBJECT)
 DAY = 86_400
 LARGEST_TIME_TO_LIVE = 2**31 - 1
 
@@ -182,3 +186,25 @@ async def test_an_id_of_an_event_that_is_not_visible_is_another_events(database:
     await database.open().append([event("a", source="urn:other"), event("b")])
     for reader in (store, database.open()):
         assert ids((await reader.read(ReadRequest(RESOURCE, event_id="a"))).rows) == ["b"]
+
+
+async def test_a_bound_far_beyond_a_restored_stream_is_set_back(database: Database) -> None:
+    """`streams` is as of an earlier time than `cursors`, and the first segments have expired: no gap opens."""
+    store = database.open(segment_size=4)
+    await store.append(events(10))
+    await follow(store)
+    for stream in STREAMS:
+        state = NAMES.of(stream).replace("/", "~2f")
+        changes = [{"op": "set", "path": "/reserved", "value": 40}, {"op": "set", "path": "/floorSet", "value": 1}]
+        await database.container("cursors").patch_item(state, state, changes)
+        for position in range(1, 7):
+            await database.remove(position, stream, segment_size=4)
+    other = database.open(segment_size=4)
+    subscriptions, deliveries = CosmosSubscriptions(other.database), CosmosDeliveries(other.database, 90)
+    await Restoration(other.database, other.checkpoints, subscriptions, deliveries).restored()
+    store = database.open(segment_size=4, hole=-5)
+    assert [await store.head(stream) for stream in STREAMS] == [10, 10, 10]
+    await store.append([event("a")])
+    await follow(store)
+    for stream in STREAMS:
+        assert [row.position for row in await everything(store, stream)] == [7, 8, 9, 10, 11]
