@@ -32,7 +32,8 @@ class RateLimit:
         """
         recent = tuple(time for time in times if abs(now - time) < self.seconds * SECOND)
         if len(recent) >= self.most:
-            raise too_many_requests(self.detail, max(1, -((now - min(recent)) // SECOND) + self.seconds))
+            wait = self.seconds - max(0, now - min(recent)) // SECOND
+            raise too_many_requests(self.detail, max(1, wait))
         return (*recent, now)
 
 
