@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from events_core.access import decisions, identity
 from events_core.access.xacml_request import Decision, Question
-from events_core.adapters.cosmos.streams import duplicates, heads
+from events_core.adapters.cosmos.streams import duplicates, heads, states
 from events_core.adapters.neighbours.register import RegisterClient
 from events_core.adapters.sqlite import rows, write
 from events_core.adapters.sqlite.hashes import Hashes
@@ -250,6 +250,13 @@ async def of_segments() -> tuple[object, float]:
     return cache, cache.maxsize
 
 
+async def of_bounds() -> tuple[object, float]:
+    """Bounds of streams' positions."""
+    cache = states.StreamStates(cast("Any", None))._reserved
+    cache.update({digest(text(900, number)): 10**9 + number for number in range(500)})
+    return cache, cache.maxsize
+
+
 async def of_heads(name: str) -> tuple[object, float]:
     """Heads of streams with long names."""
     known = heads.Heads(cast("Any", None), cast("Any", None), cast("Any", None), 32_768)
@@ -365,6 +372,7 @@ FILLED: Mapping[tuple[str, str], Filled] = {
     ("adapters/cosmos/streams/duplicates.py", "_closed_at"): Filled(of_segments),
     ("adapters/cosmos/streams/heads.py", "_known"): Filled(partial(of_heads, "_known")),
     ("adapters/cosmos/streams/heads.py", "_seen"): Filled(partial(of_heads, "_seen")),
+    ("adapters/cosmos/streams/states.py", "_reserved"): Filled(of_bounds),
     ("adapters/tokens/verifier.py", "_verified"): Filled(of_tokens, None, copies=2),
     ("adapters/tokens/unlisted.py", "_known"): Filled(of_key_sets, 10),
     ("delivery/attempt.py", "searched"): Filled(of_lanes),

@@ -50,6 +50,7 @@ class Restoration:
         """
         await self.checkpoints.ready()
         await self.checkpoints.states.renew_generation()
+        await _together(map(self._lower_bound, await self.checkpoints.states.names()))
         streams = await self._streams()
         ends = dict(zip(streams, await _together(self.checkpoints.end(stream) for stream in streams), strict=True))
         await _together(self._drop_beyond(stream, end) for stream, end in ends.items())
@@ -63,6 +64,12 @@ class Restoration:
         resources = await self.database.query("restore", STREAMS, _FIRST_EVENTS, {"id": position_id(1)}, None)
         names = [str(state["stream"]) for state in known]
         return list(dict.fromkeys([*map(Stream, names), *map(Stream.of_resource, map(str, resources))]))
+
+    async def _lower_bound(self, name: str) -> None:
+        """Lower a bound that is far beyond the end of its stream: the stream would go on after it, beyond a gap."""
+        head = await self.checkpoints.heads.search(name)
+        if head.position > 0:
+            await self.checkpoints.states.lower(name, head.position + self.checkpoints.heads.block)
 
     async def _set_back(self, stream: Stream) -> None:
         """Set the checkpoints of a stream back, since what they count as done may be gone from another container."""

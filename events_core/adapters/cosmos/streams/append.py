@@ -18,14 +18,13 @@ from random import uniform
 
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.failures import Failure, Meaning, failure_of, refusal
-from events_core.adapters.cosmos.streams.bound import Bound
 from events_core.adapters.cosmos.streams.documents import CursorProof, Draft
 from events_core.adapters.cosmos.streams.duplicates import Duplicates
 from events_core.adapters.cosmos.streams.heads import Head, Heads
 from events_core.adapters.cosmos.streams.names import partition, position_id, segment_of
 from events_core.adapters.cosmos.streams.queries import STREAMS, StreamQueries
+from events_core.adapters.cosmos.streams.reservations import Reservations
 from events_core.adapters.cosmos.streams.retention import Retention
-from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.common import errors
 from events_core.common.errors import EventsError
 from events_core.common.texts import fitting
@@ -79,7 +78,7 @@ class WriterContext:
 
     database: CosmosDatabase
     queries: StreamQueries
-    states: StreamStates
+    reservations: Reservations
     heads: Heads
     duplicates: Duplicates
     retention: Retention
@@ -136,9 +135,6 @@ class _Writer:
         self._arrived = asyncio.Event()
         self._finishing = False
         self._task: asyncio.Task[None] | None = None
-        self._bound = Bound(
-            stream, name, context.database, context.states, context.heads, context.retention, context.segment_size
-        )
         self._average = 0.0
         self._lost_at = float("-inf")
 
@@ -194,6 +190,8 @@ class _Writer:
         """Take as many entries from the queue as one request holds. Those whose deadline has passed fail."""
         while self._queue and self._queue[0].deadline <= asyncio.get_running_loop().time():
             self._settle(self._queue.popleft(), errors.unavailable("The event store did not answer in time."))
+        if not self._queue:
+            return []
         sizes = (entry.draft.size for entry in islice(self._queue, GROUP_OPERATIONS))
         return [self._queue.popleft() for _ in range(fitting(sizes, GROUP_BYTES))]
 
@@ -245,9 +243,7 @@ class _Writer:
     async def _prepare(self, entries: Sequence[Entry]) -> Head:
         """The head to write after. Entries that closed segments hold are settled on the way."""
         context = self._context
-        head = await context.heads.warm(self._name)
-        if not context.heads.is_visible(head):
-            head = await self._bound.head_after(head)
+        head = await context.reservations.head(self._stream, self._name)
         segment = segment_of(head.position + 1, context.segment_size)
         ukeys = [entry.draft.ukey for entry in entries if entry.searched_to < segment]
         searched_to = min((entry.searched_to for entry in entries), default=segment)
@@ -256,7 +252,7 @@ class _Writer:
             for entry in entries:
                 entry.searched_to = segment
         room = context.segment_size - head.position % context.segment_size
-        await self._bound.reserve(head, min(len(entries), room))
+        await context.reservations.reserve(self._stream, self._name, head, min(len(entries), room))
         return head
 
     async def _write(self, attempt: Sequence[Entry], head: Head) -> None:

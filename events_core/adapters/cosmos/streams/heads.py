@@ -99,20 +99,20 @@ class Heads:
     async def changed(self, positions: Mapping[str, int]) -> dict[str, int]:
         """The newest positions of the streams that have grown beyond the given ones: one request for all of them.
 
-        Streams of which this process knows that already are not asked for. No reader sees a placeholder.
+        Streams of which this process knows that already are not asked for. Rows that are not visible do not count.
         """
         after: dict[str, int] = {}
         found: dict[str, Head] = {}
         for name, position in positions.items():
             known = self.known(name) or Head()
             after[name] = max(position, known.position)
-            if known.position > position and not known.is_placeholder:
+            if known.position > position and self.is_visible(known):
                 found[name] = known
         if asked := {name: position for name, position in after.items() if name not in found}:
             for name, document in (await self._queries.newest_after(asked, self._size)).items():
                 self.learn(name, head := Head.of(document))
                 found[name] = head
-        return {name: head.position for name, head in found.items() if not head.is_placeholder}
+        return {name: head.position for name, head in found.items() if self.is_visible(head)}
 
     async def warm(self, name: str) -> Head:
         """A head that was the newest less than a minute ago. It costs no request while the stream is in use."""
@@ -134,6 +134,14 @@ class Heads:
             head = further
         self._known[digest(name)] = _Learnt(head or Head(), self._clock())
         return head or Head()
+
+    async def search(self, name: str) -> Head:
+        """The current head, also where the bound of positions is far beyond it: one request for each segment below."""
+        head, segment = await self.fresh(name), segment_of((await self._states.bounds(name)).reserved, self._size)
+        while head.position == 0 and segment >= 0:
+            head, segment = await self._head_of(name, segment) or head, segment - 1
+        self.learn(name, head)
+        return head
 
     def is_visible(self, head: Head) -> bool:
         """Whether readers see the row at the head."""

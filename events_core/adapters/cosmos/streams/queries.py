@@ -114,18 +114,23 @@ class StreamQueries:
         scope = partitions[0] if len(partitions) == 1 else None
         return await self._database.query("duplicates", STREAMS, sql, values, scope)
 
-    async def with_id(self, name: str, event_id: str, positions: Sequence[int]) -> tuple[Document | None, set[int]]:
-        """The first event of the first segment with this id; and those of `positions` that hold a document."""
+    async def with_id(
+        self, name: str, event_id: str, since: int, positions: Sequence[int]
+    ) -> tuple[Document | None, set[int]]:
+        """The first event of the first segment with this id; and those of `positions` that hold a document.
+
+        Events that were registered before the time `since` do not count.
+        """
         wanted = storable(event_id)
         sql, values = listed(_WITH_ID, positions=positions)
         found = await self._in_segment("resolve", sql, name, 0, id=wanted, **values)
         with_id = (document for document in found if document.get("eventId") == wanted)
-        return _oldest_of(with_id), {int(document["seq"]) for document in found}.intersection(positions)
+        return _oldest_of(with_id, since), {int(document["seq"]) for document in found}.intersection(positions)
 
-    async def with_id_anywhere(self, name: str, event_id: str) -> Document | None:
-        """The first event of a stream with this id; asks every physical partition."""
+    async def with_id_anywhere(self, name: str, event_id: str, since: int) -> Document | None:
+        """The first event of a stream with this id, registered at a time or later; asks every physical partition."""
         found = await self._everywhere("resolve", _WITH_ID_ANYWHERE, id=storable(event_id), stream=name)
-        return _oldest_of(found)
+        return _oldest_of(found, since)
 
     async def at(self, name: str, segment: int, positions: Sequence[int]) -> list[Document]:
         """The rows of a segment at these positions, in no order."""
@@ -189,5 +194,6 @@ def _first(found: Sequence[Document]) -> Document | None:
     return found[0] if found else None
 
 
-def _oldest_of(found: Iterable[Document]) -> Document | None:
-    return min(found, key=lambda document: int(document["seq"]), default=None)
+def _oldest_of(found: Iterable[Document], since: int) -> Document | None:
+    kept = (document for document in found if document["registered"] >= since)
+    return min(kept, key=lambda document: int(document["seq"]), default=None)

@@ -110,10 +110,12 @@ class Reader:
         return [row for row in rows if source in (None, row.source) and row.document["stream"].startswith("resource:")]
 
     def _holds_head(self, name: str, position: int) -> bool:
-        """Whether the segment of a position is known to hold the stream's head."""
+        """Whether the segment of a position is known to hold the stream's head, and readers see it."""
         known = self.heads.known(name)
-        return known is not None and segment_of(known.position, self.segment_size) == segment_of(
-            position, self.segment_size
+        return (
+            known is not None
+            and self.heads.is_visible(known)
+            and segment_of(known.position, self.segment_size) == segment_of(position, self.segment_size)
         )
 
 
@@ -187,14 +189,13 @@ class _Reading:
         if event_id is None:
             return None
         known, found, is_only_segment = self._reader.heads.known(self._name), None, False
+        oldest = self._reader.retention.oldest()
         if known is not None and 0 < known.position < self._size:
-            found, held = await queries.with_id(self._name, event_id, (known.position, self._size))
+            found, held = await queries.with_id(self._name, event_id, oldest, (known.position, self._size))
             is_only_segment = known.position in held and self._size not in held
         if found is None and not is_only_segment:
-            found = await queries.with_id_anywhere(self._name, event_id)
-        if found is None or not self._reader.retention.shows(found):
-            return None
-        return PageStart(self._reader.proof.cursor(found), found["seq"] + 1, verified=True)
+            found = await queries.with_id_anywhere(self._name, event_id, oldest)
+        return PageStart(self._reader.proof.cursor(found), found["seq"] + 1, verified=True) if found else None
 
     async def _unfiltered(self, start: PageStart) -> Chunk | None:
         """A page of all rows, up to the first hole."""

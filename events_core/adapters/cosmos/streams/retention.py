@@ -9,6 +9,8 @@ from typing import Any
 from events_core.common.clock import SECOND
 
 _DAY_SECONDS = 86_400
+_LARGEST = 2**31 - 1
+"""Cosmos DB takes no longer time to live: 68 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +34,4 @@ class Retention:
 
     def time_to_live(self, registered: int) -> int:
         """The seconds for which a document that is written now is kept."""
-        return (registered - self.clock()) // SECOND + (self.days + 1) * _DAY_SECONDS
+        return min((registered - self.clock()) // SECOND + (self.days + 1) * _DAY_SECONDS, _LARGEST)

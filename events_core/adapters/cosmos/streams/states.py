@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
+
 from events_core.adapters.cosmos.client import CosmosDatabase, Document
 from events_core.adapters.cosmos.streams.names import document_id
 from events_core.common import errors
+from events_core.common.texts import digest
 from events_core.feeds.stream import PROOF_BYTES, Stream
 
 CURSORS = "cursors"
 
 _DATABASE = "~database"
+_STREAMS_KEPT = 20_000
 _LAYOUT = 2
 
 
@@ -38,6 +42,7 @@ class StreamStates:
 
     def __init__(self, database: CosmosDatabase) -> None:
         self._database = database
+        self._reserved: LRUCache[bytes, int] = LRUCache(_STREAMS_KEPT)
 
     async def get(self, name: str) -> Document | None:
         """The state of a stream; None if it has none."""
@@ -47,25 +52,42 @@ class StreamStates:
     async def bounds(self, name: str) -> Bounds:
         """The bounds of a stream."""
         document = await self.get(name)
-        return Bounds() if document is None else _bounds_of(document)
+        if document is None:
+            return Bounds()
+        self._reserved[digest(name)] = document["reserved"]
+        return Bounds(document["reserved"], document["floor"], document["floorSet"], document["_etag"])
 
-    async def reserve(self, stream: Stream, name: str, bound: int, *, now: int, is_new: bool) -> None:
-        """Raise the bound of a stream's positions, unless it is as high. A new stream has its floor since `now`.
+    async def reserved(self, name: str) -> int:
+        """A bound of the stream's positions. The stored one may be higher."""
+        return self._reserved.get(digest(name)) or (await self.bounds(name)).reserved
+
+    async def begin(self, stream: Stream, name: str, reserved: int, *, now: int) -> bool:
+        """Create the state of a new stream, with positions reserved and the floor set `now`. False if it exists.
 
         Once this has returned, every list of streams includes the stream, if it is a resource stream.
         """
-        changes = {"reserved": bound, "floorSet": now} if is_new else {"reserved": bound}
-        state = new_state(name, stream if stream.kind == "resource" else None) | changes
-        if is_new and await self.create(state):
-            return
-        unless = f"c.reserved >= {bound}"
-        if not await self._database.change("reserve", CURSORS, state["id"], changes, unless=unless):
-            await self.create(state)  # after a restore it may be missing
+        state = new_state(name, stream if stream.kind == "resource" else None)
+        is_new = await self.create(state | {"reserved": reserved, "floorSet": now})
+        if is_new:
+            self._reserved[digest(name)] = reserved
+        return is_new
 
-    async def go_on_after_bound(self, name: str, bounds: Bounds, size: int, now: int) -> bool:
-        """Set the floor just after the bound, and reserve `size` positions. False if the bounds have changed."""
-        floor = bounds.reserved + 1
-        changes = {"floor": floor, "floorSet": now, "reserved": bounds.reserved + size}
+    async def reserve(self, stream: Stream, name: str, bound: int, *, now: int) -> None:
+        """Raise the bound of a stream's positions, unless it is as high."""
+        unless = f"c.reserved >= {bound}"
+        if not await self._database.change("reserve", CURSORS, document_id(name), {"reserved": bound}, unless=unless):
+            await self.begin(stream, name, bound, now=now)  # after a restore it may be missing
+        self._reserved[digest(name)] = bound
+
+    async def lower(self, name: str, bound: int) -> None:
+        """Lower the bound of a stream's positions, unless it is as low. No other process may use it meanwhile."""
+        unless = f"c.reserved <= {bound}"
+        await self._database.change("reserve", CURSORS, document_id(name), {"reserved": bound}, unless=unless)
+        self._reserved.pop(digest(name), None)
+
+    async def go_on_after(self, name: str, last: int, bounds: Bounds, *, size: int, now: int) -> bool:
+        """Set the floor after a position, and reserve `size` positions. False if the bounds have changed."""
+        changes = {"floor": last + 1, "floorSet": now, "reserved": last + size}
         return await self._database.change("floor", CURSORS, document_id(name), changes, etag=bounds.etag)
 
     async def create(self, document: Document) -> bool:
@@ -81,6 +103,11 @@ class StreamStates:
         values = {f"n{n}": name for n, name in enumerate(names)}
         sql = f"SELECT VALUE c.name FROM c WHERE c.name IN ({', '.join(f'@{n}' for n in values)})"
         return {str(name) for name in await self._database.query("states", CURSORS, sql, values, None)}
+
+    async def names(self) -> list[str]:
+        """The names of all streams that have a state; asks every physical partition."""
+        sql = "SELECT VALUE c.name FROM c WHERE IS_DEFINED(c.name)"
+        return [str(name) for name in await self._database.query("states", CURSORS, sql, {}, None)]
 
     async def where(self, condition: str) -> list[Document]:
         """The states of resource streams that meet a condition; asks every physical partition."""
@@ -131,10 +158,6 @@ def new_state(name: str, stream: Stream | None = None) -> Document:
         "catchUpPending": False,
     }
     return document if stream is None else document | {"stream": stream.name}
-
-
-def _bounds_of(document: Document) -> Bounds:
-    return Bounds(document["reserved"], document["floor"], document["floorSet"], document["_etag"])
 
 
 def _new_generation() -> str:

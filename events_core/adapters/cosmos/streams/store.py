@@ -21,6 +21,7 @@ from events_core.adapters.cosmos.streams.positions import PositionsByTime
 from events_core.adapters.cosmos.streams.projection import CosmosProjectedStreams
 from events_core.adapters.cosmos.streams.queries import StreamQueries
 from events_core.adapters.cosmos.streams.read import SEGMENTS_AT_ONCE, Reader
+from events_core.adapters.cosmos.streams.reservations import Reservations
 from events_core.adapters.cosmos.streams.retention import Retention
 from events_core.adapters.cosmos.streams.states import StreamStates
 from events_core.cloudevent import CloudEvent
@@ -75,7 +76,7 @@ class CosmosEventStore(EventStore):
             WriterContext(
                 self._database,
                 queries,
-                states,
+                Reservations(self._database, states, heads, retention, segment_size),
                 heads,
                 duplicates,
                 retention,
