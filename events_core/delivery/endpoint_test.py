@@ -43,13 +43,10 @@ class EndpointTest:
                 validated, TOO_MANY_REQUESTS beyond ten a minute, UNAVAILABLE.
         """
         await self.subscriber.get(caller, subscription_id)
-        now = self.clock()
-        counted = await update_subscription(
-            self.subscriber.subscriptions, subscription_id, lambda current: _counted(current, now)
-        )
+        counted = await update_subscription(self.subscriber.subscriptions, subscription_id, self._counted)
         if counted is None:
             raise errors.not_found("There is no such subscription.")
-        event_id = str(uuid.uuid4())
+        event_id, now = str(uuid.uuid4()), self.clock()
         document = {
             "specversion": "1.0",
             "id": event_id,
@@ -63,8 +60,7 @@ class EndpointTest:
                 raise errors.unavailable("Every connection of this consumer is in use. Repeat the request.")
             return (await self.sender.send(message)).attempt
 
-
-def _counted(current: Subscription, now: int) -> Subscription:
-    if not current.validation.validated or current.disabled:
-        raise errors.conflict("The endPoint is not validated. Only a validated one gets test events.")
-    return replace(current, tests=TESTS.counted(current.tests, now))
+    def _counted(self, current: Subscription) -> Subscription:
+        if not current.validation.validated or current.disabled:
+            raise errors.conflict("The endPoint is not validated. Only a validated one gets test events.")
+        return replace(current, tests=TESTS.counted(current.tests, self.clock()))

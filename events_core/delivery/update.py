@@ -22,7 +22,7 @@ class RateLimit:
     detail: str
 
     def counted(self, times: Sequence[int], now: int) -> tuple[int, ...]:
-        """Add `now` to the recent times, unless it is there: then a write whose answer was lost meets itself.
+        """Add `now` to the recent times. A write whose answer was lost and that is repeated counts twice.
 
         All are microseconds since the epoch. A time of a process with another clock counts for as much longer or
         shorter, and not at all if the clocks differ by more than `seconds`. So no clock refuses a caller for long.
@@ -31,10 +31,9 @@ class RateLimit:
             EventsError: TOO_MANY_REQUESTS beyond the limit.
         """
         recent = tuple(time for time in times if abs(now - time) < self.seconds * SECOND)
-        if now in recent:
-            return recent
         if len(recent) >= self.most:
-            raise too_many_requests(self.detail, max(1, -((now - min(recent)) // SECOND) + self.seconds))
+            wait = self.seconds - max(0, now - min(recent)) // SECOND
+            raise too_many_requests(self.detail, max(1, wait))
         return (*recent, now)
 
 

@@ -424,16 +424,6 @@ async def test_a_move_whose_write_is_repeated_counts_once(deployment: Deployment
     assert len((await deployment.stored(subscription.id)).moves) == 1
 
 
-async def test_a_test_event_whose_count_is_written_twice_counts_once(deployment: Deployment) -> None:
-    """The second write finds the time of the first."""
-    subscription = await deployment.subscribe()
-    endpoint_test = deployment.application.endpoint_test
-    subscriber = endpoint_test.subscriber
-    unanswered = replace(subscriber, subscriptions=_Unanswered(subscriber.subscriptions))  # type: ignore[arg-type]
-    await replace(endpoint_test, subscriber=unanswered).send(OWNER, subscription.id)
-    assert len((await deployment.stored(subscription.id)).tests) == 1
-
-
 async def test_secrets_are_stored_encrypted(deployment: Deployment) -> None:
     """A copy of the store must not let anyone sign."""
     subscribed = await deployment.application.subscriber.subscribe(

@@ -69,6 +69,7 @@ async def test_reading_subscriptions_is_documented(service: Service) -> None:
     """A subscription, an empty list and a list with a further page."""
     await documented(service, "GET", SUBSCRIPTIONS, 200)
     number = (await asked(service, service.org(), **NEEDED)).json()["id"]
+    await asked(service, service.org(), **{**NEEDED, "endPoint": "https://other.example/hook"})
     await documented(service, "GET", ONE, 200, number)
     page = await documented(service, "GET", SUBSCRIPTIONS, 200, query="?size=1")
     assert page.json().keys() == members("SubscriptionList")

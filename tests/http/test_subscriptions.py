@@ -284,16 +284,17 @@ async def test_a_consumer_sees_its_own_subscriptions(service: Service) -> None:
 async def test_a_long_list_comes_in_pages(service: Service) -> None:
     """The last page has no `next`."""
     token = service.org()
-    for number in range(5):
+    for number in range(4):
         await asked(service, token, endPoint=f"{ENDPOINT}/{number}", resourceFilter=APP_RESOURCE)
     seen: list[int] = []
     target = f"{SUBSCRIPTIONS}?size=2"
-    while target:
+    for _ in range(2):
+        assert target
         answer = await service.request("GET", target, token=token)
         seen += [subscription["id"] for subscription in answer.json()["subscriptions"]]
         target = answer.headers.get("next", "")
     assert seen == sorted(set(seen))
-    assert len(seen) == 5
+    assert (len(seen), target) == (4, "")
 
 
 # -- Changing a subscription ------------------------------------------------------------------------------------------
