@@ -159,7 +159,7 @@ class Settings(BaseModel):
         tuple[Annotated[int, Field(ge=1, le=7 * 86_400)], ...], BeforeValidator(_from_commas)
     ] = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, *(43200,) * 6)
     webhook_timeout_seconds: int = Field(default=30, ge=1, le=100)
-    retention_days: int = Field(default=90, ge=1, le=36_500)
+    retention_days: int = Field(default=90, ge=2, le=36_500)
     secret_key: Annotated[tuple[Key, ...], BeforeValidator(_from_commas)] = ()
     subject_key: Key | None = None
     max_waiters: int = Field(default=8, ge=0, le=10_000)

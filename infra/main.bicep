@@ -52,7 +52,7 @@ param appsDomain string = ''
 param platformCertificate string = ''
 
 @description('Days to keep events.')
-@minValue(1)
+@minValue(2)
 @maxValue(36500)
 param retentionDays int = 90
 
