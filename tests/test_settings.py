@@ -153,6 +153,7 @@ def test_a_deployment_takes_no_url_of_any_issuer_without_the_placeholder(url: st
         ("EVENTS_WEBHOOK_RETRY_SECONDS", "0"),
         ("EVENTS_WEBHOOK_TIMEOUT_SECONDS", "0"),
         ("EVENTS_RETENTION_DAYS", "-1"),
+        ("EVENTS_RETENTION_DAYS", "1"),
         ("EVENTS_SECRET_KEY", "CANARY"),
         ("EVENTS_SUBJECT_KEY", base64.b64encode(b"CANARY").decode()),
         ("EVENTS_MAX_WAITERS", "-1"),

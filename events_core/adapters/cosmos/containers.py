@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST_TIME_TO_LIVE = 2**31 - 1
+"""The most seconds that Cosmos DB takes: 68 years."""
+
 
 @dataclass(frozen=True, slots=True)
 class Container:

@@ -11,6 +11,7 @@ from azure.cosmos.exceptions import CosmosBatchOperationError
 from typing_extensions import override
 
 from events_core.adapters.cosmos.client import Document
+from events_core.adapters.cosmos.containers import LARGEST_TIME_TO_LIVE
 from events_core.adapters.cosmos.delivery.lanes import (
     AT_ONCE,
     NEVER,
@@ -244,7 +245,7 @@ class CosmosDeliveries(CosmosLanes):
         if delivery.state in (State.DELIVERED, State.WITHHELD):
             return SETTLED_DAYS * _DAY
         left = (delivery.registered - self.clock()) // SECOND + (self.retention_days + 1) * _DAY
-        return max(_DAY, left)
+        return max(_DAY, min(left, LARGEST_TIME_TO_LIVE))
 
     async def _is_unfinished(self, document: Document) -> bool:
         """Whether a replay is not done, or a delivery awaits its first attempt."""

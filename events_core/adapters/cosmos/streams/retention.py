@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from events_core.adapters.cosmos.containers import LARGEST_TIME_TO_LIVE
 from events_core.common.clock import SECOND
 
 _DAY_SECONDS = 86_400
-_LARGEST = 2**31 - 1
-"""Cosmos DB takes no longer time to live: 68 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +33,4 @@ class Retention:
 
     def time_to_live(self, registered: int) -> int:
         """The seconds for which a document that is written now is kept."""
-        return min((registered - self.clock()) // SECOND + (self.days + 1) * _DAY_SECONDS, _LARGEST)
+        return min((registered - self.clock()) // SECOND + (self.days + 1) * _DAY_SECONDS, LARGEST_TIME_TO_LIVE)

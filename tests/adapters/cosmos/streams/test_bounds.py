@@ -120,9 +120,7 @@ def test_the_longest_retention_has_a_time_to_live() -> None:
     assert retention.time_to_live(clock.now()) == LARGEST_TIME_TO_LIVE
 
 
-async def test_a_clock_that_is_far_ahead_does_not_poison_a_stream(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_clock_that_is_far_ahead_does_not_poison_a_stream(database: Database) -> None:
     """Every later event would get its time: registration never decreases."""
     real = int(time.time() * SECOND)
     store = database.open(clock=lambda: real + DAY * SECOND)
