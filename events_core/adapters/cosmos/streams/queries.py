@@ -26,7 +26,7 @@ _NEWEST_FIRST = "ORDER BY c.partition DESC, c.seq DESC"
 _ROW = f"""{_HEAD}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs, c.subject, c.alternativesubject,
   c.resource, c.org, c.instance, c._ts"""
 # A page needs neither where its rows are nor the names that all of them share: a sixth of its bytes.
-_IDENTITY = "c.seq, c.ukey, c.registered, c.writer"
+_IDENTITY = "c.seq, c.ukey, c.registered, c.placeholder, c.writer"
 
 # Every text names the partition too: not every emulator honours the header.
 _NEWEST = f"SELECT TOP 1 {_HEAD} FROM c WHERE c.partition = @partition {_NEWEST_FIRST}"

@@ -206,3 +206,16 @@ async def test_a_bound_far_beyond_a_restored_stream_is_set_back(database: Databa
     await follow(store)
     for stream in STREAMS:
         assert [row.position for row in await everything(store, stream)] == [7, 8, 9, 10, 11]
+
+
+async def test_a_writer_that_conflicts_with_a_placeholder_goes_on_at_the_floor(database: Database) -> None:
+    """The head is still visible to it, and the position that it wanted was taken to tell it otherwise."""
+    slow = database.open(segment_size=8)
+    fast = database.open(segment_size=8, clock=lambda: database.clock.now + 120 * SECOND)
+    await slow.append(events(3))
+    await database.advance(90 - 60 / DAY)
+    assert await slow.head(RESOURCE) == 3
+    await fast.append([event("a")])
+    await slow.append([event("b")])
+    rows = [document for document in await database.rows() if document["seq"] > 3]
+    assert [(document["seq"], document["eventId"]) for document in rows] == [(9, "a"), (10, "b")]
