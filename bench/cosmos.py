@@ -10,19 +10,24 @@ import asyncio
 import json
 import math
 import sys
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from bench.store import BATCH, PAGE, RESOURCE, STREAM, event
 from events_core.adapters.cosmos import CosmosConnection, CosmosEventStore
 from events_core.adapters.cosmos.streams.names import SEGMENT_SIZE
+from events_core.delivery.delivery import Lane
 from events_core.feeds.ports import ReadRequest, StoredEvent
 from events_core.feeds.stream import START, Cursor, Filters, Stream
 from tests.support.cosmos import CosmosServer, cosmos_server
+from tests.support.delivering import Deployment, deployment_on
 
 SMALL, SEGMENTS, ROWS = 100, 16, 1_590
 HOUR = 3_600 * 1_000_000
@@ -132,7 +137,7 @@ async def starts(bench: Bench, rows: Sequence[StoredEvent]) -> None:
         await store.head(STREAM)
         request = ReadRequest(STREAM, registered_from=rows[number].registered, limit=20)
         worst = max(worst, await cost(store, partial(store.read, request)))
-    most(f"from, {SEGMENTS} segments", worst, 3 + round(math.log2(SEGMENTS)))
+    most(f"from, {SEGMENTS} segments", worst, 3 + math.ceil(math.log2(SEGMENTS + 1)))
 
 
 async def reading(server: CosmosServer) -> None:
@@ -174,6 +179,37 @@ async def publishing_after_a_segment(server: CosmosServer) -> None:
         bench.clock.now += HOUR
         await store.append([event(2)])
         most("publish one, an hour later", await cost(store, lambda: store.append([event(3)])), 2)
+
+
+def spent(deployment: Deployment) -> int:
+    """The requests on documents so far."""
+    store: Any = deployment.application.store
+    return int(store.request_units.requests.total() - store.request_units.requests["metadata"])
+
+
+async def delivering() -> None:
+    """Count the requests of following up, of a delivery and of a wake-up."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with deployment_on("cosmos", Path(directory)) as deployment:
+            subscription = await deployment.subscribe(resource=RESOURCE)
+            await deployment.publish(event(0))
+            await deployment.deliver()
+            lane, worker = Lane(subscription.id), deployment.application.lane_worker
+            before = spent(deployment)
+            await worker.serve(lane)
+            most("a wake-up that finds nothing", spent(deployment) - before, 3)
+            await deployment.application.store.append([event(1)])
+            page = await deployment.application.checkpoints.read_after(STREAM, subscription.start + 1, PAGE)
+            targets = await worker.fan_out.targets(page.rows)
+            before = spent(deployment)
+            for target, items in targets.items():
+                await worker.fan_out.put(target, list(items.values()))
+            await worker.serve(lane)
+            most("one event to one subscription, from recording on", spent(deployment) - before, 8)
+            await deployment.application.store.append([event(2)])
+            before = spent(deployment)
+            await deployment.application.follow_up.follow(STREAM)
+            most("following up to org, subject and subscription", spent(deployment) - before, 12)
 
 
 async def publish_for(store: CosmosEventStore, seconds: float) -> list[float]:
@@ -247,6 +283,7 @@ async def measure() -> None:
     async with cosmos_server() as server:
         for part in (reading, publishing, publishing_after_a_segment):
             await part(server)
+    await delivering()
     await many_processes()
 
 

@@ -42,20 +42,18 @@ class Use:
 class Consumption:
     """The consumption of operations. docs/storage.md estimates request units; the rest is measured or documented."""
 
-    event_units: float = 31.0
+    event_units: float = 28.0
     """an event in its resource's stream, followed up as the only event of its page, without projections (RU)"""
     projection_units: float = 9.0
     """an event in one more stream (RU)"""
     delivery_units: float = 30.0
     """a delivery: record it, make its lane due, record its attempt (RU)"""
-    wakeup_units: float = 60.0
-    """the other 16 requests of a wake-up (RU)"""
+    wakeup_units: float = 30.0
+    """the other five requests of a wake-up (RU)"""
     page_units: float = 14.0
     """a page of ten events (RU)"""
     poll_units: float = 5.0
     """an empty page (RU)"""
-    removal_units: float = 9.0
-    """the removal of an event from one stream by retention (RU)"""
     stored_overhead: float = 1.3
     """stored bytes, with index and document, for each byte of an event"""
     delivery_kilobytes: float = 1.2
@@ -125,7 +123,6 @@ CONSUMPTION, PRICES, SHAPE = Consumption(), Prices(), Shape()
 
 def units(use: Use) -> float:
     """Request units a month."""
-    copies = 1 + use.projections
     per_second = use.events * use.deliveries_per_event / SECONDS
     waiting = use.events * use.deliveries_per_event / max(1.0, per_second)  # about one a second for each lane at most
     polls = use.pollers * SECONDS / use.poll_seconds
@@ -135,7 +132,6 @@ def units(use: Use) -> float:
         + waiting * CONSUMPTION.wakeup_units
         + use.events * use.reads_per_event / use.events_per_page * CONSUMPTION.page_units
         + polls * CONSUMPTION.poll_units
-        + use.events * copies * CONSUMPTION.removal_units
     )
 
 

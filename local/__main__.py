@@ -190,10 +190,7 @@ def restored() -> None:
         from local import maintenance  # noqa: PLC0415 - as in serve
 
         streams = maintenance.restored()
-        if streams is None:
-            print("the embedded store needs no action after a restore")
-        else:
-            print(f"every older cursor is unknown now; the ends of {streams} streams are followed up again")
+        print(f"every older cursor is unknown now; streams that are followed up again: {streams}")
 
 
 def _issuer(data_dir: Path | None) -> DevelopmentIssuer:

@@ -1,4 +1,4 @@
-"""Operators' commands on the configured store: replay parked events, and record a restore."""
+"""Operators' commands on the configured store: replay parked events, and set a restored store right."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from events_core.common.errors import EventsError, MisconfiguredError
 from events_core.operations.application import Application
 from local.errors import LocalError
 
-Work = Callable[[Application], Awaitable[int | None]]
+Work = Callable[[Application], Awaitable[int]]
 
 
 def replay_parked() -> int:
@@ -19,30 +19,26 @@ def replay_parked() -> int:
     Raises:
         LocalError: A setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_run(lambda application: application.follow_up.replay_quarantined())) or 0
+    return asyncio.run(_run(lambda application: application.follow_up.replay_quarantined()))
 
 
-def restored() -> int | None:
-    """Set a restored store right. Returns how many streams are followed up again, None on the embedded store.
+def restored() -> int:
+    """Set a restored store right. Returns how many streams are followed up again.
 
     Raises:
         LocalError: A setting is missing or bad, or the store does not answer.
     """
-    return asyncio.run(_run(_restored))
+    return asyncio.run(_run(lambda application: application.restored()))
 
 
-async def _restored(application: Application) -> int | None:
-    return await application.restored() if application.settings.on_cosmos else None
-
-
-async def _run(work: Work) -> int | None:
+async def _run(work: Work) -> int:
     try:
         return await with_application(work)
     finally:
         await app.close()
 
 
-async def with_application(work: Work) -> int | None:
+async def with_application(work: Work) -> int:
     """Run `work` with the application of this process, on the running event loop.
 
     Raises:

@@ -60,16 +60,14 @@ KEPT = {None: "for ever", -1: "by each document's `ttl`"}
 
 
 def _as_cells(container: Container) -> list[str]:
-    """Return the documented cells of a container: partition key, unique keys, indexed properties, time to live."""
+    """Return the documented cells of a container: partition key, unique keys, time to live."""
     unique = ", ".join(f"`{path}`" for paths in container.unique_keys for path in paths) or "none"
-    indexed = "everything" if container.indexed is None else ", ".join(f"`{name}`" for name in container.indexed)
     kept = "by retention" if container.name == "streams" else KEPT[container.default_ttl]
-    together = "".join(f"; together {', '.join(f'`{name}`' for name in names)}" for names in container.ordered_by)
-    return [f"`{container.partition_key}`", unique, indexed + together, kept]
+    return [f"`{container.partition_key}`", unique, kept]
 
 
 def test_the_table_of_containers_is_their_definition() -> None:
-    """Partition keys, unique keys and indexes decide what a database can do, and some can never change."""
+    """Partition keys and unique keys can never change."""
     rows = documents.table(STORAGE, "container")
     assert {name: cells[:-1] for name, cells in rows.items()} == {
         container.name: _as_cells(container) for container in CONTAINERS

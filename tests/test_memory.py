@@ -234,7 +234,7 @@ async def of_names() -> tuple[object, float]:
 async def of_ids() -> tuple[object, float]:
     """The texts of published events."""
     connection = names_table()
-    transaction = write.Transaction(Session(connection, b"", cast("Hashes", None)), lambda: 0)
+    transaction = write.Transaction(Session(connection, b"", 0, cast("Hashes", None)), lambda: 0)
     for (name,) in connection.execute("SELECT text FROM names").fetchall():
         transaction._name(name)
     assert len(transaction._names) == 500

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 from typing_extensions import override
 
+from events_core.adapters.sqlite.schema import RENEW_GENERATION
 from events_core.adapters.sqlite.store import SqliteEventStore
 from events_core.feeds.ports import Checkpoint, CheckpointStore, Quarantined, RowsAfter
 from events_core.feeds.stream import Stream
@@ -102,9 +103,9 @@ class SqliteCheckpoints(CheckpointStore):
         return await self._streams("SELECT stream FROM followed WHERE quarantined <> '[]'")
 
     async def restored(self) -> int:
-        """Lower the checkpoints that are beyond their streams. Return how many."""
-        # Cursors need no change: each is verified by the row that it names.
+        """Begin a new generation, and lower the checkpoints that are beyond their streams. Return how many."""
         self._caught_up_at = None
+        await self._file.execute(RENEW_GENERATION)
         return await self._file.execute(_LOWER)
 
     async def _streams(self, sql: str) -> Sequence[Stream]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -148,7 +149,7 @@ class _Reading:
             return None
         with closing(self._page(cursor.position, LARGEST, self._limit + 2)) as rows:
             own = rows.fetchone()
-            if own is None or own[0] != cursor.position or proof(own[IDENTITY]) != cursor.proof:
+            if own is None or self._cursor([(own[0], own[IDENTITY])]) != replace(cursor, before=False):
                 return None
             if request.registered_from is not None and own[REGISTERED] < request.registered_from:
                 return None
@@ -188,7 +189,7 @@ class _Reading:
             return cursor.proof == START.proof
         if cursor.position > LARGEST or len(cursor.proof) != PROOF_BYTES:
             return False
-        identity = int.from_bytes(cursor.proof, signed=True)
+        identity = int.from_bytes(cursor.proof, signed=True) ^ self._session.generation
         sql = f"SELECT 1 FROM events WHERE position = ? AND identity = ? AND {self._stream.sql}"
         return bool(self._fetch(sql, cursor.position, identity, *self._stream.values))
 
@@ -198,13 +199,13 @@ class _Reading:
             WHERE identity BETWEEN ? AND ? AND {self._stream.sql} AND {text_sql("id_text")} = ?
             ORDER BY position LIMIT 1"""
         bounds = self._hashes.identities_of_id(event_id)
-        return _cursor(self._fetch(sql, *bounds, *self._stream.values, event_id))
+        return self._cursor(self._fetch(sql, *bounds, *self._stream.values, event_id))
 
     def _newest(self, lower: int, upper: int) -> Cursor | None:
         """The stream's newest row between two positions, both included."""
         sql = f"""SELECT position, identity FROM events INDEXED BY {index_of(self._request.stream)}
             WHERE {self._stream.sql} AND position BETWEEN ? AND ? ORDER BY position DESC LIMIT 1"""
-        return _cursor(self._fetch(sql, *self._stream.values, lower, upper))
+        return self._cursor(self._fetch(sql, *self._stream.values, lower, upper))
 
     def _page(self, lower: int, upper: int, limit: int) -> sqlite3.Cursor:
         """The rows in the order of the index, for a request whose filters the index covers."""
@@ -238,7 +239,7 @@ class _Reading:
             return self._chunk(page, start, more=True)
         last = self._fetch(f"SELECT position, identity {inner} LIMIT 2 OFFSET ?", *bounds, scan - 1)
         more = len(last) == 2
-        end = _cursor(last) if more else self._newest(lower, upper)
+        end = self._cursor(last) if more else self._newest(lower, upper)
         return Chunk(self._decode(page), end or start, caught_up=not more)
 
     def _names_something_unknown(self) -> bool:
@@ -271,6 +272,10 @@ class _Reading:
     def _decode(self, page: list[Columns]) -> list[Row]:
         return _decoded(self._session, self._names, page)
 
+    def _cursor(self, rows: list[Columns]) -> Cursor | None:
+        """The cursor of the first of some rows of position and identity."""
+        return Cursor(rows[0][0], proof(rows[0][1], self._session.generation)) if rows else None
+
     def _fetch(self, sql: str, *values: int | str) -> list[Columns]:
         return self._connection.execute(sql, values).fetchall()
 
@@ -282,8 +287,4 @@ def _page_sql(index: str, condition: str) -> str:
 
 def _decoded(session: Session, names: Names, page: list[Columns]) -> list[Row]:
     texts = names.texts(session.connection, {*map(_resource, page), *map(_type, page)})
-    return list(map(Row, page, repeat(texts)))
-
-
-def _cursor(rows: list[Columns]) -> Cursor | None:
-    return Cursor(rows[0][0], proof(rows[0][1])) if rows else None
+    return list(map(Row, page, repeat(texts), repeat(session.generation)))

@@ -49,9 +49,9 @@ def text_sql(column: str) -> str:
     return f"CASE typeof({column}) WHEN 'integer' THEN {located} ELSE {column} END"
 
 
-def proof(identity: int) -> bytes:
-    """The proof in a cursor of the row with this identity."""
-    return identity.to_bytes(PROOF_BYTES, signed=True)
+def proof(identity: int, generation: int) -> bytes:
+    """The proof in a cursor of the row with this identity, in a store of this generation."""
+    return (identity ^ generation).to_bytes(PROOF_BYTES, signed=True)
 
 
 class Names:
@@ -77,11 +77,12 @@ class Names:
 class Row(StoredEvent):
     """A StoredEvent on the columns that SQLite returned."""
 
-    __slots__ = ("_columns", "_names")
+    __slots__ = ("_columns", "_generation", "_names")
 
-    def __init__(self, columns: tuple[Any, ...], names: Mapping[int, str]) -> None:
+    def __init__(self, columns: tuple[Any, ...], names: Mapping[int, str], generation: int) -> None:
         self._columns = columns
         self._names = names
+        self._generation = generation
 
     @property
     @override
@@ -102,7 +103,7 @@ class Row(StoredEvent):
     @property
     @override
     def cursor(self) -> Cursor:
-        return Cursor(self._columns[0], proof(self._columns[IDENTITY]))
+        return Cursor(self._columns[0], proof(self._columns[IDENTITY], self._generation))
 
     @property
     @override

@@ -26,6 +26,9 @@ SAMPLED = 16
 
 KEY = "SELECT value FROM store WHERE name = 'key'"
 """The random key of the file's hashes."""
+_GENERATION = "SELECT value FROM store WHERE name = 'generation'"
+RENEW_GENERATION = "UPDATE store SET value = random() WHERE name = 'generation'"
+"""Cursors of an earlier generation are unknown: other rows may have stood before theirs."""
 
 _KEY_BYTES = 16
 STATEMENTS_KEPT = 32
@@ -62,7 +65,7 @@ CREATE INDEX by_subject_and_resource ON events (subject, resource) WHERE subject
 CREATE INDEX by_alternative_and_resource ON events (alternative, resource) WHERE alternative IS NOT NULL;
 CREATE INDEX by_identity ON events (identity);
 CREATE INDEX by_registered ON events (registered) WHERE position % {SAMPLED} = 0;
-INSERT INTO store VALUES ('newest_removed', 0)
+INSERT INTO store VALUES ('newest_removed', 0), ('generation', random())
 """
 # A document is a value as JSON. The columns beside it are the ones that statements search by.
 _DELIVERY_TABLES = """
@@ -133,10 +136,11 @@ _VERSION = 7
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A connection to the file, the file's key, the hashes under it, and the patterns of the current statement."""
+    """A connection to the file, its key, generation and hashes, and the patterns of the current statement."""
 
     connection: sqlite3.Connection
     key: bytes
+    generation: int
     hashes: Hashes
     patterns: dict[str, AnyPattern] = field(default_factory=dict)
 
@@ -192,10 +196,11 @@ def connect(path: Path, *, create: bool, busy_timeout: float, digest: Digest) ->
     try:
         retry_while_busy(lambda: _prepare(connection, create=create), busy_timeout)
         (key,) = connection.execute(KEY).fetchone()
+        (generation,) = connection.execute(_GENERATION).fetchone()
     except BaseException:
         connection.close()
         raise
-    return Session(connection, bytes(key), Hashes(key, digest))
+    return Session(connection, bytes(key), generation, Hashes(key, digest))
 
 
 def _make_private(path: Path) -> None:

@@ -47,6 +47,7 @@ class Transaction:
     def __init__(self, session: Session, clock: Callable[[], int]) -> None:
         self.connection = session.connection
         self._hashes = session.hashes
+        self._generation = session.generation
         self._clock = clock
         self._names: dict[str, int] = {}
         self._now = 0
@@ -97,10 +98,10 @@ class Transaction:
         identity = self._hashes.identity(event.resource, event.source, event.id)
         existing = self._existing(identity, event.resource, event.source, event.id)
         if existing is not None:
-            return Appended(Cursor(existing[0], proof(identity)), duplicate=True)
+            return Appended(Cursor(existing[0], proof(identity, self._generation)), duplicate=True)
         inserted = self.connection.execute(_INSERT, self._columns(event, identity))
         assert inserted.lastrowid is not None
-        return Appended(Cursor(inserted.lastrowid, proof(identity)), duplicate=False)
+        return Appended(Cursor(inserted.lastrowid, proof(identity, self._generation)), duplicate=False)
 
     def _existing(self, identity: int, resource: str, source: str, event_id: str) -> Any:
         """The row of this event, None if there is none. Other events may have the same identity."""
