@@ -118,6 +118,7 @@ class Model(RuleBasedStateMachine):
         self.rows: list[Row] = []
         self.gone: dict[Stream, list[Cursor]] = {}
         self.newest = 0
+        self.retired = 0
 
     def teardown(self) -> None:
         """Close the store and delete its data."""
@@ -145,8 +146,8 @@ class Model(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(-2, 3))
     def pass_time(self, seconds: int) -> None:
-        """Move the clock, backwards too."""
-        self.harness.clock.now += seconds * SECOND
+        """Move the clock, backwards too, but not by as much as the retention."""
+        self._set_clock(self.harness.clock.now + seconds * SECOND)
 
     @rule(wanted=EVENTS)
     def erase(self, wanted: CloudEvent) -> None:
@@ -159,8 +160,10 @@ class Model(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(-3, 3))
     def expire(self, seconds: int) -> None:
-        """Remove the rows registered before a time."""
+        """Remove the rows registered before a time, which is in the past."""
         before = self.began + seconds * SECOND
+        self.retired = max(self.retired, before)
+        self._set_clock(self.harness.clock.now)
         for stream in STREAMS:
             gone = [row.cursor for row in self._rows(stream) if row.registered < before]
             self.gone.setdefault(stream, []).extend(gone)
@@ -205,6 +208,9 @@ class Model(RuleBasedStateMachine):
         walked = [row for row in self.runner.run(walk(self.store, request)) if not self._is_left(row, stream)]
         read = [(row.id, row.source, row.subject, row.resource, row.type, row.json, row.registered) for row in walked]
         assert read == [self._as_read(row) for row in self._expected(request, rows)]
+
+    def _set_clock(self, now: int) -> None:
+        self.harness.clock.now = max(now, self.retired)
 
     def _standing(self, wanted: CloudEvent) -> Row | None:
         key = (wanted.resource, wanted.source, wanted.id)
