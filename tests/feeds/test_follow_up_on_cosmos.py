@@ -174,8 +174,8 @@ async def slow_server() -> AsyncIterator[CosmosServer]:
 async def test_following_up_keeps_up_with_278_events_a_second(slow_server: CosmosServer) -> None:
     """Over 5,000 subjects, from a cold start on, an event costs little more than one request.
 
-    It also costs less processor time than a second has for 278 of them. The least disturbed part of the stream counts;
-    `bench/follow_up.py` measures wall time.
+    The first of a subject costs one more, which reserves positions. An event also costs less processor time than a
+    second has for 278 of them. The least disturbed part of the stream counts; `bench/follow_up.py` measures wall time.
     """
     part = 1_000
     connection = CosmosConnection.of_string(slow_server.connection_string)
@@ -183,14 +183,14 @@ async def test_following_up_keeps_up_with_278_events_a_second(slow_server: Cosmo
     async with slow_server.database() as database:
         publisher, store = (CosmosEventStore(connection, database, key=bytes(32)) for _ in range(2))
         process = following_on(store)
-        for first in (*range(0, 5_000, part), 5_000 - part):  # each subject for the first time, and the last ones again
-            await publisher.append([event(subject=f"/party/{first + n}") for n in range(part)])
+        for n, first in enumerate((*range(0, 5_000, part), 5_000 - part)):  # each subject once, the last ones again
+            await publisher.append([event(subject=f"/party/{first + number}") for number in range(part)])
             await slow_server.counts(database)
             began = time.process_time()
             await process.follow(APPS)
             rates.append(part / (time.process_time() - began))
             requests = sum(sum(each.values()) for each in (await slow_server.counts(database)).values())
-            assert requests <= part * 1.1
+            assert requests <= part * (2.1 if n < 5 else 1.1)
         print(f"\nevents a second of processor time: {', '.join(f'{rate:.0f}' for rate in rates)}")
         assert (await store.checkpoints.checkpoint(APPS)).position == 6 * part
         for each in (publisher, store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from events_core.adapters.cosmos.client import CosmosDatabase
@@ -19,13 +20,14 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Reservations:
-    """Finds the heads to write after, and reserves positions."""
+    """Finds the heads to write after, and reserves positions. `clock` gives the time at which rows are registered."""
 
     database: CosmosDatabase
     states: StreamStates
     heads: Heads
     retention: Retention
     segment_size: int
+    clock: Callable[[], int]
 
     async def head(self, stream: Stream, name: str) -> Head:
         """The head to write after.
@@ -42,17 +44,17 @@ class Reservations:
                 return Head(bounds.floor - 1, max(head.registered, bounds.floor_set), is_placeholder=True)
             if await self._close(name, bounds, head):
                 last = max(bounds.reserved, head.position)
-                await self.states.go_on_after(name, last, bounds, size=self.heads.block, now=self.retention.clock())
+                await self.states.go_on_after(name, last, bounds, size=self.heads.block, now=self.clock())
             head = await self.heads.fresh(name)
         raise errors.unavailable("The stream changes too fast.")
 
     async def reserve(self, stream: Stream, name: str, head: Head, count: int) -> None:
         """Reserve some positions after the head, before one of them is used."""
         if head.position + count > await self.states.reserved(name):
-            await self.states.reserve(stream, name, head.position + self.heads.block, now=self.retention.clock())
+            await self.states.reserve(stream, name, head.position + self.heads.block, now=self.clock())
 
     async def _begin(self, stream: Stream, name: str) -> bool:
-        return await self.states.begin(stream, name, self.heads.block, now=self.retention.clock())
+        return await self.states.begin(stream, name, self.heads.block, now=self.clock())
 
     async def _close(self, name: str, bounds: Bounds, head: Head) -> bool:
         """Leave no position before the bound to a writer. Return False if an event has come in between.
@@ -73,5 +75,5 @@ class Reservations:
                 "registered": head.registered,
             }
         )
-        left = self.retention.time_to_live(self.retention.clock())
+        left = self.retention.time_to_live(self.clock())
         return await self.database.create_if_absent("floor", STREAMS, document | {"ttl": left})

@@ -76,7 +76,7 @@ class CosmosEventStore(EventStore):
             WriterContext(
                 self._database,
                 queries,
-                Reservations(self._database, states, heads, retention, segment_size),
+                Reservations(self._database, states, heads, retention, segment_size, self._now),
                 heads,
                 duplicates,
                 retention,
