@@ -28,6 +28,7 @@ from tests.adapters.cosmos.streams.hammer_publisher import (
     own,
     to_publish,
 )
+from tests.support.cosmos import Fault
 
 ROOT = Path(__file__).parents[4]
 MOST_LIVES = 50
@@ -37,6 +38,18 @@ READERS: list[tuple[int, Filters]] = [
     (1_000, NO_FILTERS),
     (100, Filters(types=("app.%",))),
 ]
+
+LOST_ANSWERS = [
+    Fault(operation, container, status=None if cut else 503, cut=cut, after=True, probability=0.05, times=30)
+    for operation, container in (
+        ("create", "streams"),
+        ("batch", "streams"),
+        ("create", "cursors"),
+        ("patch", "cursors"),
+    )
+    for cut in (False, True)
+]
+"""Writes that are done and whose answer is lost."""
 
 Seen = list[tuple[int, str]]
 """Rows as a reader saw them: position and id."""
@@ -158,7 +171,8 @@ def _assert_repeats_were_recognised(published: Sequence[Published]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # about thirty processes start, even on one core
 async def test_every_reader_sees_the_same_dense_sequence(database: Database) -> None:
-    """With deaths around commits, repeats and many segments: one order for all readers, and every event once."""
+    """With deaths around commits, lost answers, repeats and many segments: one order, and every event once."""
+    await database.inject(*LOST_ANSWERS)
     published, seen = await _hammer(database)
     _assert_ended_well(published)
     stored, *others = seen
