@@ -69,7 +69,8 @@ const unserved = ({ body }, policy, isOfPartition) => {
   }));
   const missing = order.map(({ name }) => name).find((name) => !isIndexed(name));
   if (missing) return `no index has ${missing}`;
-  if (!conjuncts.some((node) => namesIn(node).every(isIndexed))) return "no condition has an index";
+  const isSought = conjuncts.some((node) => namesIn(node).every(isIndexed));
+  if (!isSought && (conjuncts.length > 0 || order.length === 0)) return "no condition has an index";
   if (order.length === 0) return undefined;
   const equal = conjuncts.filter(isEquality).map(({ left }) => pathOf(left)[0]);
   if (equal.length > 0 && !equal.includes(order[0].name)) return `ORDER BY does not begin with ${equal[0]}`;
