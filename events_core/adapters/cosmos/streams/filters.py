@@ -81,8 +81,8 @@ def _patterns(name: str, patterns: Sequence[str]) -> Iterator[Condition]:
     if not patterns or len(wild) > _MOST_PATTERNS or any(len(pattern) > _LONGEST_TEXT for pattern in wild):
         return
     exact = [pattern for pattern in lowered if WILDCARD not in pattern and len(pattern) <= _LONGEST_TEXT]
-    if wild and len(exact) > _MOST_PATTERNS:
-        return  # no index serves ARRAY_CONTAINS within an OR
+    if len(exact) > _MOST_PATTERNS:
+        return
     conditions = [_one_of(name, exact)] if exact else []
     for n, pattern in enumerate(wild):
         condition = _wild(name, f"{name}{n}", pattern)
@@ -98,8 +98,6 @@ def _patterns(name: str, patterns: Sequence[str]) -> Iterator[Condition]:
 
 def _one_of(name: str, texts: Sequence[str]) -> Condition:
     """An attribute equals one of the texts."""
-    if len(texts) > _MOST_PATTERNS:
-        return Condition(f"ARRAY_CONTAINS(@{name}s, c.{name})", {f"{name}s": texts})
     values = {f"{name}_{n}": text for n, text in enumerate(texts)}
     return Condition(f"c.{name} IN ({', '.join(f'@{label}' for label in values)})", values)
 
