@@ -26,7 +26,8 @@ FIRST = 60
 MOST = 1.25
 """The most that a page may take of what the SDK alone takes."""
 SQL = """SELECT TOP 51 c.seq, c.ukey, c.registered, c.eventId, c.type, c.source, c.subject, c.resource, c.org,
-c.instance, c._ts, c.json FROM c WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last ORDER BY c.seq"""
+c.instance, c._ts, c.json FROM c WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last
+ORDER BY c.partition, c.seq"""
 
 
 async def milliseconds(act: Act, at_once: int) -> float:

@@ -26,6 +26,7 @@ _NEWEST_FIRST = "ORDER BY c.partition DESC, c.seq DESC"
 _ROW = f"""{_HEAD}, c.stream, c.eventId, c.type, c.typeAs, c.source, c.sourceAs, c.subject, c.alternativesubject,
   c.resource, c.org, c.instance, c._ts"""
 # A page needs neither where its rows are nor the names that all of them share: a sixth of its bytes.
+_PAGED = _ROW.replace("c.id, c.partition, ", "").replace("c.stream, ", "")
 _IDENTITY = "c.seq, c.ukey, c.registered, c.placeholder, c.writer"
 
 # Every text names the partition too: not every emulator honours the header.
@@ -39,7 +40,7 @@ WHERE c.partition = @partition AND c.registered >= @registered AND NOT IS_DEFINE
 ORDER BY c.partition, c.registered, c.seq"""
 _SINCE = f"SELECT {_IDENTITY} FROM c WHERE c.partition = @partition AND (c.seq > @head OR c.ukey IN (@ukeys))"
 _WITH_UKEYS = f"SELECT {_IDENTITY} FROM c WHERE c.partition IN (@partitions) AND c.ukey IN (@ukeys)"
-_PAGE = f"""SELECT TOP @top {_ROW}, (c.seq = @bare ? null : c.json) AS json FROM c
+_PAGE = f"""SELECT TOP @top {_PAGED}, (c.seq = @bare ? null : c.json) AS json FROM c
 WHERE c.partition = @partition AND c.seq >= @first AND c.seq <= @last"""
 _WITH_ID = f"""SELECT {_HEAD}, c.eventId FROM c
 WHERE c.partition = @partition AND (c.eventId = @id OR c.seq IN (@positions))"""
