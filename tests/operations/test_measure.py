@@ -15,6 +15,7 @@ from pydantic import SecretStr
 import function_app
 from events_core import app
 from events_core.adapters.cosmos.streams.checkpoints import CosmosCheckpoints
+from events_core.adapters.cosmos.streams.names import partition, position_id
 from events_core.adapters.gauges import report
 from events_core.common.errors import EventsError
 from events_core.delivery.delivery import State
@@ -123,9 +124,8 @@ async def test_a_hole_in_a_stream_is_counted(tmp_path: Path, monkeypatch: pytest
         checkpoints = deployment.application.checkpoints
         assert isinstance(checkpoints, CosmosCheckpoints)
         holed = replace(checkpoints, reader=replace(checkpoints.reader, hole_seconds=-5))
-        (first, *_) = (await checkpoints.read_after(APPS, 0, 1)).rows
         database = checkpoints.states._database
-        await database.delete("test", "streams", f"{first.position:020}", first.document["partition"])  # type: ignore[attr-defined]
+        await database.delete("test", "streams", position_id(1), partition(checkpoints.names.of(APPS), 0))
         deployment.clock.add(100)
         gauges = await replace(deployment.application.measure, checkpoints=holed).gauges()
         assert (gauges.stream_holes, gauges.oldest_unprojected_seconds >= 100) == (1, True)
