@@ -132,7 +132,10 @@ class EventStore(Pingable, Protocol):
         """Replace an event by a tombstone in every stream. False if there is no such event."""
 
     async def expire(self, registered_before: int) -> int:
-        """Remove rows registered before a time (microseconds since the epoch), oldest first. Return the number."""
+        """Remove rows registered before a time (microseconds since the epoch), oldest first. Return the number.
+
+        A store whose rows expire by themselves does nothing.
+        """
 
     async def close(self) -> None:
         """Release files, threads and connections. Acknowledged events stay."""

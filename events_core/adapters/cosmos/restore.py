@@ -60,7 +60,7 @@ class Restoration:
 
     async def _streams(self) -> list[Stream]:
         """Every resource stream: those with a checkpoint, and those of which only events are left."""
-        known = await self.checkpoints.states.where("IS_DEFINED(c.stream)")
+        known = await self.checkpoints.states.of_resources()
         resources = await self.database.query("restore", STREAMS, _FIRST_EVENTS, {"id": position_id(1)}, None)
         names = [str(state["stream"]) for state in known]
         return list(dict.fromkeys([*map(Stream, names), *map(Stream.of_resource, map(str, resources))]))

@@ -75,13 +75,13 @@ class CosmosCheckpoints(CheckpointStore):
     @override
     async def catch_up_pending(self) -> Sequence[Stream]:
         await self.ready()
-        documents = await self.states.where("c.catchUpPending = true")
+        documents = await self.states.of_resources("c.catchUpPending = true")
         return _streams_of(sorted(documents, key=_written))
 
     @override
     async def behind(self, seconds: float = 60.0) -> Sequence[Stream]:
         await self.ready()
-        documents = await self.states.where("IS_DEFINED(c.stream)")
+        documents = await self.states.of_resources()
         random.shuffle(documents)  # so that a search that runs out of time leaves out others each time
         slots, deadline = asyncio.Semaphore(_HEADS_AT_ONCE), time.monotonic() + seconds
 
@@ -103,14 +103,14 @@ class CosmosCheckpoints(CheckpointStore):
     async def suspects(self, most: int) -> Sequence[tuple[Stream, Checkpoint]]:
         # One query without an upper bound: its answer grows with the number of streams.
         await self.ready()
-        documents = await self.states.where("IS_DEFINED(c.stream)")
+        documents = await self.states.of_resources()
         documents.sort(key=lambda each: (0, _written(each)) if each["catchUpPending"] else (1, -_written(each)))
         return [(Stream(str(document["stream"])), _checkpoint_of(document)) for document in documents[:most]]
 
     @override
     async def quarantined(self) -> Sequence[Stream]:
         await self.ready()
-        return _streams_of(await self.states.where("IS_DEFINED(c.quarantined[0])"))
+        return _streams_of(await self.states.of_resources("IS_DEFINED(c.quarantined[0])"))
 
 
 def _streams_of(documents: Sequence[Document]) -> list[Stream]:

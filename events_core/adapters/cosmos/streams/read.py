@@ -147,8 +147,8 @@ class _Reading:
     async def find_start(self) -> PageStart | None:
         """Search for the start: the verified cursor, the event id, `registered_from`, or the oldest visible row.
 
-        None if there is no visible row.
-        A cursor that does not verify makes the event id unknown too: it may be of a store before its restore.
+        Returns None if there is no visible row. A cursor that does not verify makes the event id unknown too: it may
+        be of a store before its restore.
         """
         start = self._verified
         if start is None and self._request.cursor is None and not self._tried_first:

@@ -109,7 +109,7 @@ class StreamStates:
         sql = "SELECT VALUE c.name FROM c WHERE IS_DEFINED(c.name)"
         return [str(name) for name in await self._database.query("states", CURSORS, sql, {}, None)]
 
-    async def where(self, condition: str) -> list[Document]:
+    async def of_resources(self, condition: str = "true") -> list[Document]:
         """The states of resource streams that meet a condition; asks every physical partition."""
         sql = f"SELECT * FROM c WHERE IS_DEFINED(c.stream) AND {condition}"
         return await self._database.query("states", CURSORS, sql, {}, None)
